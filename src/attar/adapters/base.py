@@ -1,0 +1,122 @@
+"""What a framework offers to attar: layers as canonical matrices, statistics, execution, and a way back.
+
+The laws, each a test in tests/kits/adapter_laws.py run over every registered adapter:
+
+- `write(name, read(name))` changes no bit of the model's outputs or of its weights;
+- `y = W x` holds for every Capture (within float rounding), `y + bias` is what the layer hands on
+  (through an identity batch norm where the bias is the batch norm's shift);
+- `open` works on a private copy: the caller's model is bit for bit as before, whatever is done with the adapter;
+- `rebuild(skeleton(), read of all layers, remainder())` gives the same outputs.
+
+Batch norm that directly follows one dense or convolution layer (and is its only consumer) is folded by `open` on the
+private copy: W' = diag(gamma / sqrt(var + eps)) W, and the batch norm is left in place as an identity with a shift
+(gamma such that its scale is exactly or nearly 1, mean 0, beta = the folded shift). Structure and names stay; its beta is
+the layer's bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
+
+Batch = Mapping[str, Array]
+"""Inputs by name, [n, ...] each, as a Dataset's `batches` yields them."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """One model of one framework; see the module's docstring for the laws."""
+
+    framework: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    """File endings that `open` takes and `save` writes; the first is the default for `save`."""
+
+    @classmethod
+    def accepts(cls, model: object) -> bool:
+        """Whether `open` would take it: a framework object (looked for in sys.modules, never imported) or a path."""
+        ...
+
+    @classmethod
+    def open(cls, model: object) -> Self:
+        """A private, folded copy of a model object or file; raises ModelError, FormatError."""
+        ...
+
+    def inputs(self) -> Sequence[TensorSpec]:
+        """The model's inputs."""
+        ...
+
+    def outputs(self) -> Sequence[TensorSpec]:
+        """The model's outputs; metrics look at the first."""
+        ...
+
+    def layers(self) -> Sequence[Layer]:
+        """Every compressible weight, in execution order where it is known."""
+        ...
+
+    def skipped(self) -> Mapping[str, str]:
+        """Weights of two or more dimensions that are left as they are, with the reason."""
+        ...
+
+    def read(self, name: str) -> Weight:
+        """The canonical matrix and bias of a layer, float32 copies."""
+        ...
+
+    def write(self, name: str, weight: Weight) -> None:
+        """Put a canonical matrix (and bias, where `has_bias`) back: the exact inverse of read."""
+        ...
+
+    def capture(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Iterator[Capture]:
+        """What each layer saw, batch by batch; the model is as before afterwards, also after an error."""
+        ...
+
+    def moments(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Mapping[str, Stats]:
+        """Input statistics; a layer that was never reached is missing."""
+        ...
+
+    def run(self, batch: Batch, perturb: Mapping[str, Array] | None = None) -> Array:
+        """The first output, [n, ...], as float32.
+
+        perturb maps a layer's name to delta[n, rows], added to every position of that layer's output rows (before
+        the non-linearity) for each example: how attar measures sensitivities without gradients. A layer for which
+        this is not possible (recurrent) raises KeyError.
+        """
+        ...
+
+    def can_perturb(self, name: str) -> bool:
+        """Whether `run` takes a perturbation for this layer."""
+        ...
+
+    def remainder(self) -> Mapping[str, Array]:
+        """Everything else the model needs, by name: biases not listed with a layer, norms, buffers, constants.
+
+        Biases that `read` returns are not in it. Small structural tensors (shapes, axes) may live in the skeleton.
+        """
+        ...
+
+    def skeleton(self) -> bytes:
+        """The model without layer weights, their biases and remainder, as uncompressed bytes that carry no code.
+
+        JSON or protobuf, the smallest that does; the archive compresses it. Raises ModelError where the framework
+        cannot describe the model without code (`load` then needs `into=`).
+        """
+        ...
+
+    @classmethod
+    def rebuild(cls, skeleton: bytes, remainder: Mapping[str, Array]) -> Self:
+        """An adapter over a new model from an archive's parts; layers are written afterwards. Raises FormatError."""
+        ...
+
+    def restore(self, remainder: Mapping[str, Array]) -> None:
+        """Put a remainder into this adapter's own model (for `load(into=)`); raises ModelError where names differ."""
+        ...
+
+    def model(self) -> Any:
+        """The framework's own object, ready to use: ModelProto, nn.Module (in the mode it came in), keras.Model."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the model as a plain file of its framework that loads without attar."""
+        ...

@@ -1,0 +1,65 @@
+"""What a compression method offers: points on a layer's rate-distortion chart, and a way to make and to undo each.
+
+A method knows numpy and this module only. The laws (tests/kits/method_laws.py, run over every registered method):
+the input is never modified; `decode(encode(...))` is deterministic; the distortion measured on the decoded matrix is the
+point's; the coded size does not exceed the point's rate by more than `RATE_MARGIN`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.types import Encoded, Json, Layer, Point, Stats, Weight
+
+RATE_MARGIN = 1.05
+"""Coded size / stated rate that the kit allows, above a fixed 64 bytes for headers and tables."""
+
+
+class Method(Protocol):
+    """One way to store a layer."""
+
+    name: ClassVar[str]
+    Params: ClassVar[type]
+    """A frozen dataclass with defaults; field metadata `help`, `low`, `high` (bounds inclusive)."""
+
+    @staticmethod
+    def points(layer: Layer, weight: Weight, stats: Stats, slopes: Iterable[float], params: Any) -> Iterable[Point]:
+        """Points made for the given slopes (nats per bit); a method without a trade-off yields its one point."""
+        ...
+
+    @staticmethod
+    def encode(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> Encoded:
+        """The layer as integers, for a choice that `points` returned."""
+        ...
+
+    @staticmethod
+    def decode(encoded: Encoded) -> Weight:
+        """Back to float32; pure, and able to read every file an earlier version wrote."""
+        ...
+
+
+def distortion(layer: Layer, weight: Weight, decoded: Weight, stats: Stats) -> float:
+    """Nats of output KL by the quadratic model: 1/2 sum_r s_r (e_r H e_r^T + (e_r mu + d_r)^2).
+
+    e = w - w' per row, d = b - b' its bias error (zero where there is no bias), H the centred second moment.
+    """
+    error = (weight.matrix.astype(np.float64) - decoded.matrix).reshape(layer.groups, -1, layer.cols)
+    offset = np.einsum("grc,gc->gr", error, stats.mean).ravel()
+    if weight.bias is not None and decoded.bias is not None:
+        offset = offset + (weight.bias.astype(np.float64) - decoded.bias)
+    if stats.hessian.ndim == 2:
+        quadratic = np.einsum("grc,gc->gr", error**2, stats.hessian).ravel()
+    else:
+        quadratic = np.einsum("grc,grc->gr", error @ stats.hessian, error).ravel()
+    return float(0.5 * np.sum(row_sensitivity(layer, stats) * (quadratic + offset**2)))
+
+
+def row_sensitivity(layer: Layer, stats: Stats) -> NDArray[np.float64]:
+    """[rows], ones where none was measured."""
+    if stats.sensitivity is None:
+        return np.ones(layer.rows)
+    return stats.sensitivity

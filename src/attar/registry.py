@@ -1,0 +1,53 @@
+"""Names to places: the one list of what attar can do. A new method, adapter, coder or metric is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from attar.errors import UsageError
+
+REGISTRY: dict[str, dict[str, str]] = {
+    "adapter": {
+        "onnx": "attar.adapters.onnx:OnnxAdapter",
+        "torch": "attar.adapters.torch:TorchAdapter",
+        "keras": "attar.adapters.keras:KerasAdapter",
+    },
+    "method": {
+        "uniform": "attar.methods.uniform:Uniform",
+        "keep": "attar.methods.keep:Keep",
+    },
+    "coder": {
+        "raw": "attar.coding.raw:Raw",
+        "planes": "attar.coding.planes:Planes",
+        "rans": "attar.coding.rans:Rans",
+    },
+    "metric": {
+        "accuracy": "attar.evaluate.metrics:Accuracy",
+        "top5": "attar.evaluate.metrics:Top5",
+        "f1": "attar.evaluate.metrics:F1",
+        "auroc": "attar.evaluate.metrics:Auroc",
+        "mse": "attar.evaluate.metrics:Mse",
+        "mae": "attar.evaluate.metrics:Mae",
+        "r2": "attar.evaluate.metrics:R2",
+        "perplexity": "attar.evaluate.metrics:Perplexity",
+        "cosine": "attar.evaluate.metrics:Cosine",
+        "kl": "attar.evaluate.metrics:KlToOriginal",
+        "agreement": "attar.evaluate.metrics:Agreement",
+    },
+}
+
+
+def get(kind: str, name: str) -> Any:
+    """The registered object; raises UsageError that lists the known names."""
+    known = REGISTRY[kind]
+    if name not in known:
+        raise UsageError(f"{kind}: the name must be a registered one. Received {name!r}. Use one of {', '.join(known)}.")
+    module, attribute = known[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def names(kind: str) -> Iterator[str]:
+    """The registered names of one kind, in order."""
+    return iter(REGISTRY[kind])

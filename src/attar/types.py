@@ -1,0 +1,197 @@
+"""The values that flow through attar: frozen, framework-free, numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Matrix: TypeAlias = NDArray[np.float32]
+Json: TypeAlias = Any
+"""A value that `json.dumps` takes: None, bool, int, float, str, list, dict with str keys."""
+
+KINDS = (
+    "dense", "conv", "conv_transpose", "embedding", "recurrent", "einsum",
+)  # fmt: skip
+"""Layer kinds; grouped, depthwise, dilated and strided convolutions are `conv` with `groups` > 1 where grouped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One compressible weight, seen as the canonical matrix W[rows, cols] with Y = W X.
+
+    rows counts the outputs of all groups together: group g owns rows g * rows/groups ... (g+1) * rows/groups,
+    and cols counts the inputs of one group, in (C, kh, kw) order for convolutions.
+    `shape` and `dtype` are the framework's own. `has_bias` says that the adapter can add a constant to every row
+    (the layer's own bias, or the shift of the batch norm behind it). A tied weight has one owner: the others are
+    listed with `tied_to` and are neither read nor written.
+    """
+
+    name: str
+    kind: str
+    rows: int
+    cols: int
+    shape: tuple[int, ...]
+    groups: int = 1
+    dtype: str = "float32"
+    has_bias: bool = False
+    tied_to: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A layer's canonical matrix [rows, cols] and its bias [rows], both float32; bias is None where there is none."""
+
+    matrix: Matrix
+    bias: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What a layer saw in one batch: x[groups, cols, n] and y[rows, n] = W x, without the bias.
+
+    y is None only where the framework does not show the product (a recurrent kernel's gates).
+    For an embedding x is None and `ids` [n] are the rows looked up (columns of W).
+    """
+
+    name: str
+    x: Array | None
+    y: Array | None
+    ids: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Input statistics of a layer, float64.
+
+    hessian: centred second moment E[(x-mu)(x-mu)^T], [groups, cols, cols]; or its diagonal, [groups, cols], for
+    embeddings (where it is the frequency of each id). mean: mu, [groups, cols]. count: number of columns x seen.
+    samples: number of examples they came from (fewer than count for convolutions: their patches are correlated).
+    sensitivity: [rows], nats of output KL per squared unit of error in each output row (the Fisher diagonal), ones
+    where not measured.
+    """
+
+    hessian: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    count: int
+    samples: int
+    sensitivity: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A compressed layer: named integer and scale arrays, and JSON meta. `method` names the decoder."""
+
+    method: str
+    arrays: Mapping[str, Array]
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way to store a layer: its coded size in bits, its distortion in nats of output KL, and how to make it."""
+
+    rate_bits: float
+    distortion: float
+    choice: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A model's input or output: name, dtype (numpy name), shape with None where it is free (the batch, usually)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Examples in memory: inputs by name, [n, ...] each, and labels [n, ...] or None.
+
+    A model with one input takes the only entry whatever it is called; one with several takes them by name.
+    `origin` says where they came from, for messages and the ledger.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Array | None = None
+    origin: str = "array"
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(next(iter(self.inputs.values())))
+
+    def take(self, rows: Sequence[int] | Array) -> Dataset:
+        """The examples of the given row numbers, in that order."""
+        index = np.asarray(rows, dtype=np.int64)
+        labels = None if self.labels is None else self.labels[index]
+        inputs = {name: values[index] for name, values in self.inputs.items()}
+        return Dataset(inputs, labels, self.origin, self.class_names)
+
+    def batches(self, size: int = 256) -> Iterator[dict[str, Array]]:
+        """The inputs, `size` examples at a time, in order."""
+        for start in range(0, len(self), size):
+            yield {name: values[start : start + size] for name, values in self.inputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The three parts of the user's data; no example is in two of them."""
+
+    calibrate: Dataset
+    select: Dataset
+    certify: Dataset
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A metric's value on one data set, in the metric's own unit (accuracy: percent).
+
+    per_example [n] float64, whose mean is `value`, where the metric is a mean of per-example values (right / wrong,
+    squared error, KL, ...); None where it is not (F1, AUROC, R2). outputs [n, ...] are what the model said.
+    """
+
+    metric: str
+    value: float
+    n: int
+    outputs: Array
+    per_example: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The verdict on one candidate: how much worse the decoded file is on the certify split, with a one-sided bound.
+
+    drop is positive when the candidate is worse, in the metric's unit (accuracy: percentage points); lower and upper are
+    each one-sided bounds at `confidence`; lost and gained count examples right before and wrong after, and the
+    reverse (None where examples are not right or wrong). bound names the method: "score" (Tango), "exact",
+    "empirical-bernstein", "bootstrap". verdict: "certified" when upper <= max_drop, otherwise "not certified", or
+    "not certifiable" when even an unchanged model could not be certified at this size; needed is then, and when not
+    certified for want of samples, the number of samples at which this flip rate would be.
+    """
+
+    metric: str
+    before: float
+    after: float
+    drop: float
+    lower: float
+    upper: float
+    max_drop: float
+    confidence: float
+    n: int
+    bound: str
+    verdict: str
+    lost: int | None = None
+    gained: int | None = None
+    needed: int | None = None
