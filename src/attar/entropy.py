@@ -57,3 +57,18 @@ def bits_table(codes: Array, class_of: NDArray[np.uint8], radius: int) -> NDArra
     smoothed = counts + 4 * prior
     cost = -np.log2(smoothed / smoothed.sum(1, keepdims=True))
     return np.asarray(cost, dtype=np.float32)
+
+
+def ideal_bits(codes: Array, class_of: NDArray[np.uint8] | None) -> float:
+    """Bits of an ideal coder: the empirical entropy within each class, and about 5 bits for each table entry in use."""
+    values, index = np.unique(codes, return_inverse=True)
+    width = max(len(values), 1)
+    if class_of is not None:
+        index = class_of.astype(np.int64).ravel() * width + index.ravel()
+    tables = 1 if class_of is None else CLASSES
+    counts = np.bincount(index.ravel(), minlength=tables * width).astype(np.float64)
+    table = counts.reshape(-1, width)
+    total = table.sum(1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.where(table > 0, -table * np.log2(table / total), 0.0)
+    return float(bits.sum() + 5 * np.count_nonzero(table) * (width > 1))

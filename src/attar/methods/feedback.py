@@ -1,0 +1,134 @@
+"""Error feedback through the Cholesky factor of the inverse Hessian, with a rate term in every rounding decision.
+
+Source: Optimal Brain Surgeon (Hassibi and Stork 1993) in the column-by-column form of GPTQ (Frantar et al. 2023,
+section 3.3, lazy batches); the rate term is entropy-constrained quantisation (Chou, Lookabaugh and Gray 1989).
+
+Layout: everything is transposed and stacked by group, [groups, cols, rows], so that one column of the canonical matrix
+(the unit of a step) is contiguous. Hessians and factors are [groups, cols, cols].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+BLOCK = 64
+"""Columns between two BLAS updates of everything behind them."""
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a code costs, in the unit of the distortion: price[class * width + code + radius], width = 2 radius + 1.
+
+    offset [groups, cols, rows] is class * width + radius of each position. Beyond the radius a code costs the
+    outermost price and `slope` more for each octave (it is escaped).
+    """
+
+    price: F32
+    offset: NDArray[np.int32]
+    radius: int
+    slope: float
+
+    def of(self, codes: F32, column: int | slice) -> F32:
+        """The price of codes in one column [groups, rows], or in a range of them."""
+        inside = np.clip(codes, -self.radius, self.radius)
+        price = self.price[self.offset[:, column] + inside.astype(np.int32)]
+        if np.abs(codes).max(initial=0) > self.radius:
+            price = price + self.slope * np.log2(np.maximum(np.abs(codes) / self.radius, 1))
+        return price
+
+
+def upper_factor(hessian: F64) -> F64:
+    """R upper triangular with H = R R^T; raises LinAlgError where H is not positive definite.
+
+    The cost of an error e in column j, when the later columns make up for it in the best way, is 1/2 (e R_jj)^2.
+    """
+    return np.asarray(np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1])
+
+
+def feedback_rows(factor: F64) -> F32:
+    """V with V_jt = U_jt / U_jj, U = R^-1: what column j's error takes away from each column t > j."""
+    columns = factor.shape[-1]
+    if columns <= 32:
+        inverse = np.linalg.inv(factor)
+    else:
+        eye = np.eye(columns)
+        inverse = np.stack([solve_triangular(one, eye, check_finite=False) for one in factor])
+    diagonal = np.diagonal(inverse, axis1=1, axis2=2)
+    return np.asarray(inverse / diagonal[:, :, None], np.float32)
+
+
+def quantise(weight: F32, rows: F32, stiffness: F32, rate: Rate | None) -> Codes:
+    """Codes of weights in units of their step, column by column with feedback.
+
+    stiffness [groups, cols, rows]: the cost of a squared error of one step, with feedback (R_jj^2 / 2 times the
+    row's sensitivity). Without a rate every weight goes to its nearest code.
+    """
+    work = weight.copy()
+    codes = np.empty(weight.shape, np.int32)
+    columns = weight.shape[1]
+    for start in range(0, columns, BLOCK):
+        stop = min(start + BLOCK, columns)
+        for j in range(start, stop):
+            x = work[:, j]
+            q = _decide(x, stiffness[:, j], rate, j)
+            codes[:, j] = q
+            x -= q
+            work[:, j + 1 : stop] -= rows[:, j, j + 1 : stop, None] * x[:, None]
+        if stop < columns:
+            work[:, stop:] -= rows[:, start:stop, stop:].transpose(0, 2, 1) @ work[:, start:stop]
+    return codes
+
+
+def descend(weight: F32, codes: Codes, hessian: F32, stiffness: F32, rate: Rate) -> Codes:
+    """One sweep of exact coordinate descent over the columns on stiffness * e H e^T + price; never makes it worse.
+
+    hessian in units of the steps; stiffness [groups, rows] is half of the row's sensitivity.
+    """
+    codes = codes.copy()
+    error = weight - codes
+    columns = weight.shape[1]
+    diagonal = np.maximum(np.diagonal(hessian, axis1=1, axis2=2), 1e-20)
+    for start in range(0, columns, BLOCK):
+        stop = min(start + BLOCK, columns)
+        pull = hessian[:, start:stop] @ error
+        for j in range(start, stop):
+            curve = diagonal[:, j, None]
+            old = codes[:, j].astype(np.float32)
+            q = _decide(old + pull[:, j - start] / curve, stiffness * curve, rate, j, old)
+            moved = old - q
+            codes[:, j] = q
+            error[:, j] += moved
+            later = slice(j + 1 - start, stop - start)
+            pull[:, later] += hessian[:, j, j + 1 : stop, None] * moved[:, None]
+    return codes
+
+
+def independent(weight: F32, stiffness: F32, rate: Rate | None) -> Codes:
+    """Codes where H is diagonal and nothing can be fed back: all decisions at once."""
+    return _decide(weight, stiffness, rate, slice(None)).astype(np.int32)
+
+
+def _decide(x: F32, stiffness: F32, rate: Rate | None, column: int | slice, old: F32 | None = None) -> F32:
+    """The code of least cost among the nearest, the next toward zero, zero, and the present one."""
+    nearest = np.rint(x)
+    if rate is None:
+        return nearest
+    candidates = [nearest - np.sign(nearest), np.zeros_like(x)]
+    if old is not None:
+        candidates.append(old)
+    best = nearest
+    least = stiffness * np.square(x - nearest) + rate.of(nearest, column)
+    for q in candidates:
+        cost = stiffness * np.square(x - q) + rate.of(q, column)
+        better = cost < least
+        best = np.where(better, q, best)
+        least = np.where(better, cost, least)
+    return best
