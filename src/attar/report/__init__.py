@@ -1,0 +1,6 @@
+"""A run's ledger as one HTML page that needs nothing but a browser."""
+
+from attar.report.page import render, write_report
+from attar.report.picture import picture
+
+__all__ = ["picture", "render", "write_report"]

@@ -1,0 +1,263 @@
+"""Vega-Lite specifications. Colours are CSS variables of the page, so that one chart serves light, dark and print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attar.report.facts import LayerRow, Tried
+from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, size_axis
+from attar.report.words import NONE, TIMES, Metric, percent, plain, ratio, size, size_unit, whole
+
+Spec = dict[str, Any]
+
+FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
+NAMED_LAYERS = 30
+"""Up to this many layers are rows with their names; more are columns in execution order."""
+
+MEASURES = (
+    ("bits_per_weight", "Bits per weight"),
+    ("zeros", "Zeros"),
+    ("share", "Share of the file"),
+    ("sensitivity", "Sensitivity"),
+)
+
+_CONFIG: Spec = {
+    "background": "transparent",
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--soft)",
+        "titleColor": "var(--soft)",
+        "gridColor": "var(--hair)",
+        "domain": False,
+        "ticks": False,
+        "labelFontSize": 11,
+        "labelPadding": 8,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+    },
+}
+
+
+def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None, before: float | None) -> Spec | None:
+    """Drop against file size of everything tried; None where nothing was."""
+    points = [row for row in rows if row.bytes and row.drop is not None]
+    if not points:
+        return None
+    drops, sizes = drop_axis(_extent(points), limit), size_axis([row.bytes for row in points if row.bytes])
+    x = {"field": "bytes", "type": "quantitative", "scale": _scale(sizes), "axis": _size_labels(sizes, before)}
+    y = {
+        "field": "drop",
+        "type": "quantitative",
+        "scale": _scale(drops),
+        "axis": {"title": None, "values": drops.ticks()},
+    }
+    tooltip = [{"field": field, "type": "nominal", "title": title} for field, title in _POINT_TOOLTIP]
+    layers: list[Spec] = [_zero_line(), *_limit_line(metric, limit)]
+    # A candidate is often in both splits, at the same size: its certified interval is set beside the other.
+    for split, color, fill, beside in _SPLITS:
+        only = {"transform": [{"filter": {"field": "split", "equal": split}}]}
+        line = {"type": "line", "interpolate": "monotone", "strokeWidth": 1.5, "opacity": 0.45, "stroke": color}
+        rule = {"type": "rule", "strokeWidth": 2, "opacity": 0.6, "stroke": color, "xOffset": beside}
+        point = {"type": "point", "size": 95, "opacity": 1, "strokeWidth": 2, "stroke": color, "fill": fill}
+        if split == "select":
+            order = {"order": {"field": "bytes", "type": "quantitative"}}
+            layers.append({**only, "mark": line, "encoding": {"x": x, "y": y, **order}})
+        ends = {"y": {**y, "field": "lower"}, "y2": {"field": "upper"}}
+        layers.append({**only, "mark": rule, "encoding": {"x": x, **ends}})
+        layers.append({**only, "mark": {**point, "xOffset": beside}, "encoding": {"x": x, "y": y, "tooltip": tooltip}})
+    layers += _ring({"x": x, "y": y, "tooltip": tooltip})
+    data = [_point_values(row, metric) for row in points]
+    return _spec({"data": {"values": data}, "height": 320, "layer": layers})
+
+
+_SPLITS = (("select", "var(--select)", "var(--paper)", 0), ("certify", "var(--good)", "var(--good)", 6))
+"""Split, line colour, fill, and how many pixels to the right."""
+
+
+def _ring(encoding: Spec) -> list[Spec]:
+    """Around the chosen candidate, in whichever split it was measured last."""
+    ring = {"type": "point", "size": 380, "filled": False, "strokeWidth": 2, "opacity": 1, "stroke": "var(--rose)"}
+    return [
+        {
+            "transform": [
+                {"filter": {"and": [{"field": "chosen", "equal": True}, {"field": "split", "equal": split}]}}
+            ],
+            "mark": {**ring, "xOffset": beside},
+            "encoding": encoding,
+        }
+        for split, _, _, beside in _SPLITS
+    ]
+
+
+_POINT_TOOLTIP = (
+    ("said_size", "size"),
+    ("said_ratio", "smaller"),
+    ("said_value", "value"),
+    ("said_drop", "drop"),
+    ("said_interval", "interval"),
+    ("split", "split"),
+    ("index", "candidate"),
+)
+
+
+def _point_values(row: Tried, metric: Metric) -> Spec:
+    """One candidate as a datum; what a tooltip says is worded here, not by the chart."""
+    return {
+        "bytes": row.bytes,
+        "drop": row.drop,
+        "lower": row.drop if row.lower is None else row.lower,
+        "upper": row.drop if row.upper is None else row.upper,
+        "split": row.split,
+        "chosen": row.chosen,
+        "index": row.index,
+        "said_size": size(row.bytes),
+        "said_ratio": ratio(row.ratio),
+        "said_value": metric.value(row.value),
+        "said_drop": metric.drop(row.drop),
+        "said_interval": f"{metric.bare(row.lower)} to {metric.bare(row.upper)}",
+    }
+
+
+def _extent(points: Sequence[Tried]) -> list[float]:
+    """All drops and interval ends."""
+    return [value for row in points for value in (row.drop, row.lower, row.upper) if value is not None]
+
+
+def _zero_line() -> Spec:
+    """Where the original is."""
+    return {
+        "data": {"values": [{}]},
+        "mark": {"type": "rule", "stroke": "var(--soft)", "strokeWidth": 1, "opacity": 0.6},
+        "encoding": {"y": {"datum": 0}},
+    }
+
+
+def _limit_line(metric: Metric, limit: float | None) -> list[Spec]:
+    """The allowed drop, dashed and named."""
+    if limit is None:
+        return []
+    rule = {"type": "rule", "stroke": "var(--limit)", "strokeWidth": 1.5, "strokeDash": [5, 4]}
+    name = {"type": "text", "align": "right", "dy": -8, "fontSize": 11, "fill": "var(--limit)"}
+    text = {"x": {"value": "width"}, "y": {"datum": limit}, "text": {"value": f"{metric.limit(limit)} allowed"}}
+    return [
+        {"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": limit}}},
+        {"data": {"values": [{}]}, "mark": name, "encoding": text},
+    ]
+
+
+def _size_labels(axis: Axis, before: float | None) -> Spec:
+    """Ticks in bytes, with the ratio below where the original's size is known."""
+    ticks = axis.ticks()
+    divisor, unit = size_unit(ticks[0])
+    lines = [f"format(datum.value / {divisor}, ',.3~r') + ' {unit}'"]
+    if before:
+        lines.append(f"format({before} / datum.value, ',.3~r') + '{TIMES}'")
+    return {"title": None, "values": ticks, "labelExpr": f"[{', '.join(lines)}]", "labelOverlap": True}
+
+
+def layer_chart(rows: Sequence[LayerRow], measure: str) -> Spec | None:
+    """One measure of every layer: rows with names, or columns in execution order; None where it is not known."""
+    known = [row for row in rows if getattr(row, measure) is not None]
+    if measure == "sensitivity":
+        known = [row for row in known if (row.sensitivity or 0) > 0]
+    if not known:
+        return None
+    values = [getattr(row, measure) for row in known]
+    axis = nats_axis(values) if measure == "sensitivity" else bar_axis(values)
+    named = len(rows) <= NAMED_LAYERS
+    form = "~%" if measure in ("zeros", "share") else ("~e" if measure == "sensitivity" else "~g")
+    along = {"field": measure, "type": "quantitative", "scale": _scale(axis), "axis": _measure_axis(axis, form, named)}
+    encoding: Spec = {"x" if named else "y": along, "y" if named else "x": _place(rows, named)}
+    encoding["tooltip"] = [{"field": field, "type": "nominal", "title": title} for field, title in _LAYER_TOOLTIP]
+    return _spec(
+        {
+            "data": {"values": [_layer_values(row, measure) for row in known]},
+            "height": 24 * len(rows) if named else 120,
+            "encoding": encoding,
+            **_measure_mark(measure, named, axis),
+        }
+    )
+
+
+_LAYER_TOOLTIP = (
+    ("name", "layer"),
+    ("method", "method"),
+    ("said_bits", "bits per weight"),
+    ("said_zeros", "zeros"),
+    ("said_bytes", "bytes"),
+    ("said_share", "share"),
+    ("said_sensitivity", "sensitivity"),
+)
+
+
+def _layer_values(row: LayerRow, measure: str) -> Spec:
+    """One layer as a datum."""
+    return {
+        "position": row.position,
+        "label": row.label,
+        measure: getattr(row, measure),
+        "name": row.name,
+        "method": row.method or NONE,
+        "said_bits": plain(row.bits_per_weight),
+        "said_zeros": percent(row.zeros),
+        "said_bytes": whole(row.bytes),
+        "said_share": percent(row.share),
+        "said_sensitivity": plain(row.sensitivity),
+    }
+
+
+def _place(rows: Sequence[LayerRow], named: bool) -> Spec:
+    """The layers' axis: names down the side, or every tenth position along the bottom."""
+    if named:
+        domain = [row.label for row in rows]
+        axis: Spec = {"title": None, "labelLimit": 170, "grid": False, "minExtent": 60}
+        return {"field": "label", "type": "nominal", "sort": None, "scale": {"domain": domain}, "axis": axis}
+    step = 10 if len(rows) <= 120 else 20
+    positions = [row.position for row in rows]
+    ticks = [1, *(place for place in positions if place % step == 0)]
+    axis = {"title": None, "values": ticks, "labelAngle": 0, "grid": False, "labelOverlap": True}
+    return {"field": "position", "type": "ordinal", "scale": {"domain": positions}, "axis": axis}
+
+
+def _measure_axis(axis: Axis, form: str, named: bool) -> Spec:
+    """The measure's axis, with few ticks where it is short; a fixed extent keeps columns of all panels in line."""
+    ticks = axis.ticks()
+    if axis.form == "log" and len(ticks) > 4:
+        ticks = ticks[:: -(-len(ticks) // 4)]
+    return {
+        "title": None,
+        "values": ticks,
+        "format": form,
+        "labelOverlap": True,
+        "minExtent": 0 if named else 52,
+        "maxExtent": 52,
+    }
+
+
+def _measure_mark(measure: str, named: bool, axis: Axis) -> Spec:
+    """Bars from zero; points on stems where the scale is logarithmic and has no zero."""
+    if measure == "sensitivity":
+        point = {"type": "point", "filled": True, "opacity": 1, "size": 80 if named else 24, "fill": "var(--limit)"}
+        stem = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.5, "stroke": "var(--limit)"}
+        floor = {"x2" if named else "y2": {"datum": axis.low}}
+        return {"layer": [{"mark": stem, "encoding": floor}, {"mark": point}]}
+    color = {"bits_per_weight": "var(--good)", "zeros": "var(--select)", "share": "var(--rose)"}[measure]
+    width: Spec = {"height": {"band": 0.62}, "cornerRadiusEnd": 3} if named else {"width": {"band": 0.8}}
+    return {"mark": {"type": "bar", "fill": color, **width}}
+
+
+def _scale(axis: Axis) -> Spec:
+    """The axis as a Vega-Lite scale."""
+    scale: Spec = {"domain": [axis.low, axis.high], "type": axis.form, "nice": False, "zero": False}
+    if axis.form == "symlog":
+        scale["constant"] = axis.constant
+    if axis.form == "log":
+        del scale["zero"]
+    return scale
+
+
+def _spec(body: Spec) -> Spec:
+    """With what all charts have in common."""
+    return {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}, "config": _CONFIG, **body}

@@ -1,0 +1,246 @@
+"""The page: everything gathered, worded and drawn, put into one file that asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from attar.errors import OutputError
+from attar.report import charts, drawing, words
+from attar.report.facts import LayerRow, Tried, byte_parts, layer_rows, prediction_error, tried
+from attar.report.ledger import Ledger, gather, mapping, mappings, number, read_ledger
+from attar.report.verdict import explained, verdict
+from attar.types import Json
+
+MOST_FLIPS = 60
+"""Examples shown; what is beyond is counted."""
+
+_SNIPPET = "window.vegaEmbed = vegaEmbed;"
+"""All that page.js needs of the bundle."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PICTURE_PREFIX = "data:image/png;base64,"
+_NOTES = {
+    "bits_per_weight": ", of 32 before",
+    "zeros": ", of all weights",
+    "share": "",
+    "sensitivity": ", nats of output KL",
+}
+_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A Vega-Lite specification and the still drawing that stands in its place until, or unless, it is rendered."""
+
+    name: str
+    title: str
+    spec: charts.Spec
+    still: drawing.Drawing
+
+
+def render(events: Sequence[Mapping[str, Json]]) -> str:
+    """A run's ledger as one self-contained HTML page; events may be missing, as after an interruption.
+
+    >>> "Unfinished" in render([{"event": "run", "model": "lenet5.onnx"}])
+    True
+    """
+    ledger = gather(events)
+    scripts = [*([bundle] if (bundle := vega_bundle()) else []), (_TEMPLATES / "page.js").read_text("utf-8")]
+    style = (_TEMPLATES / "page.css").read_text("utf-8")
+    return str(
+        _environment()
+        .get_template("page.html")
+        .render(scripts=scripts, style=style, policy=_policy(scripts, style), **_content(ledger), live=bundle != "")
+    )
+
+
+def write_report(ledger_path: Path, out: Path, force: bool = False) -> None:
+    """Render the ledger at `ledger_path` (JSON Lines) to the HTML file `out`, by a temporary file and a rename.
+
+    Raises OutputError where `out` exists (unless `force`) or cannot be written; UsageError where the ledger cannot be
+    read and FormatError where it is not JSON Lines.
+    """
+    ledger_path, out = Path(ledger_path), Path(out)
+    if out.is_dir() or (out.exists() and not force):
+        remedy = "Name a file." if out.is_dir() else "Use --force or another name."
+        raise OutputError(f"report: the output must not exist. Received {str(out)!r}. {remedy}")
+    page = render(read_ledger(ledger_path))
+    try:
+        _replace(out, page.encode("utf-8"))
+    except OSError as error:
+        raise OutputError(
+            f"report: the output must be writable. Received {str(out)!r} ({error.strerror}). Choose another folder."
+        ) from error
+
+
+def _replace(out: Path, data: bytes) -> None:
+    """Write beside `out`, then rename; nothing is left behind where that fails."""
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner can read; a report is to be shared.
+        temporary.chmod(0o644)
+        temporary.replace(out)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@cache
+def vega_bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, or "" where vl-convert is not installed."""
+    try:
+        import vl_convert  # noqa: PLC0415 (an optional extra)
+    except ImportError:
+        return ""
+    # Inside an HTML script element only these two could end or nest it; in JavaScript the escapes mean the same.
+    return str(vl_convert.javascript_bundle(_SNIPPET)).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _policy(scripts: Sequence[str], style: str) -> str:
+    """A Content-Security-Policy that allows these very scripts and this style, embedded pictures, and nothing else."""
+    allowed = " ".join(_hash(script) for script in scripts)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    """A source expression of CSP level 2."""
+    return f"'sha256-{b64encode(sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
+
+
+def script_json(value: Json) -> str:
+    """JSON that is safe inside an HTML script element, whatever the strings in it say."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _environment() -> jinja2.Environment:
+    """Jinja with autoescape and the words as filters."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for word in (words.size, words.ratio, words.percent, words.plain, words.whole, words.duration, words.moment):
+        environment.filters[word.__name__] = word
+    environment.filters["script_json"] = lambda value: Markup(script_json(value))
+    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    # Only for the page's own scripts and style, which are files of this package and the Vega bundle.
+    environment.filters["own"] = Markup
+    return environment
+
+
+def _content(ledger: Ledger) -> dict[str, Any]:
+    """What the template shows."""
+    run, result = ledger.run, ledger.result
+    certificate = mapping(result.get("certificate"))
+    metric = words.Metric.of(run.get("metric"), certificate)
+    rows, layers = tried(ledger), layer_rows(ledger)
+    drop, lower, upper = (number(certificate.get(key)) for key in ("drop", "lower", "upper"))
+    parts, reproduce = byte_parts(ledger), mapping(result.get("reproduce"))
+    limit = _first(certificate.get("max_drop"), mapping(run.get("budget")).get("max_drop"))
+    before = _first(result.get("bytes_before"), run.get("bytes_before"))
+    flips = [_flip(flip) for flip in mappings(result.get("flips"))]
+    return {
+        "ledger": ledger,
+        "run": run,
+        "result": result,
+        "metric": metric,
+        "certificate": certificate,
+        "verdict": verdict(result, metric, len(rows)),
+        "reached": _of_hundred(result.get("after"), metric),
+        "origin": _of_hundred(result.get("before"), metric),
+        "explained": explained(result, metric),
+        "limit": limit,
+        "bytes_before": before,
+        "bytes_after": number(result.get("bytes_after")),
+        "counted": all(number(certificate.get(key)) is not None for key in ("n", "lost", "gained")),
+        "rows": rows,
+        "error": prediction_error(rows),
+        "layers": layers,
+        "named_layers": charts.NAMED_LAYERS,
+        "notes": _NOTES,
+        "parts": parts,
+        "total": sum(size for _, size in parts),
+        "frontier": _frontier(rows, metric, limit, before),
+        "panels": _panels(layers),
+        "interval": drawing.interval(drop, lower, upper, limit),
+        "flips": sorted(flips, key=lambda flip: flip["direction"] != "lost")[:MOST_FLIPS],
+        "more_flips": max(len(flips) - MOST_FLIPS, 0),
+        "command": str(reproduce.get("command") or ""),
+        "recipe_file": str(reproduce.get("recipe") or ""),
+        "conditions": _conditions(run),
+        "warnings": _texts(run.get("warnings")),
+    }
+
+
+def _first(*values: Json) -> float | None:
+    """The first that is a number."""
+    return next((known for value in values if (known := number(value)) is not None), None)
+
+
+def _of_hundred(value: Json, metric: words.Metric) -> float | None:
+    """A metric in per cent as the length of a bar; None for other metrics."""
+    known = number(value)
+    return known if metric.unit == "points" and known is not None and 0 <= known <= 100 else None
+
+
+def _conditions(run: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """What a second run needs to give the same file: seed, splits, budget, machine."""
+    splits, budget, machine = (mapping(run.get(key)) for key in ("splits", "budget", "machine"))
+    conditions = [("seed", str(run["seed"]))] if "seed" in run else []
+    conditions += [(f"{name} split", f"{words.whole(count)} examples") for name, count in splits.items()]
+    conditions += [(name.replace("_", " "), str(value)) for name, value in [*budget.items(), *machine.items()]]
+    return conditions
+
+
+def _texts(value: Json) -> list[str]:
+    """The items of a list as text; empty for anything else."""
+    return [str(item) for item in value if item] if isinstance(value, list | tuple) else []
+
+
+def _frontier(rows: Sequence[Tried], metric: words.Metric, limit: float | None, before: float | None) -> Chart | None:
+    """The chart of everything tried."""
+    spec, still = charts.frontier(rows, metric, limit, before), drawing.frontier(rows, metric, limit)
+    return None if spec is None or still is None else Chart("frontier", "Drop against file size", spec, still)
+
+
+def _panels(layers: Sequence[LayerRow]) -> list[Chart]:
+    """One chart for every measure that is known."""
+    panels = []
+    for measure, title in charts.MEASURES:
+        spec, still = charts.layer_chart(layers, measure), drawing.layer_chart(layers, measure)
+        if spec is not None and still is not None:
+            panels.append(Chart(measure, title, spec, still))
+    return panels
+
+
+def _flip(flip: Mapping[str, Json]) -> dict[str, Json]:
+    """One flipped example; a picture that is not an embedded PNG is left out, since it might be an address."""
+    shown = flip.get("picture")
+    embedded = isinstance(shown, str) and shown.startswith(_PICTURE_PREFIX)
+    if not embedded or not _BASE64.issuperset(str(shown)[len(_PICTURE_PREFIX) :]):
+        shown = None
+    said = {key: str(flip.get(key, words.NONE)) for key in ("index", "label", "before", "after")}
+    return {**said, "direction": "gained" if flip.get("direction") == "gained" else "lost", "picture": shown}

@@ -1,0 +1,52 @@
+"use strict";
+// Live charts in place of the still drawings. Expressions are interpreted (ast), since the page's policy forbids eval.
+for (const figure of document.querySelectorAll("figure.chart")) {
+  if (typeof vegaEmbed === "undefined") break;
+  const canvas = figure.querySelector(".canvas");
+  const still = canvas.querySelector("svg");
+  const live = document.createElement("div");
+  live.className = "live";
+  canvas.append(live);
+  still.style.display = "none";
+  const spec = JSON.parse(figure.querySelector("script.spec").textContent);
+  const options = {
+    renderer: "svg",
+    actions: false,
+    ast: true,
+    defaultStyle: false,
+    tooltip: { disableDefaultStyle: true },
+  };
+  vegaEmbed(live, spec, options)
+    .then(() => {
+      live.querySelector("svg").setAttribute("aria-label", still.getAttribute("aria-label"));
+      still.remove();
+      figure.dataset.live = "yes";
+    })
+    .catch((error) => {
+      live.remove();
+      still.style.display = "";
+      console.error(error);
+    });
+}
+
+// Tables sort by a click on a heading: numbers from the largest, text from a to z, unknown values last.
+for (const button of document.querySelectorAll("table.sortable th button")) {
+  button.addEventListener("click", () => {
+    const heading = button.closest("th");
+    const body = button.closest("table").tBodies[0];
+    const column = heading.cellIndex;
+    const text = "text" in button.dataset;
+    const before = heading.getAttribute("aria-sort");
+    const ascending = before === "none" ? text : before === "descending";
+    for (const other of heading.parentElement.cells) other.setAttribute("aria-sort", "none");
+    heading.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    const value = (row) => row.cells[column].dataset.value;
+    const compare = (a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === "" || y === "") return (x === "") - (y === "");
+      const order = text ? x.localeCompare(y, "en", { numeric: true }) : Number(x) - Number(y);
+      return ascending ? order : -order;
+    };
+    body.append(...[...body.rows].sort(compare));
+  });
+}

@@ -1,0 +1,174 @@
+"""Numbers as text, and a metric's values and drops with their unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from attar.report.ledger import mapping, number
+from attar.types import Json
+
+NONE = "\N{EN DASH}"
+"""What stands for a number that is not known."""
+THIN = "\N{NARROW NO-BREAK SPACE}"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+_SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(value: Json) -> str:
+    """Bytes with a decimal unit and three digits.
+
+    >>> size(54076).replace(THIN, " "), size(999).replace(THIN, " ")
+    ('54.1 kB', '999 bytes')
+    """
+    count = number(value)
+    if count is None:
+        return NONE
+    divisor, unit = size_unit(count)
+    text = f"{count:,.0f}" if divisor == 1 else three_digits(count / divisor)
+    return f"{text}{THIN}{unit}"
+
+
+def size_unit(count: float) -> tuple[int, str]:
+    """The decimal unit that suits a number of bytes: (1000, 'kB')."""
+    power = 0
+    while abs(count) >= 999.5 * 1000**power and power < len(_SIZE_UNITS) - 1:
+        power += 1
+    return 1000**power, _SIZE_UNITS[power]
+
+
+def three_digits(value: float) -> str:
+    """Three digits or two, and an exponent only for the very small.
+
+    >>> three_digits(31.87), three_digits(1234), three_digits(0.5), three_digits(2e-7).replace(MINUS, "-")
+    ('31.9', '1,234', '0.500', '2.0e-7')
+    """
+    magnitude = abs(value)
+    if magnitude >= 99.95:
+        return signed(f"{value:,.0f}")
+    if magnitude >= 9.995:
+        return signed(f"{value:.1f}")
+    if magnitude >= 0.995 or magnitude == 0:
+        return signed(f"{value:.2f}" if magnitude else "0")
+    for digits, least in ((3, 0.1), (4, 0.001), (5, 0.0001)):
+        if magnitude >= least:
+            return signed(f"{value:.{digits}f}")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return signed(f"{mantissa}e{int(exponent)}")
+
+
+def signed(text: str) -> str:
+    """With a typographic minus, and without one before zero."""
+    if not text.startswith("-"):
+        return text.replace("e-", f"e{MINUS}")
+    bare = text[1:].replace("e-", f"e{MINUS}")
+    return bare if not any(digit in bare for digit in "123456789") else MINUS + bare
+
+
+def whole(value: Json) -> str:
+    """An integer with thousands separators."""
+    count = number(value)
+    return NONE if count is None else signed(f"{count:,.0f}")
+
+
+def ratio(value: Json) -> str:
+    """A ratio as 31.9x."""
+    times = number(value)
+    return NONE if times is None else f"{signed(f'{times:.2f}') if times < 9.995 else three_digits(times)}{TIMES}"
+
+
+def percent(value: Json, digits: int = 1) -> str:
+    """A fraction as per cent."""
+    fraction = number(value)
+    return NONE if fraction is None else signed(f"{100 * fraction:.{digits}f}") + f"{THIN}%"
+
+
+def plain(value: Json) -> str:
+    """A number with three digits, or a dash."""
+    known = number(value)
+    return NONE if known is None else three_digits(known)
+
+
+def duration(value: Json) -> str:
+    """Seconds in the two largest units that matter.
+
+    >>> duration(41).replace(THIN, " "), duration(200).replace(THIN, " "), duration(7300).replace(THIN, " ")
+    ('41 s', '3 min 20 s', '2 h 2 min')
+    """
+    seconds = number(value)
+    if seconds is None or seconds < 0:
+        return NONE
+    if seconds < 9.95:
+        return f"{seconds:.1f}{THIN}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest}{THIN}s"
+    if minutes < 60:
+        return f"{minutes}{THIN}min {rest}{THIN}s"
+    return f"{minutes // 60:,}{THIN}h {minutes % 60}{THIN}min"
+
+
+def moment(value: Json) -> str:
+    """An event's time: an ISO 8601 string, or seconds since 1970, to the minute in UTC where it has a zone."""
+    seconds = number(value)
+    try:
+        if seconds is not None:
+            when = datetime.fromtimestamp(seconds, UTC)
+        elif isinstance(value, str):
+            when = datetime.fromisoformat(value)
+        else:
+            return ""
+    except (ValueError, OverflowError, OSError):
+        return ""
+    zone = ""
+    if when.tzinfo is not None:
+        when, zone = when.astimezone(UTC), " UTC"
+    return f"{when.day} {when:%B %Y, %H:%M}{zone}"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What was measured: its name, the unit of a drop, and which way is better."""
+
+    name: str = "metric"
+    unit: str = ""
+    higher_is_better: bool = True
+
+    @classmethod
+    def of(cls, declared: Json, certificate: Json = None) -> Metric:
+        """From a run event's `metric`, or a certificate's name of it."""
+        known = mapping(declared)
+        name = known.get("name") or mapping(certificate).get("metric") or "metric"
+        return cls(str(name), str(known.get("unit") or ""), known.get("higher_is_better") is not False)
+
+    def value(self, value: Json) -> str:
+        """A value; metrics whose drop is in points are per cent."""
+        known = number(value)
+        if known is None:
+            return NONE
+        if self.unit == "points":
+            return signed(f"{known:.2f}") + f"{THIN}%"
+        return self.bare(known)
+
+    def bare(self, value: Json) -> str:
+        """A value or drop without its unit."""
+        known = number(value)
+        if known is None:
+            return NONE
+        return signed(f"{known:.2f}") if self.unit == "points" else signed(f"{known:.4g}")
+
+    def drop(self, value: Json) -> str:
+        """A drop with its unit."""
+        text = self.bare(value)
+        return text if text == NONE or not self.unit else f"{text} {self.unit}"
+
+    def limit(self, value: Json) -> str:
+        """An allowed drop as the user wrote it: 0.5 points, not 0.50."""
+        known = number(value)
+        return NONE if known is None else f"{signed(f'{known:g}')} {self.unit}".rstrip()
+
+    @property
+    def loss(self) -> str:
+        """What getting worse is called."""
+        return f"{self.name} drop" if self.higher_is_better else f"rise in {self.name}"
