@@ -43,7 +43,9 @@ def get(kind: str, name: str) -> Any:
     """The registered object; raises UsageError that lists the known names."""
     known = REGISTRY[kind]
     if name not in known:
-        raise UsageError(f"{kind}: the name must be a registered one. Received {name!r}. Use one of {', '.join(known)}.")
+        raise UsageError(
+            f"{kind}: the name must be a registered one. Received {name!r}. Use one of {', '.join(known)}."
+        )
     module, attribute = known[name].split(":")
     return getattr(import_module(module), attribute)
 

@@ -98,11 +98,15 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One way to store a layer: its coded size in bits, its distortion in nats of output KL, and how to make it."""
+    """One way to store a layer: its coded size in bits, its distortion in nats of output KL, and how to make it.
+
+    encoded is the result where finding the point made it anyway; it saves a second encoding.
+    """
 
     rate_bits: float
     distortion: float
     choice: Mapping[str, Json]
+    encoded: Encoded | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +177,8 @@ class Score:
 class Certificate:
     """The verdict on one candidate: how much worse the decoded file is on the certify split, with a one-sided bound.
 
-    drop is positive when the candidate is worse, in the metric's unit (accuracy: percentage points); lower and upper are
-    each one-sided bounds at `confidence`; lost and gained count examples right before and wrong after, and the
+    drop is positive when the candidate is worse, in the metric's unit (accuracy: percentage points); lower and upper
+    are each one-sided bounds at `confidence`; lost and gained count examples right before and wrong after, and the
     reverse (None where examples are not right or wrong). bound names the method: "score" (Tango), "exact",
     "empirical-bernstein", "bootstrap". verdict: "certified" when upper <= max_drop, otherwise "not certified", or
     "not certifiable" when even an unchanged model could not be certified at this size; needed is then, and when not

@@ -1,0 +1,1 @@
+"""The .attar file."""

@@ -1,0 +1,1 @@
+"""Reading, fitting and splitting the user's examples."""

@@ -1,0 +1,1 @@
+"""One file for each way of compressing a layer; pure numpy."""

@@ -1,8 +1,8 @@
 """What a compression method offers: points on a layer's rate-distortion chart, and a way to make and to undo each.
 
 A method knows numpy and this module only. The laws (tests/kits/method_laws.py, run over every registered method):
-the input is never modified; `decode(encode(...))` is deterministic; the distortion measured on the decoded matrix is the
-point's; the coded size does not exceed the point's rate by more than `RATE_MARGIN`.
+the input is never modified; `decode(encode(...))` is deterministic; the distortion measured on the decoded matrix is
+the point's; the coded size does not exceed the point's rate by more than `RATE_MARGIN`.
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
 Minimises `distortion + slope * bits` per layer (methods/base.py gives the distortion), with the entropy model that the
 coder uses (attar/entropy.py) as the rate. The zero bin is the pruning. Steps follow the high-resolution optimum
-delta = f sqrt(12 slope / (ln 2 s d2)) (Gish and Pierce 1968) with a row factor s^-1/2 and a column factor d2^-1/2 (reverse
-water-filling), both in quarter octaves, so that side information is small integers.
+delta = f sqrt(12 slope / (ln 2 s d2)) (Gish and Pierce 1968) with a row factor s^-1/2 and a column factor d2^-1/2
+(reverse water-filling), both in quarter octaves, so that side information is small integers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,12 @@ RADIUS = 255
 class Params:
     """What can be tuned; defaults are those that did best on the example models."""
 
-    step: float = field(default=1.4, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0})
-    shrink: float = field(default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0})  # fmt: skip
-    passes: int = field(default=3, metadata={"help": "estimates of the entropy model", "low": 1, "high": 10})
-    sweeps: int = field(default=2, metadata={"help": "sweeps of coordinate descent", "low": 0, "high": 10})
+    step: float = field(
+        default=1.5, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0}
+    )
+    shrink: float = field(
+        default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
+    )
     columns: bool = field(default=True, metadata={"help": "a step for each column"})
 
 
@@ -74,7 +76,7 @@ class Uniform:
             choice = {"method": Uniform.name, "slope": slope, **asdict(params)}
             encoded = Uniform.encode(layer, weight, stats, choice)
             loss = distortion(layer, weight, Uniform.decode(encoded), stats)
-            yield Point(rate_bits(encoded), loss, choice)
+            yield Point(rate_bits(encoded), loss, choice, encoded)
 
     @staticmethod
     def encode(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> Encoded:
@@ -134,43 +136,51 @@ def _regularised(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F
 
 def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Params) -> Problem:
     """Choose the order and the steps, and scale everything by them."""
-    full = _regularised(layer, weight, stats, params.shrink)
-    diagonal = full if full.ndim == 2 else np.diagonal(full, axis1=1, axis2=2)
-    order = np.argsort(-diagonal, axis=1, kind="stable")
-    if full.ndim == 2:
-        hessian, rows = np.take_along_axis(full, order, 1), None
+    hessian = _regularised(layer, weight, stats, params.shrink)
+    order = np.argsort(-_diagonal(hessian), axis=1, kind="stable")
+    if hessian.ndim == 2:
+        hessian, rows = np.take_along_axis(hessian, order, 1), None
         pivots = hessian
     else:
-        hessian = np.take_along_axis(np.take_along_axis(full, order[:, :, None], 1), order[:, None, :], 2)
+        hessian = np.take_along_axis(np.take_along_axis(hessian, order[:, :, None], 1), order[:, None, :], 2)
         factor = feedback.upper_factor(hessian)
         rows = feedback.feedback_rows(factor)
         pivots = np.square(np.diagonal(factor, axis1=1, axis2=2))
-    sensitivity = row_sensitivity(layer, stats)
-    row_exponent = -_exponents(np.sqrt(sensitivity), 2.0**-8)
-    column_exponent = -_exponents(np.sqrt(pivots), 2.0**-8) if params.columns else np.zeros(pivots.shape, np.int16)
-    step = params.step * float(np.sqrt(12 * slope / np.log(2)))
-    if not params.columns:
-        step /= float(np.exp(0.5 * np.log(pivots).mean()))
-    row_step, column_step = _steps(row_exponent, step), _steps(column_exponent, 1.0)
-    stacked = weight.matrix.reshape(layer.groups, -1, layer.cols).transpose(0, 2, 1)
-    scaled = np.take_along_axis(stacked, order[:, :, None], 1) / column_step[:, :, None]
-    scaled /= row_step.reshape(layer.groups, 1, -1)
-    live = np.take_along_axis(np.diagonal(stats.hessian, axis1=1, axis2=2) if stats.hessian.ndim == 3 else stats.hessian, order, 1)  # fmt: skip
+    row_exponent, column_exponent, step = _grid(layer, stats, pivots, slope, params)
+    row_step = _steps(row_exponent, step).reshape(layer.groups, -1)
+    column_step = _steps(column_exponent, 1.0)
+    scaled = weight.matrix.reshape(layer.groups, -1, layer.cols).transpose(0, 2, 1)
+    scaled = np.take_along_axis(scaled, order[:, :, None], 1) / (column_step[:, :, None] * row_step[:, None, :])
     if weight.bias is not None:
-        scaled[live <= 0] = 0
+        scaled[np.take_along_axis(_diagonal(stats.hessian), order, 1) <= 0] = 0
     if rows is None:
         hessian = hessian * np.square(column_step)
     else:
         hessian = hessian * column_step[:, :, None] * column_step[:, None, :]
         rows = np.asarray(rows * column_step[:, :, None] / column_step[:, None, :], np.float32)
+    stiffness = 0.5 * row_sensitivity(layer, stats).reshape(layer.groups, -1) * np.square(row_step)
     own = np.empty_like(column_exponent)
     np.put_along_axis(own, order, column_exponent, axis=1)
-    stiffness = 0.5 * sensitivity.reshape(layer.groups, -1) * np.square(row_step.reshape(layer.groups, -1))
-    pivots = pivots * np.square(column_step)
     return Problem(
         order, row_exponent, own, step, scaled, hessian.astype(np.float32), rows,
-        stiffness.astype(np.float32), pivots.astype(np.float32),
+        stiffness.astype(np.float32), (pivots * np.square(column_step)).astype(np.float32),
     )  # fmt: skip
+
+
+def _diagonal(hessian: F64) -> F64:
+    """[groups, cols] of a full or a diagonal Hessian."""
+    return hessian if hessian.ndim == 2 else np.diagonal(hessian, axis1=1, axis2=2)
+
+
+def _grid(
+    layer: Layer, stats: Stats, pivots: F64, slope: float, params: Params
+) -> tuple[NDArray[np.int16], NDArray[np.int16], float]:
+    """Row exponents [rows], column exponents [groups, cols] (in the order of the pivots), and the common step."""
+    rows = -_exponents(np.sqrt(row_sensitivity(layer, stats)), 2.0**-8)
+    step = params.step * float(np.sqrt(12 * slope / np.log(2)))
+    if params.columns:
+        return rows, -_exponents(np.sqrt(pivots), 2.0**-8), step
+    return rows, np.zeros(pivots.shape, np.int16), step / float(np.exp(0.5 * np.log(pivots).mean()))
 
 
 def _solve(problem: Problem, slope: float, params: Params) -> NDArray[np.int32]:

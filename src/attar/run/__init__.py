@@ -1,0 +1,1 @@
+"""Executor, ledger and progress."""

@@ -1,0 +1,1 @@
+"""The loop that lands on the budget."""

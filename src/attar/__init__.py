@@ -1,0 +1,31 @@
+"""attar: compress trained models within a certified drop."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "compress": "attar.api",
+    "evaluate": "attar.api",
+    "inspect": "attar.api",
+    "load": "attar.api",
+    "save": "attar.api",
+    "Result": "attar.api",
+    "Budget": "attar.evaluate.budget",
+    "Recipe": "attar.recipe",
+}
+__all__ = ["Budget", "Recipe", "Result", "__version__", "compress", "evaluate", "inspect", "load", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, each imported when first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'attar' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,249 @@
+"""One straight function per verb; the only place where all parts meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from attar import outputs, pipeline, summary
+from attar import recipe as recipes
+from attar.adapters.base import Adapter
+from attar.archive import read_archive
+from attar.errors import AttarError, UsageError
+from attar.evaluate.budget import Budget
+from attar.evaluate.metrics import resolve_metric
+from attar.evaluate.score import score
+from attar.opening import from_archive, open_model
+from attar.pipeline import Job
+from attar.recipe import Recipe
+from attar.run.ledger import Ledger
+from attar.run.progress import Progress, Silent
+from attar.search.loop import search
+from attar.types import Certificate, Json, Score
+
+PathLike = str | os.PathLike[str]
+SETS = ("data", "calibrate", "select", "certify")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `compress` hands back; everything in it is about the model decoded from the file's bytes."""
+
+    data: bytes = field(repr=False)
+    certificate: Certificate
+    before: Score = field(repr=False)
+    after: Score = field(repr=False)
+    bytes_before: int
+    recipe: Recipe
+    points: bool
+    events: Sequence[Mapping[str, Json]] = field(repr=False)
+    adapter: Adapter = field(repr=False)
+
+    @property
+    def model(self) -> Any:
+        """The compressed model, of the caller's framework."""
+        return self.adapter.model()
+
+    @property
+    def bytes_after(self) -> int:
+        """Size of the whole .attar file."""
+        return len(self.data)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the .attar file is than the model that came in."""
+        return self.bytes_before / self.bytes_after
+
+    @property
+    def certified(self) -> bool:
+        """Whether the bound is within the budget."""
+        return self.certificate.verdict == "certified"
+
+    @property
+    def within(self) -> bool:
+        """Whether what the recipe's guarantee asks for holds: the bound, or the point estimate."""
+        if self.recipe.guarantee == "bound":
+            return self.certified
+        return self.certificate.drop <= self.certificate.max_drop
+
+    def save(self, path: PathLike, *, force: bool = False) -> None:
+        """Write a .attar file, or, with an ending of the framework's own, a plain model; raises OutputError."""
+        place = Path(path)
+        outputs.check_free(place.parent, [place.name], force)
+        with outputs.staged(place.parent) as stage:
+            self._write(stage / place.name)
+            outputs.publish(stage, place.parent)
+
+    def _write(self, path: Path) -> None:
+        """One file, by its ending."""
+        if path.suffix == ".attar":
+            outputs.write(path, self.data)
+        elif path.suffix == ".html":
+            from attar.report import render
+
+            outputs.write(path, render(self.events).encode())
+        elif path.suffix in self.adapter.suffixes:
+            outputs.guarded(lambda: self.adapter.save(path), path)
+        else:
+            raise UsageError(
+                f"output {path.name!r}: the ending must be .attar, .html or one of {', '.join(self.adapter.suffixes)}. "
+                f"Received {path.suffix!r}. Choose one of these."
+            )
+
+    def write_all(self, folder: Path, names: Mapping[str, str]) -> None:
+        """Archive, plain model, report and recipe into a folder; the ledger is there already."""
+        self._write(folder / names["archive"])
+        if (folder / names["archive"]).read_bytes() != self.data:
+            raise AttarError(f"archive {names['archive']!r}: the file must read back as it was written. It does not.")
+        self._write(folder / names["native"])
+        self._write(folder / names["report"])
+        outputs.write(folder / names["recipe"], recipes.to_toml(self.recipe).encode())
+
+
+def compress(
+    model: object,
+    data: object = None,
+    *,
+    recipe: Recipe | None = None,
+    out: PathLike | None = None,
+    force: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    **fields: Any,
+) -> Result:
+    """The smallest model that stays within the drop, certified on data the search never saw.
+
+    fields are those of `attar.Recipe` (metric, max_drop, max_relative_drop, confidence, guarantee, calibrate,
+    select, certify, seed, ...), or give a whole recipe. data, calibrate, select and certify are paths or objects
+    (arrays, (x, y), a DataLoader, a tf.data.Dataset). With `out`, that folder gets NAME.attar, the model in its own
+    format, report.html, recipe.toml and ledger.jsonl. The model given is never changed. A missed budget is not an
+    error: see `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
+    """
+    started = perf_counter()
+    progress = progress or Silent()
+    job = _job(model, data, recipe, fields, jobs)
+    names = _names(job)
+    if out is None:
+        return _run(job, names, Ledger(), progress, interrupted, started)
+    folder = Path(out)
+    outputs.check_free(folder, list(names.values()), force)
+    with outputs.staged(folder) as stage:
+        result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, started)
+        result.write_all(stage, names)
+        outputs.publish(stage, folder)
+    return result
+
+
+def preview(model: object, data: object = None, *, recipe: Recipe | None = None, **fields: Any) -> Ledger:
+    """A dry run: everything is opened and checked, nothing is computed or written; the ledger says what would be."""
+    ledger = Ledger()
+    pipeline.begin(_job(model, data, recipe, fields, None), ledger, Silent())
+    return ledger
+
+
+def evaluate(
+    model: object, data: object, metric: object = "accuracy", *, against: object = None, **fields: Any
+) -> Score:
+    """The metric of a model (or .attar file) on data; `against` is the original where the metric compares with it."""
+    measured = resolve_metric(metric)
+    recipe = recipes.make(**fields)
+    adapter = open_model(model, recipe.factory)
+    dataset = pipeline.read_whole(data, recipe, adapter)
+    original = None
+    if measured.relative_to_original:
+        if against is None:
+            raise UsageError(
+                f"metric {measured.name!r}: it compares with the original model. Received no original. Pass --against."
+            )
+        original = score(open_model(against, recipe.factory).run, dataset, measured, None).outputs
+    return score(adapter.run, dataset, measured, original)
+
+
+def inspect(model: object, *, factory: str | None = None) -> list[dict[str, Json]]:
+    """One row for each layer of a model or .attar file: name, kind, shape, bits per weight, zeros, bytes, share."""
+    if isinstance(model, str | os.PathLike) and Path(model).suffix == ".attar":
+        path = Path(model)
+        return summary.layer_rows(read_archive(path), path.stat().st_size)
+    adapter = open_model(model, factory)
+    return summary.model_rows(adapter, pipeline.size_of(model, adapter))
+
+
+def load(path: PathLike, into: object | None = None) -> Any:
+    """The working model of a .attar file, in its own framework; `into` gives the class where the file has no graph.
+
+    `into` itself is not changed: a copy with the file's weights is returned. Raises FormatError, ModelError.
+    """
+    return from_archive(read_archive(Path(path)), into).model()
+
+
+def save(result: Result, path: PathLike, *, force: bool = False) -> None:
+    """`result.save(path)`."""
+    result.save(path, force=force)
+
+
+def expand(path: PathLike, out: PathLike, *, into: object | None = None, force: bool = False) -> Path:
+    """Write the plain model of a .attar file to `out`: a file, or a folder in which it gets the archive's name."""
+    source, place = Path(path), Path(out)
+    adapter = from_archive(read_archive(source), into)
+    if place.is_dir() or place.suffix not in adapter.suffixes:
+        place = place / (source.stem + adapter.suffixes[0])
+    outputs.check_free(place.parent, [place.name], force)
+    with outputs.staged(place.parent) as stage:
+        outputs.guarded(lambda: adapter.save(stage / place.name), place)
+        outputs.publish(stage, place.parent)
+    return place
+
+
+def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, Any], jobs: int | None) -> Job:
+    """Everything opened, read and checked."""
+    sets: dict[str, object] = {name: fields.pop(name, None) for name in SETS[1:]}
+    sets["data"] = data
+    if recipe is not None:
+        sets = {name: value if value is not None else getattr(recipe, name) for name, value in sets.items()}
+        fields = {**recipe.model_dump(exclude_none=True), **fields}
+    metric = resolve_metric(fields.get("metric", "accuracy"))
+    told = {name: value if isinstance(value, str | None) else str(value) if isinstance(value, os.PathLike)
+            else f"<{type(value).__name__}>" for name, value in sets.items()}  # fmt: skip
+    model = model if model is not None else fields.get("model")
+    name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
+    plan = recipes.make(**{**fields, **told, "model": name, "metric": metric.name})
+    budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
+    adapter = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    size = pipeline.size_of(model, adapter)
+    splits = pipeline.read_splits(sets, plan, adapter, metric)
+    return Job(plan, adapter, splits, metric, budget, size, name, jobs)
+
+
+def _names(job: Job) -> dict[str, str]:
+    """File names of the outputs."""
+    path = Path(job.model_name)
+    suffix = path.suffix if path.suffix in job.adapter.suffixes else job.adapter.suffixes[0]
+    return {
+        "archive": f"{path.stem}.attar", "native": f"{path.stem}{suffix}", "report": "report.html",
+        "recipe": "recipe.toml", "ledger": "ledger.jsonl",
+    }  # fmt: skip
+
+
+def _run(
+    job: Job,
+    names: Mapping[str, str],
+    ledger: Ledger,
+    progress: Progress,
+    interrupted: Callable[[], bool],
+    started: float,
+) -> Result:
+    """The straight path from a checked job to its result."""
+    pipeline.begin(job, ledger, progress)
+    loop = pipeline.loop_of(job, ledger, progress)
+    outcome = search(loop, job.recipe.evaluations, interrupted)
+    final = pipeline.read_back(loop, outcome)
+    ledger.add("result", **summary.result_fields(job, loop, outcome, perf_counter() - started, names))
+    return Result(
+        outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,
+        job.metric.unit == "points", ledger.events, final,
+    )  # fmt: skip

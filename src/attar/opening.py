@@ -1,0 +1,123 @@
+"""From whatever the user calls a model to the adapter that takes it, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from attar import registry
+from attar.adapters.base import Adapter
+from attar.archive import Archive, read_archive
+from attar.errors import AttarError, FormatError, ModelError, UsageError
+from attar.types import Weight
+
+PICKLE_OPCODES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def open_model(model: object, factory: str | None = None) -> Adapter:
+    """A private copy of a model object or file; raises ModelError, FormatError, UsageError."""
+    if isinstance(model, str | Path):
+        path = Path(model)
+        if not path.exists():
+            raise UsageError(f"model: the path must exist. Received {str(path)!r}. Check the spelling.")
+        if path.suffix == ".attar":
+            return from_archive(read_archive(path))
+        if factory is not None:
+            return _with_factory(factory, path)
+        model = path
+    for name in registry.names("adapter"):
+        adapter = registry.get("adapter", name)
+        if adapter.accepts(model):
+            opened: Adapter = adapter.open(model)
+            return opened
+    raise _refusal(model)
+
+
+def _with_factory(factory: str, path: Path) -> Adapter:
+    """A PyTorch module made by the user's own function, with the weights of a file."""
+    from attar.adapters.torch import FactorySpec
+
+    opened: Adapter = registry.get("adapter", "torch").open(FactorySpec(factory, path))
+    return opened
+
+
+def _refusal(model: object) -> AttarError:
+    """Why no adapter takes it."""
+    suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes})
+    if not isinstance(model, Path):
+        return ModelError(
+            f"model: it must be an ONNX, PyTorch or Keras model. Received an object of type {type(model).__name__!r}. "
+            f"Pass a model object or a file ending in {', '.join(suffixes)}."
+        )
+    if model.is_file():
+        with model.open("rb") as file:
+            if file.read(2) in PICKLE_OPCODES:
+                return FormatError(
+                    f"model {model.name!r}: attar never unpickles a file. Received a pickle. Save the model as ONNX, "
+                    ".pt2, .keras, or save its state_dict and name the function that makes it with --factory."
+                )
+    return ModelError(
+        f"model {model.name!r}: the ending must be one of {', '.join(suffixes)}. Received {model.suffix!r}. "
+        "Export the model to one of these, or give --factory for a PyTorch state dict."
+    )
+
+
+def from_archive(archive: Archive, into: object | None = None) -> Adapter:
+    """The model of an archive, decoded; over a copy of `into` where it is given."""
+    cls = registry.get("adapter", str(archive.meta["framework"]))
+    decoded = {layer.name: decode(archive, layer.name) for layer in archive.layers}
+    remainder = archive.remainder()
+    if into is not None:
+        adapter: Adapter = cls.open(into)
+        _check_same(adapter, archive)
+        adapter.restore(remainder)
+    else:
+        skeleton = archive.skeleton()
+        if skeleton is None:
+            raise ModelError(
+                "archive: the file holds weights without the model's graph. Received no model to put them into. "
+                "Call attar.load(path, into=model)."
+            )
+        adapter = cls.rebuild(skeleton, remainder)
+    for name, weight in decoded.items():
+        adapter.write(name, weight)
+    return adapter
+
+
+def decode(archive: Archive, name: str) -> Weight:
+    """One layer of an archive."""
+    encoded = archive.encoded(name)
+    weight: Weight = registry.get("method", encoded.method).decode(encoded)
+    return weight
+
+
+def _check_same(adapter: Adapter, archive: Archive) -> None:
+    """That the model has the archive's layers, before anything is changed."""
+    have = {layer.name: (layer.rows, layer.cols) for layer in adapter.layers() if layer.tied_to is None}
+    for layer in archive.layers:
+        shape = have.get(layer.name)
+        if shape != (layer.rows, layer.cols):
+            raise ModelError(
+                f"layer {layer.name!r}: the model must have it with {layer.rows} x {layer.cols} weights. "
+                f"Received {'none of that name' if shape is None else f'{shape[0]} x {shape[1]}'}. "
+                "Pass a model of the class that was compressed."
+            )
+
+
+def check_weights(weights: dict[str, Weight]) -> None:
+    """That there is something to compress and that every value is a number; raises ModelError."""
+    if not weights:
+        raise ModelError(
+            "model: it must have at least one layer that can be compressed. Received none. "
+            "`attar inspect` lists what was skipped and why."
+        )
+    for name, weight in weights.items():
+        bad = int(weight.matrix.size - np.isfinite(weight.matrix).sum())
+        if weight.bias is not None:
+            bad += int(weight.bias.size - np.isfinite(weight.bias).sum())
+        if bad:
+            raise ModelError(
+                f"layer {name!r}: every weight must be a finite number. Received {bad} NaN or infinite values. "
+                "The training has diverged: use an earlier checkpoint."
+            )

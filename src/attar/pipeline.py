@@ -1,0 +1,230 @@
+"""The stages of one compression, each a function of what the last one made: read, measure, search, sum up."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import attar
+from attar.adapters.base import Adapter
+from attar.archive import read_archive
+from attar.coding import simd_path
+from attar.data.fit import fit_inputs
+from attar.data.read import read as read_data
+from attar.data.splits import make_splits
+from attar.errors import AttarError, DataError, ModelError, UsageError
+from attar.evaluate.base import Metric
+from attar.evaluate.budget import Budget
+from attar.evaluate.certificate import smallest_certifiable
+from attar.opening import check_weights, from_archive
+from attar.recipe import Recipe
+from attar.run.ledger import Ledger
+from attar.run.progress import Progress
+from attar.search.divergence import divergence, kind_of
+from attar.search.loop import FIRST_KL, Loop, Outcome
+from attar.search.sensitivity import measure_rows
+from attar.search.subject import Subject, blind_stats
+from attar.types import Array, Dataset, Json, Layer, Splits
+
+SENSITIVITY_EXAMPLES = 2000
+"""Examples of the calibrate split used for sensitivities and their correction."""
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run works on."""
+
+    recipe: Recipe
+    adapter: Adapter
+    splits: Splits
+    metric: Metric
+    budget: Budget
+    bytes_before: int
+    model_name: str
+    jobs: int | None = None
+
+
+def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, metric: Metric) -> Splits:
+    """The user's data, fitted to the model's input, as calibrate / select / certify."""
+    if all(value is None for value in sets.values()):
+        raise UsageError(
+            "data: examples are needed to measure the drop. Received none. Pass --data, or --calibrate and --certify."
+        )
+    fitted = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
+    return make_splits(
+        fitted["data"],
+        calibrate=fitted["calibrate"],
+        select=fitted["select"],
+        certify=fitted["certify"],
+        seed=recipe.seed,
+        n_calibrate=recipe.calibration_examples,
+        n_select=recipe.select_examples,
+        metric_needs_labels=metric.needs_labels,
+    )
+
+
+def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
+    """One source read; every part of it fitted to the model's inputs."""
+    specs = adapter.inputs()
+    options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
+    data = source if isinstance(source, Dataset) else read_data(source)
+    if isinstance(data, Dataset):
+        return fit_inputs(data, specs, **options)
+    return {name: fit_inputs(part, specs, **options) for name, part in data.items()}
+
+
+def read_whole(source: object, recipe: Recipe, adapter: Adapter) -> Dataset:
+    """One data set for an evaluation: the test part where a set comes in parts."""
+    data = _fitted(source, recipe, adapter)
+    if isinstance(data, Dataset):
+        return data
+    return data["test"] if "test" in data else next(iter(data.values()))
+
+
+def begin(job: Job, ledger: Ledger, progress: Progress) -> None:
+    """What is known before any work, for the ledger and the reader."""
+    splits = {name: len(getattr(job.splits, name)) for name in ("calibrate", "select", "certify")}
+    warnings = [*job.splits.warnings, *_forewarned(job)]
+    for text in warnings:
+        progress.note(text)
+    metric = {k: getattr(job.metric, k) for k in ("name", "unit", "higher_is_better")}
+    ledger.add(
+        "run", attar=attar.__version__, model=job.model_name, framework=job.adapter.framework,
+        bytes_before=job.bytes_before, metric=metric, budget=asdict(job.budget), seed=job.recipe.seed, splits=splits,
+        warnings=warnings, recipe=job.recipe.model_dump(exclude_none=True), machine=machine(),
+    )  # fmt: skip
+    layers = [
+        {"name": x.name, "kind": x.kind, "rows": x.rows, "cols": x.cols, "groups": x.groups, "shape": list(x.shape),
+         "size": x.size, "tied_to": x.tied_to} for x in job.adapter.layers()
+    ]  # fmt: skip
+    ledger.add("layers", layers=layers, skipped=dict(job.adapter.skipped()))
+
+
+def _forewarned(job: Job) -> list[str]:
+    """What these splits cannot show, said up front."""
+    n, limit = len(job.splits.certify), job.budget.max_drop
+    if job.metric.unit != "points" or limit is None or job.budget.guarantee != "bound":
+        return []
+    least = smallest_certifiable(n, 0.0, job.budget.confidence)
+    if least <= limit:
+        return []
+    return [
+        f"certify: {n:,} examples cannot certify a drop of {limit:g} points, even of an unchanged model; the least "
+        f"they can is {least:.2f} points."
+    ]
+
+
+def machine() -> dict[str, Json]:
+    """What the run ran on."""
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "simd": simd_path(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": platform.system(),
+    }
+
+
+def subject_of(job: Job, progress: Progress) -> Subject:
+    """Layers, weights and input statistics; raises ModelError where there is nothing to compress."""
+    adapter = job.adapter
+    layers = [layer for layer in adapter.layers() if layer.tied_to is None]
+    weights = {layer.name: adapter.read(layer.name) for layer in layers}
+    check_weights(weights)
+    data = job.splits.calibrate
+    progress.stage("statistics", -(-len(data) // BATCH))
+
+    def batches() -> Iterator[dict[str, Array]]:
+        for batch in data.batches(BATCH):
+            yield batch
+            progress.step()
+
+    seen = dict(adapter.moments(batches()))
+    stats = {layer.name: seen.get(layer.name) or blind_stats(layer) for layer in layers}
+    try:
+        skeleton = adapter.skeleton()
+    except ModelError as error:
+        progress.note(str(error))
+        skeleton = None
+    meta = {"framework": adapter.framework, "attar": attar.__version__}
+    remainder = {name: np.array(array) for name, array in adapter.remainder().items()}
+    return Subject(
+        adapter, layers, weights, stats, remainder, skeleton, meta,
+        tuple(job.recipe.methods), job.recipe.settings, job.jobs,
+    )  # fmt: skip
+
+
+def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
+    """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
+    subject = subject_of(job, progress)
+    adapter, calibrate = job.adapter, job.splits.calibrate
+    few = calibrate.take(range(min(len(calibrate), SENSITIVITY_EXAMPLES)))
+    original = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
+    if not np.isfinite(original).all():
+        raise DataError(
+            "model: its outputs on the user's data must be finite. Received NaN or infinite outputs. "
+            "Check the scaling of the inputs."
+        )
+    kind = kind_of(original, job.metric.name not in ("mse", "mae", "r2"))
+    stats = measure_rows(
+        adapter, subject.layers, subject.weights, subject.stats, few, kind, seed=job.recipe.seed, progress=progress
+    )
+
+    def measure() -> float:
+        changed = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
+        return float(divergence(original, changed, kind).mean())
+
+    first = 2 * float(np.log(2)) * FIRST_KL / subject.weight_count
+    subject, factors = replace(subject, stats=stats).corrected(first, measure, progress)
+    levels = {layer.name: _level(layer, subject) for layer in subject.layers}
+    ledger.add("sensitivity", method="output-kl", layers=levels, factors=factors)
+    loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress)
+    loop.originals()
+    return loop
+
+
+def _level(layer: Layer, subject: Subject) -> float:
+    """Mean sensitivity of a layer's rows."""
+    rows = subject.stats[layer.name].sensitivity
+    return 1.0 if rows is None else float(rows.mean())
+
+
+def size_of(model: object, adapter: Adapter) -> int:
+    """Bytes of the model that came in: its file with what lies beside it, or its tensors where it is an object."""
+    if isinstance(model, str | Path):
+        path = Path(model)
+        beside = path.with_name(path.name + ".data")
+        return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+    total = sum(array.nbytes for array in adapter.remainder().values())
+    for layer in adapter.layers():
+        if layer.tied_to is None:
+            weight = adapter.read(layer.name)
+            total += weight.matrix.size * np.dtype(np.float32).itemsize
+            total += 0 if weight.bias is None else weight.bias.nbytes
+    return total
+
+
+def read_back(loop: Loop, outcome: Outcome) -> Adapter:
+    """The model rebuilt from the archive's bytes alone, checked to answer like the one that was certified."""
+    archive = read_archive(outcome.candidate.data)
+    if loop.subject.skeleton is None:
+        loop.subject.put(outcome.candidate)
+        return loop.subject.adapter
+    adapter = from_archive(archive)
+    batch = next(loop.splits.certify.batches(BATCH))
+    expected, got = outcome.after.outputs[:BATCH], adapter.run(batch)
+    scale = float(np.abs(expected).max(initial=0)) + 1e-6
+    if got.shape != expected.shape or not np.allclose(got, expected, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
+        raise AttarError(
+            "archive: the model rebuilt from the file must answer like the one that was evaluated. It does not. "
+            "This is a defect in attar: please report the model."
+        )
+    return adapter

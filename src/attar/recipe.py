@@ -1,0 +1,92 @@
+"""One recipe: everything that decides a run's result, checked by pydantic, read and written as TOML."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from attar.errors import UsageError
+
+
+class Recipe(BaseModel):
+    """What to do; field descriptions are the help texts of the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str | None = Field(None, description="the model file")
+    factory: str | None = Field(
+        None, description="package.module:function that makes the PyTorch module of a state dict"
+    )
+    data: str | None = Field(
+        None, description=".npz, folder of idx files, folder of images by class, or package.module:function"
+    )
+    calibrate: str | None = Field(None, description="a set of its own for statistics (labels are never looked at)")
+    select: str | None = Field(None, description="a set of its own for the search")
+    certify: str | None = Field(None, description="a set of its own for the certificate")
+    metric: str = Field("accuracy", description="what must not drop")
+    max_drop: float | None = Field(None, description="allowed drop in the metric's unit; accuracy: percentage points")
+    max_relative_drop: float | None = Field(
+        None, description="allowed drop relative to the original's value, e.g. 0.02"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided bound")
+    guarantee: Literal["bound", "estimate"] = Field(
+        "bound", description="what must be within the drop: bound or point estimate"
+    )
+    scale: float | None = Field(None, description="factor for the inputs (uint8 without it: 1/255)")
+    mean: list[float] | None = Field(None, description="subtracted from the scaled inputs, per channel")
+    std: list[float] | None = Field(None, description="divides the scaled inputs, per channel")
+    calibration_examples: int = Field(4000, ge=1, description="most examples used for statistics")
+    select_examples: int = Field(10000, ge=1, description="most examples used by the search")
+    seed: int = Field(0, ge=0, description="of every random choice")
+    evaluations: int = Field(8, ge=2, le=64, description="full evaluations that the search may spend")
+    methods: list[str] = Field(["uniform", "keep"], min_length=1, description="methods that compete")
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="parameters by method")
+
+    @field_validator("max_drop", "max_relative_drop")
+    @classmethod
+    def _not_negative(cls, value: float | None) -> float | None:
+        """A budget is a number from zero up."""
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError("must be zero or more")
+        return value
+
+
+def make(**fields: Any) -> Recipe:
+    """A checked recipe; raises UsageError naming field, rule, value and remedy."""
+    try:
+        return Recipe(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "recipe"
+        rule = str(first["msg"]).removeprefix("Value error, ")
+        known = ", ".join(Recipe.model_fields)
+        remedy = f"Known fields: {known}." if first["type"] == "extra_forbidden" else "Correct it and run again."
+        raise UsageError(f"recipe {name!r}: {rule}. Received {first['input']!r}. {remedy}") from None
+
+
+def read(path: Path) -> Recipe:
+    """The recipe of a TOML file."""
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"recipe {str(path)!r}: it must be a readable TOML file. Received: {error}.") from None
+    return make(**fields)
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as TOML; fields left at None are left out."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for name, value in recipe.model_dump(exclude_none=True).items():
+        if name == "settings":
+            for method, parameters in value.items():
+                tables += ["", f"[settings.{json.dumps(method)}]"]
+                tables += [f"{key} = {json.dumps(item)}" for key, item in parameters.items()]
+        else:
+            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines + tables) + "\n"

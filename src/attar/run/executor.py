@@ -1,0 +1,29 @@
+"""Where tasks run: one after the other, or threads over layers; order and bytes do not depend on which."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def generator(seed: int, task: str) -> np.random.Generator:
+    """The random numbers of one task, from (run seed, task name) alone."""
+    return np.random.default_rng([seed, zlib.crc32(task.encode())])
+
+
+def map_in_order(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None) -> Iterator[R]:
+    """function(item) for each item, in order, on `jobs` threads (None: one a core); the first error is raised."""
+    workers = jobs or os.cpu_count() or 1
+    if workers == 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, items)

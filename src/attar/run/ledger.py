@@ -1,0 +1,72 @@
+"""The ledger: every event of a run as one JSON line, on disk before the next thing happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.errors import OutputError
+from attar.types import Json
+
+
+class Ledger:
+    """Appends events to a file and keeps them in memory; a None path keeps them in memory only."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.events: list[dict[str, Json]] = []
+
+    def add(self, event: str, **fields: Json) -> dict[str, Json]:
+        """Record an event; raises OutputError where the disk does not take it."""
+        line = {"event": event, "time": round(time.time(), 3), **plain(fields)}
+        self.events.append(line)
+        if self.path is not None:
+            self._append(json.dumps(line, separators=(",", ":"), allow_nan=False))
+        return line
+
+    def _append(self, text: str) -> None:
+        """One line, synced."""
+        assert self.path is not None
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"ledger: the disk must take every event. Received {error.strerror} for {str(self.path)!r}. "
+                "Free some space or choose another place with -o."
+            ) from error
+
+
+def plain(value: Any) -> Json:
+    """The value as JSON takes it: numpy scalars and arrays, tuples and paths converted, non-finite numbers to None."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def read_events(path: Path) -> list[dict[str, Json]]:
+    """The events of a ledger file; a last line cut short by a kill is left out."""
+    events: list[dict[str, Json]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return events

@@ -1,0 +1,142 @@
+"""The one loop: evaluate a candidate on the select split, ask for the next slope, then certify once, safest first.
+
+The certify split is looked at only after the search has ended, by a fixed sequence of candidates that the search alone
+chose (Bauer 1991; Angelopoulos et al. 2022, section 2.3): each is tested at the full confidence level, and the first
+that fails ends the sequence, so that looking at several does not spoil the level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+
+import numpy as np
+from scipy.stats import norm
+
+from attar.evaluate.base import Metric
+from attar.evaluate.budget import Budget
+from attar.evaluate.certificate import certify
+from attar.evaluate.score import score
+from attar.run.ledger import Ledger
+from attar.run.progress import Progress
+from attar.search.bracket import Target, Trial, land, solve
+from attar.search.divergence import Kind, divergence
+from attar.search.subject import Candidate, Subject
+from attar.types import Array, Certificate, Dataset, Score, Splits
+
+FIRST_KL = 0.01
+"""Predicted KL, in nats, of the first candidate."""
+STEPS = (0.6, 1.0, 1.4)
+"""Slopes tested on the certify split, relative to the one that the search landed on."""
+SELECT_SHARE = 5 / 8
+"""Share of the evaluations that the search itself may spend."""
+
+
+@dataclass
+class Loop:
+    """One run's evaluations; `count` goes up with every pass of a candidate over a split."""
+
+    subject: Subject
+    splits: Splits
+    metric: Metric
+    budget: Budget
+    kind: Kind
+    ledger: Ledger
+    progress: Progress
+    before: dict[str, Score] = field(default_factory=dict)
+    built: dict[float, Candidate] = field(default_factory=dict)
+    count: int = 0
+
+    def originals(self) -> None:
+        """Score the original on select and certify."""
+        for name in ("select", "certify"):
+            data = getattr(self.splits, name)
+            self.progress.stage(f"original on {name}", len(data))
+            self.before[name] = self._score(data, None)
+
+    def limit(self) -> float:
+        """The drop allowed, in the metric's unit."""
+        return self.budget.limit(self.before["select"].value)
+
+    def candidate(self, slope: float) -> Candidate:
+        """The candidate of a slope, built once."""
+        if slope not in self.built:
+            self.built[slope] = self.subject.build(slope, self.progress)
+        return self.built[slope]
+
+    def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
+        """One full evaluation of a candidate's decoded bytes on one split, written to the ledger."""
+        candidate = self.candidate(slope)
+        data, before, started = getattr(self.splits, split), self.before[split], perf_counter()
+        self.subject.put(candidate)
+        self.progress.stage(f"candidate of {candidate.size_bytes:,} bytes on {split}", len(data))
+        after = self._score(data, before.outputs)
+        self.count += 1
+        limit = self.budget.limit(before.value)
+        verdict = certify(before, after, self.metric, limit, self.budget.confidence)
+        moved = float(divergence(before.outputs, after.outputs, self.kind).mean())
+        self.ledger.add(
+            "candidate", index=len(self.built), split=split, slope=slope, evaluation=self.count,
+            predicted={"bytes": candidate.plan.rate_bits / 8, "distortion": candidate.plan.distortion},
+            bytes=candidate.size_bytes, value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
+            kl=moved, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=perf_counter() - started,
+        )  # fmt: skip
+        return candidate, verdict, after, moved
+
+    def trial(self, slope: float) -> Trial:
+        """One evaluation on the select split, as the search wants it."""
+        _, verdict, _, moved = self.evaluate(slope, "select")
+        z = float(norm.ppf(self.budget.confidence))
+        spread = max(verdict.upper - verdict.drop, 0.0) / z * float(np.sqrt(verdict.n))
+        return Trial(slope, moved, verdict.drop, spread)
+
+    def _score(self, data: Dataset, original: Array | None) -> Score:
+        """The working copy's score, with progress."""
+        run = self.subject.adapter.run
+        return score(run, data, self.metric, original, progress=self.progress.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a search ended with: the candidate to hand back, its certificate, and what it was compared with."""
+
+    candidate: Candidate
+    certificate: Certificate
+    before: Score
+    after: Score
+    evaluations: int
+
+
+def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
+    """Land on the budget with at most `most` full evaluations, certification included."""
+    limit = loop.limit()
+    bound = loop.budget.guarantee == "bound"
+    looks = max(1, most - max(1, round(most * SELECT_SHARE))) if bound else 1
+    target = Target(limit, len(loop.splits.certify) if bound else 0, loop.budget.confidence)
+    first = 2 * float(np.log(2)) * FIRST_KL / max(loop.subject.weight_count, 1)
+    trials = land(loop.trial, first, target, max(1, most - looks), interrupted)
+    landed = solve(trials, target)
+    steps = STEPS[: max(1, looks)] if bound and looks > 1 else (1.0,)
+    if interrupted():
+        steps = steps[:1]
+    loop.ledger.add("landed", slope=landed, limit=limit, trials=[asdict(t) for t in trials])
+    return certify_in_order(loop, [landed * step for step in steps])
+
+
+def certify_in_order(loop: Loop, slopes: list[float]) -> Outcome:
+    """Test candidates on the certify split from the safest on; hand back the last before the first failure.
+
+    Where the first fails already, it is handed back with its verdict.
+    """
+    best: Outcome | None = None
+    for slope in sorted(slopes):
+        candidate, verdict, after, _ = loop.evaluate(slope, "certify")
+        passed = verdict.verdict == "certified"
+        if best is not None and not passed:
+            break
+        best = Outcome(candidate, verdict, loop.before["certify"], after, loop.count)
+        if not passed:
+            break
+    assert best is not None
+    return Outcome(best.candidate, best.certificate, best.before, best.after, loop.count)

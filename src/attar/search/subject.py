@@ -1,0 +1,135 @@
+"""The model under compression: its layers, weights and statistics, and how a slope becomes a file's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from attar import registry
+from attar.adapters.base import Adapter
+from attar.archive import read_archive, to_bytes
+from attar.methods.base import distortion
+from attar.methods.keep import narrowed
+from attar.plan.planner import Plan, at_slope
+from attar.run.executor import map_in_order
+from attar.run.progress import Progress, Silent
+from attar.types import Array, Json, Layer, Point, Stats, Weight
+
+CORRECTION = (0.02, 50.0)
+"""Bounds of the correction of a layer's sensitivity by the KL that it causes when really quantised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One compressed model: the slope and plan it came from, and the bytes of its file."""
+
+    slope: float
+    plan: Plan
+    data: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return len(self.data)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What stays the same for all candidates of a run; `adapter` is the working copy that they are written into."""
+
+    adapter: Adapter
+    layers: Sequence[Layer]
+    weights: Mapping[str, Weight]
+    stats: Mapping[str, Stats]
+    remainder: Mapping[str, Array]
+    skeleton: bytes | None
+    meta: Mapping[str, Json]
+    methods: Sequence[str] = ("uniform", "keep")
+    settings: Mapping[str, Mapping[str, Any]] | None = None
+    jobs: int | None = None
+
+    @property
+    def weight_count(self) -> int:
+        """Weights in all layers together."""
+        return sum(layer.size for layer in self.layers)
+
+    def points(self, layer: Layer, slope: float) -> list[Point]:
+        """What every method offers for one layer at one slope."""
+        points: list[Point] = []
+        for name in self.methods:
+            method = registry.get("method", name)
+            params = method.Params(**(self.settings or {}).get(name, {}))
+            points += method.points(layer, self.weights[layer.name], self.stats[layer.name], [slope], params)
+        return points
+
+    def build(self, slope: float, progress: Progress | None = None) -> Candidate:
+        """Encode every layer at one slope and pack the file."""
+        progress = progress or Silent()
+        progress.stage(f"encoding at slope {slope:.3g}", len(self.layers))
+        curves: dict[str, list[Point]] = {}
+        for layer, points in zip(
+            self.layers, map_in_order(lambda one: self.points(one, slope), self.layers, self.jobs), strict=True
+        ):
+            curves[layer.name] = points
+            progress.step()
+        plan = at_slope(curves, slope)
+        return Candidate(slope, plan, self.pack(plan))
+
+    def pack(self, plan: Plan) -> bytes:
+        """The archive of a plan."""
+        coded = []
+        for layer in self.layers:
+            point = plan.choices[layer.name]
+            method = registry.get("method", point.choice["method"])
+            encoded = point.encoded or method.encode(
+                layer, self.weights[layer.name], self.stats[layer.name], point.choice
+            )
+            coded.append((layer, encoded))
+        remainder = {name: narrowed(array) for name, array in self.remainder.items()}
+        return to_bytes(layers=coded, remainder=remainder, skeleton=self.skeleton, meta=self.meta)
+
+    def put(self, candidate: Candidate) -> None:
+        """Write a candidate, decoded from its file's bytes, into the working copy."""
+        archive = read_archive(candidate.data)
+        for layer in archive.layers:
+            encoded = archive.encoded(layer.name)
+            self.adapter.write(layer.name, registry.get("method", encoded.method).decode(encoded))
+        self.adapter.restore(archive.remainder())
+
+    def corrected(self, slope: float, measure: Any, progress: Progress) -> tuple[Subject, dict[str, float]]:
+        """Sensitivities scaled layer by layer so that the KL predicted for the layer alone is the one it causes.
+
+        measure() runs the working copy and returns its mean KL from the original. Also returns each layer's factor.
+        """
+        stats, factors = dict(self.stats), {}
+        method = registry.get("method", self.methods[0])
+        params = method.Params(**(self.settings or {}).get(self.methods[0], {}))
+        progress.stage("layer by layer", len(self.layers))
+        for layer in self.layers:
+            weight = self.weights[layer.name]
+            point = next(iter(method.points(layer, weight, stats[layer.name], [slope], params)))
+            decoded = method.decode(point.encoded)
+            predicted = distortion(layer, weight, decoded, stats[layer.name])
+            self.adapter.write(layer.name, decoded)
+            try:
+                measured = measure()
+            finally:
+                self.adapter.write(layer.name, weight)
+            factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > 0 else 1.0
+            known = stats[layer.name].sensitivity
+            rows = np.ones(layer.rows) if known is None else known
+            stats[layer.name] = replace(stats[layer.name], sensitivity=rows * factor)
+            factors[layer.name] = factor
+            progress.step()
+        return replace(self, stats=stats), factors
+
+
+def blind_stats(layer: Layer) -> Stats:
+    """Statistics for a layer whose inputs nobody saw: all inputs alike, independent, centred."""
+    hessian = np.broadcast_to(np.eye(layer.cols), (layer.groups, layer.cols, layer.cols)).copy()
+    if layer.kind == "embedding":
+        hessian = np.full((1, layer.cols), 1.0 / layer.cols)
+    return Stats(hessian, np.zeros((layer.groups, layer.cols)), 10**6, 10**6)

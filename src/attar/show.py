@@ -1,0 +1,185 @@
+"""What a person reads on a terminal: closing lines, tables, progress bars, the doctor's findings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attar.types import Certificate, Json
+
+if TYPE_CHECKING:
+    from attar.api import Result
+
+FORMATS = {
+    "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
+    "PyTorch (.pt2, TorchScript, modules)": ("torch", ("torch",)),
+    "Keras (.keras, .h5)": ("keras", ("keras", "h5py")),
+    "Keras on TensorFlow": ("tensorflow", ("tensorflow",)),
+    "Keras on JAX": ("jax", ("jax",)),
+    "folders of images": ("images", ("PIL",)),
+    "charts in the report": ("report", ("vl_convert",)),
+}
+"""What it is for: the extra that brings it, and the modules that must be there."""
+
+
+def closing_lines(result: Result, report: Path) -> list[str]:
+    """The six lines that end a run."""
+    c = result.certificate
+    unit = " points" if result.points else ""
+    digits = 2 if result.points else 4
+    return [
+        f"before    {result.bytes_before:,} bytes",
+        f"after     {result.bytes_after:,} bytes",
+        f"ratio     {result.ratio:.1f}x smaller",
+        f"metric    {c.metric} {c.before:.{digits}f} -> {c.after:.{digits}f} (decoded file, {c.n:,} examples)",
+        f"drop      {c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{digits}f}, "
+        f"allowed {c.max_drop:g}: {verdict(c)}",
+        f"report    {report}",
+    ]
+
+
+def verdict(c: Certificate) -> str:
+    """The verdict in words, with the number of samples it would take where there are too few."""
+    needed = f": at this flip rate {c.needed:,} are needed" if c.needed else ""
+    if c.verdict == "not certifiable":
+        return f"not certifiable with {c.n:,} samples{needed}"
+    if c.verdict == "not certified" and needed:
+        return f"not certified with {c.n:,} samples{needed}"
+    return c.verdict
+
+
+def layer_table(rows: Sequence[Mapping[str, Json]]) -> str:
+    """The layers as a table, then what is left alone and why."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("layer", "kind", "shape", "method", "bits/weight", "zeros", "bytes", "share"):
+        table.add_column(title, justify="left" if title in ("layer", "kind", "shape", "method") else "right")
+    for row in (r for r in rows if "reason" not in r):
+        shape = "x".join(str(n) for n in row["shape"])
+        bits = f"{row['bits_per_weight']:.2f}" if "bits_per_weight" in row else ""
+        zeros = f"{row['zeros']:.0%}" if "zeros" in row else ""
+        table.add_row(
+            row["name"], row["kind"], shape, row["method"], bits, zeros, f"{row['bytes']:,}", f"{row['share']:.1%}"
+        )
+    out = io.StringIO()
+    Console(file=out, width=max(100, _width())).print(table, markup=False)
+    left = [f"left alone: {row['name']} ({row['reason']})" for row in rows if "reason" in row]
+    return "\n".join([line.rstrip() for line in out.getvalue().strip("\n").splitlines()] + left)
+
+
+def _width() -> int:
+    """Columns of the terminal."""
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def preview_text(events: Sequence[Mapping[str, Json]]) -> str:
+    """What a run would work on."""
+    run = next(e for e in events if e["event"] == "run")
+    layers = next(e for e in events if e["event"] == "layers")
+    splits = ", ".join(f"{name} {n:,}" for name, n in run["splits"].items())
+    lines = [
+        f"model     {run['model']} ({run['framework']}), {run['bytes_before']:,} bytes",
+        f"layers    {len(layers['layers'])} to compress, {sum(x['size'] for x in layers['layers']):,} weights",
+        f"examples  {splits}",
+        f"metric    {run['metric']['name']}",
+    ]
+    lines += [f"skipped   {name}: {why}" for name, why in layers["skipped"].items()]
+    return "\n".join(
+        lines + [f"warning   {text}" for text in run["warnings"]] + ["dry run: nothing was computed or written"]
+    )
+
+
+def doctor() -> dict[str, Json]:
+    """What is installed, which kernel runs, what is missing for which format."""
+    import platform
+
+    import attar
+    from attar.coding import simd_path
+
+    formats = {}
+    for name, (extra, modules) in FORMATS.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        formats[name] = {"ready": not missing, "missing": missing, "remedy": f"pip install 'attar[{extra}]'"}
+    packages = {}
+    for package in ("numpy", "scipy", "onnx", "onnxruntime", "torch", "keras", "tensorflow", "jax"):
+        try:
+            packages[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "attar": attar.__version__, "python": platform.python_version(), "machine": platform.machine(),
+        "coder": simd_path(), "packages": packages, "formats": formats,
+    }  # fmt: skip
+
+
+def doctor_text(facts: Mapping[str, Json]) -> str:
+    """The doctor's findings as lines."""
+    lines = [
+        f"attar     {facts['attar']} on Python {facts['python']}, {facts['machine']}",
+        f"coder     {facts['coder']}",
+    ]
+    if facts["coder"] == "numpy":
+        lines.append(
+            "          the native kernel is missing: install a C++ compiler and reinstall attar to decode faster"
+        )
+    lines.append("packages  " + ", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
+    for name, state in facts["formats"].items():
+        word = "ready" if state["ready"] else f"missing {', '.join(state['missing'])}: {state['remedy']}"
+        lines.append(f"{name:<38} {word}")
+    return "\n".join(lines)
+
+
+class Bars:
+    """Progress on stderr: a bar for each stage with the remaining time, or plain lines where it is not a terminal."""
+
+    def __init__(self) -> None:
+        self.live: Any = None
+        self.task: Any = None
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Bars:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.live = RichProgress(*columns, console=Console(stderr=True), transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def stage(self, name: str, total: int) -> None:
+        """A new bar, or a line."""
+        if self.live is None:
+            print(f"[{time.monotonic() - self.started:6.1f} s] {name}", file=sys.stderr)  # noqa: T201 - this is the display
+            return
+        if self.task is not None:
+            self.live.remove_task(self.task)
+        self.task = self.live.add_task(name, total=total)
+
+    def step(self, count: int = 1) -> None:
+        """The bar moves."""
+        if self.live is not None and self.task is not None:
+            self.live.advance(self.task, count)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        if self.live is not None:
+            self.live.console.print(f"note: {text}", markup=False)
+        else:
+            print(f"note: {text}", file=sys.stderr)  # noqa: T201 - this is the display

@@ -1,0 +1,122 @@
+"""What a finished run says: the layer table of a file, and the ledger's last event with the flipped examples."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from attar.adapters.base import Adapter
+from attar.archive import Archive, read_archive
+from attar.evaluate.flips import flips
+from attar.opening import decode
+from attar.pipeline import Job
+from attar.report.picture import picture
+from attar.search.loop import Loop, Outcome
+from attar.types import Array, Dataset, Json
+
+SHOWN = 24
+"""Flipped examples in the report, half of them lost and half gained where there are enough."""
+
+
+def layer_rows(archive: Archive, size_bytes: int) -> list[dict[str, Json]]:
+    """One row for each layer of a file: shape, method, bits per weight, share of zeros, bytes, share of the file."""
+    coded = {section.name: section.nbytes for section in archive.sections if section.kind == "layer"}
+    rows = []
+    for layer in archive.layers:
+        matrix = decode(archive, layer.name).matrix
+        nbytes = coded[layer.name]
+        rows.append({
+            "name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "size": layer.size,
+            "method": archive.encoded(layer.name).method, "bits_per_weight": 8 * nbytes / max(layer.size, 1),
+            "zeros": float(np.mean(matrix == 0)), "bytes": nbytes, "share": nbytes / size_bytes,
+        })  # fmt: skip
+    return rows
+
+
+def model_rows(adapter: Adapter, size_bytes: int) -> list[dict[str, Json]]:
+    """The same for a model that is not compressed, with the weights that are left alone and why."""
+    rows: list[dict[str, Json]] = []
+    for layer in adapter.layers():
+        row: dict[str, Json] = {"name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "size": layer.size}
+        if layer.tied_to is not None:
+            rows.append({**row, "method": f"tied to {layer.tied_to}", "bytes": 0, "share": 0.0})
+            continue
+        bits = 8 * np.dtype(layer.dtype).itemsize
+        nbytes = layer.size * bits // 8
+        zeros = float(np.mean(adapter.read(layer.name).matrix == 0))
+        rows.append({**row, "method": layer.dtype, "bits_per_weight": float(bits), "zeros": zeros, "bytes": nbytes,
+                     "share": nbytes / size_bytes})  # fmt: skip
+    return rows + [{"name": name, "method": "left alone", "reason": why} for name, why in adapter.skipped().items()]
+
+
+def other_bytes(archive: Archive, size_bytes: int) -> dict[str, int]:
+    """What is not layers: the graph, the remaining tensors, the header."""
+    known = {"skeleton": 0, "remainder": 0}
+    for section in archive.sections:
+        if section.kind in known:
+            known[section.kind] += section.nbytes
+    layers = sum(section.nbytes for section in archive.sections if section.kind == "layer")
+    return {**known, "header": size_bytes - layers - sum(known.values())}
+
+
+def result_fields(job: Job, loop: Loop, outcome: Outcome, seconds: float, names: Mapping[str, str]) -> dict[str, Json]:
+    """The fields of the ledger's result event."""
+    size = outcome.candidate.size_bytes
+    archive = read_archive(outcome.candidate.data)
+    rows = layer_rows(archive, size)
+    for row in rows:
+        point = outcome.candidate.plan.choices[row["name"]]
+        stats = loop.subject.stats[row["name"]]
+        row["distortion"] = point.distortion
+        row["sensitivity"] = None if stats.sensitivity is None else float(stats.sensitivity.mean())
+    return {
+        "file": names["archive"], "native": names["native"], "bytes_before": job.bytes_before, "bytes_after": size,
+        "ratio": job.bytes_before / size, "before": outcome.before.value, "after": outcome.after.value,
+        "certificate": asdict(outcome.certificate), "layers": rows, "other_bytes": other_bytes(archive, size),
+        "flips": flipped(outcome, job.splits.certify), "evaluations": outcome.evaluations, "seconds": seconds,
+        "reproduce": {"command": command(job), "recipe": names["recipe"]},
+    }  # fmt: skip
+
+
+def command(job: Job) -> str:
+    """The command line that makes the same file again."""
+    words = ["attar", "compress", job.model_name]
+    for name in ("data", "calibrate", "select", "certify", "metric", "max_drop", "max_relative_drop", "seed"):
+        value = getattr(job.recipe, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    if job.recipe.guarantee != "bound":
+        words += ["--guarantee", job.recipe.guarantee]
+    return shlex.join(words)
+
+
+def flipped(outcome: Outcome, data: Dataset) -> list[dict[str, Json]]:
+    """Examples whose prediction changed from right to wrong or back, with pictures where the data are pictures."""
+    if outcome.before.outputs.ndim != 2 or data.labels is None or outcome.certificate.lost is None:
+        return []
+    lost, gained = flips(outcome.before, outcome.after, data.labels)
+    half = SHOWN // 2
+    few_lost = lost[: max(half, SHOWN - len(gained))]
+    few_gained = gained[: SHOWN - len(few_lost)]
+    return [_flip(int(i), "lost", outcome, data) for i in few_lost] + [
+        _flip(int(i), "gained", outcome, data) for i in few_gained
+    ]
+
+
+def _flip(index: int, direction: str, outcome: Outcome, data: Dataset) -> dict[str, Json]:
+    """One flipped example."""
+    assert data.labels is not None
+
+    def say(value: Any) -> str:
+        number = int(value)
+        return data.class_names[number] if number < len(data.class_names) else str(number)
+
+    example: Array = next(iter(data.inputs.values()))[index]
+    return {
+        "index": index, "label": say(data.labels[index]), "before": say(outcome.before.outputs[index].argmax()),
+        "after": say(outcome.after.outputs[index].argmax()), "direction": direction, "picture": picture(example),
+    }  # fmt: skip
