@@ -1,0 +1,79 @@
+"""Input statistics of layers, summed batch by batch: what an adapter's `moments` is made of.
+
+Products are made in float32 (BLAS) and summed in float64. The first batch's mean is subtracted from every batch before
+the product, so that centring at the end does not cancel leading digits (Chan, Golub, LeVeque 1983, "Algorithms for computing
+the sample variance").
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.types import Array, Stats
+
+
+class MomentSum:
+    """Mean and centred second moment of a layer's input columns."""
+
+    def __init__(self, groups: int, cols: int):
+        self.count = 0
+        self.samples = 0
+        self._shift: NDArray[np.float32] | None = None
+        self._first = np.zeros((groups, cols))
+        self._second = np.zeros((groups, cols, cols))
+
+    def add(self, x: Array, samples: int) -> None:
+        """Add columns x[groups, cols, n] that came from this many examples; x is not modified."""
+        x = np.asarray(x, np.float32)
+        self.samples += samples
+        if not x.shape[2]:
+            return
+        if self._shift is None:
+            self._shift = x.mean(2, keepdims=True)
+        moved = np.ascontiguousarray(x - self._shift)
+        self.count += moved.shape[2]
+        self._first += moved.sum(2, dtype=np.float64)
+        self._second += moved @ moved.transpose(0, 2, 1)
+
+    def stats(self) -> Stats | None:
+        """The statistics so far; None where no column was seen."""
+        if self._shift is None:
+            return None
+        mean = self._first / self.count
+        hessian = self._second / self.count
+        hessian -= mean[:, :, None] * mean[:, None, :]
+        return Stats(hessian, mean + self._shift[:, :, 0], self.count, self.samples)
+
+
+class IdCounts:
+    """How often each column of an embedding's matrix was looked up.
+
+    The inputs are one-hot, so E[x x^T] is the diagonal of frequencies; it is given uncentred, with mean 0, which makes the
+    distortion sum_c p_c e_c^2 exact with a diagonal alone.
+    """
+
+    def __init__(self, cols: int):
+        self.samples = 0
+        self._counts = np.zeros(cols, np.int64)
+
+    def add(self, ids: Array, samples: int) -> None:
+        """Add looked-up ids (any shape, 0 .. cols - 1; negative ones count from the end) from this many examples."""
+        flat = np.asarray(ids).ravel().astype(np.int64)
+        self.samples += samples
+        self._counts += np.bincount(flat % len(self._counts), minlength=len(self._counts))
+
+    def stats(self) -> Stats | None:
+        """The statistics so far; None where nothing was looked up."""
+        count = int(self._counts.sum())
+        if not count:
+            return None
+        frequency = self._counts[None, :] / count
+        return Stats(frequency, np.zeros_like(frequency), count, self.samples)
+
+
+def seed_of(name: str, batch: int) -> tuple[int, int]:
+    """The seed for `unfold.pick`: the same for the same layer and batch number in every run."""
+    return crc32(name.encode()), batch
