@@ -30,7 +30,7 @@ def _half_octaves(scale: NDArray[np.float64]) -> NDArray[np.int8]:
     """round(2 log2 scale), floored at LOWEST."""
     with np.errstate(divide="ignore"):
         level = np.rint(2 * np.log2(scale))
-    return np.clip(level, LOWEST, 80).astype(np.int8)
+    return np.asarray(np.clip(level, LOWEST, 80), np.int8)
 
 
 def classes(row_level: NDArray[np.int8], column_level: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -39,7 +39,7 @@ def classes(row_level: NDArray[np.int8], column_level: NDArray[np.int8]) -> NDAr
         return np.zeros((row_level.size, column_level.size), np.uint8)
     top = int(row_level.max()) + int(column_level.max())
     total = row_level.astype(np.int16)[:, None] + column_level.astype(np.int16)[None, :]
-    return np.clip(total - top + CLASSES - 1, 0, CLASSES - 1).astype(np.uint8)
+    return np.asarray(np.clip(total - top + CLASSES - 1, 0, CLASSES - 1), np.uint8)
 
 
 def bits_table(codes: Array, class_of: NDArray[np.uint8], radius: int) -> NDArray[np.float32]:

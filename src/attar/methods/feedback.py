@@ -41,7 +41,8 @@ class Rate:
         inside = np.clip(codes, -self.radius, self.radius)
         price = self.price[self.offset[:, column] + inside.astype(np.int32)]
         if np.abs(codes).max(initial=0) > self.radius:
-            price = price + self.slope * np.log2(np.maximum(np.abs(codes) / self.radius, 1))
+            beyond = np.log2(np.maximum(np.abs(codes) / self.radius, 1))
+            price = np.asarray(price + self.slope * beyond, np.float32)
         return price
 
 
@@ -93,7 +94,7 @@ def descend(weight: F32, codes: Codes, hessian: F32, stiffness: F32, rate: Rate)
     hessian in units of the steps; stiffness [groups, rows] is half of the row's sensitivity.
     """
     codes = codes.copy()
-    error = weight - codes
+    error = weight - codes.astype(np.float32)
     columns = weight.shape[1]
     diagonal = np.maximum(np.diagonal(hessian, axis1=1, axis2=2), 1e-20)
     for start in range(0, columns, BLOCK):
@@ -102,7 +103,8 @@ def descend(weight: F32, codes: Codes, hessian: F32, stiffness: F32, rate: Rate)
         for j in range(start, stop):
             curve = diagonal[:, j, None]
             old = codes[:, j].astype(np.float32)
-            q = _decide(old + pull[:, j - start] / curve, stiffness * curve, rate, j, old)
+            best = np.asarray(old + pull[:, j - start] / curve, np.float32)
+            q = _decide(best, stiffness * curve, rate, j, old)
             moved = old - q
             codes[:, j] = q
             error[:, j] += moved

@@ -16,7 +16,7 @@ HALF_PRECISION = 2.0**-10
 
 
 @dataclass(frozen=True)
-class Params:
+class KeepParams:
     """Which of the two to offer."""
 
     half: bool = field(default=True, metadata={"help": "offer float16 beside float32"})
@@ -26,15 +26,15 @@ class Keep:
     """The weights as floats."""
 
     name: ClassVar[str] = "keep"
-    Params: ClassVar[type] = Params
+    Params: ClassVar[type] = KeepParams
 
     @staticmethod
     def points(
-        layer: Layer, weight: Weight, stats: Stats, slopes: Iterable[float], params: Params | None = None
+        layer: Layer, weight: Weight, stats: Stats, slopes: Iterable[float], params: KeepParams | None = None
     ) -> Iterable[Point]:
         """One point for float32 and one for float16, whatever the slopes."""
         del slopes
-        dtypes = ["float32"] + ["float16"] * ((params or Params()).half and _fits_half(weight))
+        dtypes = ["float32"] + ["float16"] * ((params or KeepParams()).half and _fits_half(weight))
         for dtype in dtypes:
             choice = {"method": Keep.name, "dtype": dtype}
             encoded = Keep.encode(layer, weight, stats, choice)

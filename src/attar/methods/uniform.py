@@ -29,7 +29,7 @@ RADIUS = 255
 
 
 @dataclass(frozen=True)
-class Params:
+class UniformParams:
     """What can be tuned; defaults are those that did best on the example models."""
 
     step: float = field(
@@ -38,6 +38,8 @@ class Params:
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
     )
+    passes: int = field(default=3, metadata={"help": "estimates of the entropy model", "low": 1, "high": 10})
+    sweeps: int = field(default=2, metadata={"help": "sweeps of coordinate descent", "low": 0, "high": 10})
     columns: bool = field(default=True, metadata={"help": "a step for each column"})
 
 
@@ -64,14 +66,14 @@ class Uniform:
     """Integer codes on a uniform grid; see the module's docstring."""
 
     name: ClassVar[str] = "uniform"
-    Params: ClassVar[type] = Params
+    Params: ClassVar[type] = UniformParams
 
     @staticmethod
     def points(
-        layer: Layer, weight: Weight, stats: Stats, slopes: Iterable[float], params: Params | None = None
+        layer: Layer, weight: Weight, stats: Stats, slopes: Iterable[float], params: UniformParams | None = None
     ) -> Iterable[Point]:
         """One point for each slope."""
-        params = params or Params()
+        params = params or UniformParams()
         for slope in slopes:
             choice = {"method": Uniform.name, "slope": slope, **asdict(params)}
             encoded = Uniform.encode(layer, weight, stats, choice)
@@ -81,7 +83,7 @@ class Uniform:
     @staticmethod
     def encode(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> Encoded:
         """Codes, step exponents and bias codes for the slope in `choice`."""
-        params = Params(**{k: v for k, v in choice.items() if k not in ("method", "slope")})
+        params = UniformParams(**{k: v for k, v in choice.items() if k not in ("method", "slope")})
         slope = float(choice["slope"])
         problem = _pose(layer, weight, stats, slope, params)
         ordered = _solve(problem, slope, params)
@@ -112,7 +114,7 @@ def _steps(exponents: Array, step: float) -> F32:
 def _exponents(factor: F64, low: float) -> NDArray[np.int16]:
     """factor in units of 1/OCTAVE octaves, factors below low (relative to the largest) held there."""
     held = np.maximum(factor, max(float(factor.max(initial=0.0)), 1e-30) * low)
-    return np.rint(OCTAVE * np.log2(held)).astype(np.int16)
+    return np.asarray(np.rint(OCTAVE * np.log2(held)), np.int16)
 
 
 def _regularised(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F64:
@@ -134,7 +136,7 @@ def _regularised(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F
     return np.asarray(result)
 
 
-def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Params) -> Problem:
+def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: UniformParams) -> Problem:
     """Choose the order and the steps, and scale everything by them."""
     hessian = _regularised(layer, weight, stats, params.shrink)
     order = np.argsort(-_diagonal(hessian), axis=1, kind="stable")
@@ -173,7 +175,7 @@ def _diagonal(hessian: F64) -> F64:
 
 
 def _grid(
-    layer: Layer, stats: Stats, pivots: F64, slope: float, params: Params
+    layer: Layer, stats: Stats, pivots: F64, slope: float, params: UniformParams
 ) -> tuple[NDArray[np.int16], NDArray[np.int16], float]:
     """Row exponents [rows], column exponents [groups, cols] (in the order of the pivots), and the common step."""
     rows = -_exponents(np.sqrt(row_sensitivity(layer, stats)), 2.0**-8)
@@ -183,15 +185,19 @@ def _grid(
     return rows, np.zeros(pivots.shape, np.int16), step / float(np.exp(0.5 * np.log(pivots).mean()))
 
 
-def _solve(problem: Problem, slope: float, params: Params) -> NDArray[np.int32]:
+def _solve(problem: Problem, slope: float, params: UniformParams) -> NDArray[np.int32]:
     """Codes [groups, cols, rows] in the order of quantisation; the entropy model is estimated from the last codes."""
     costs = problem.pivots[:, :, None] * problem.stiffness[:, None, :]
-    rate: feedback.Rate | None = None
-    for _ in range(params.passes):
+
+    def once(rate: feedback.Rate | None) -> NDArray[np.int32]:
         if problem.rows is None:
-            codes = feedback.independent(problem.scaled, costs, rate)
-        else:
-            codes = feedback.quantise(problem.scaled, problem.rows, costs, rate)
+            return feedback.independent(problem.scaled, costs, rate)
+        return feedback.quantise(problem.scaled, problem.rows, costs, rate)
+
+    codes = once(None)
+    rate = _rate(codes, slope)
+    for _ in range(params.passes - 1):
+        codes = once(rate)
         rate = _rate(codes, slope)
     if problem.rows is None:
         return codes

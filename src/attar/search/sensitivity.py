@@ -1,9 +1,9 @@
 """Row sensitivities without gradients: what a small error in one output row of a layer does to the model's output.
 
 Every example gets a small perturbation in one row of one layer, the rows dealt out evenly; the mean of 2 KL / eps^2
-over a row's examples is the Fisher diagonal of that row (Kullback's second-order expansion of KL). The absolute level is then
-corrected layer by layer with the KL that the really quantised layer causes (`corrected`), because the errors of
-neighbouring positions of a convolution are correlated, which row sensitivities cannot see.
+over a row's examples is the Fisher diagonal of that row (second-order expansion of KL). The absolute level is then
+corrected layer by layer with the KL that the really quantised layer causes (`Subject.corrected`), because the errors
+of neighbouring positions of a convolution are correlated, which row sensitivities cannot see.
 """
 
 from __future__ import annotations
