@@ -1,8 +1,8 @@
 """Input statistics of layers, summed batch by batch: what an adapter's `moments` is made of.
 
 Products are made in float32 (BLAS) and summed in float64. The first batch's mean is subtracted from every batch before
-the product, so that centring at the end does not cancel leading digits (Chan, Golub, LeVeque 1983, "Algorithms for computing
-the sample variance").
+the product, so that centring at the end does not cancel leading digits (Chan, Golub, LeVeque 1983, "Algorithms for
+computing the sample variance").
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class MomentSum:
 class IdCounts:
     """How often each column of an embedding's matrix was looked up.
 
-    The inputs are one-hot, so E[x x^T] is the diagonal of frequencies; it is given uncentred, with mean 0, which makes the
-    distortion sum_c p_c e_c^2 exact with a diagonal alone.
+    The inputs are one-hot, so E[x x^T] is the diagonal of frequencies; it is given uncentred, with mean 0, which
+    makes the distortion sum_c p_c e_c^2 exact with a diagonal alone.
     """
 
     def __init__(self, cols: int):

@@ -1,12 +1,12 @@
 """Convolutions as matrix products: patches to columns, in (C, kh, kw) order, for any number of spatial axes.
 
-Arrays are channels first, [n, C, spatial ...]; a framework that keeps channels last transposes before. Columns are ordered by
-example, then by output position in row-major order, as `rows_first` orders the outputs.
+Arrays are channels first, [n, C, spatial ...]; a framework that keeps channels last transposes before. Columns are
+ordered by example, then by output position in row-major order, as `rows_first` orders the outputs.
 
 A convolution is Y = W X with X the patches. A transposed convolution is the transpose of that: X are the input channels
 [C_in, n] at each input position, and Y = W X are the products [C_out * kh * kw, n] before they are scattered to the output
-positions and summed; W's rows are in (C_out, kh, kw) order. One constant for each row cannot be expressed by the layer's bias
-there, so such a layer has no bias and its own bias stays in the remainder.
+positions and summed; W's rows are in (C_out, kh, kw) order. One constant for each row cannot be expressed by the
+layer's bias there, so such a layer has no bias and its own bias stays in the remainder.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def same_padding(
     *,
     lower: bool = False,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Padding (before, after) that gives ceil(size / stride) positions; the odd zero goes behind, or before if `lower`."""
+    """Padding (before, after) that gives ceil(size / stride) positions; the odd zero goes behind, or before if
+    `lower`.
+    """
     before, after = [], []
     for size, k, s, d in zip(spatial, kernel, strides, dilations, strict=True):
         total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
@@ -93,9 +95,9 @@ def _patches(x: Array, window: Window) -> Array:
     padded = np.pad(x, pads) if any(b or a for b, a in pads) else x
     axes = tuple(range(2, x.ndim))
     view = sliding_window_view(padded, window.extent, axis=axes)
-    steps = (slice(None), slice(None), *(slice(None, None, s) for s in window.strides))
-    holes = tuple(slice(None, None, d) for d in window.dilations)
-    return view[steps + holes]
+    every = [slice(None), slice(None)]
+    strides = [slice(None, None, step) for step in (*window.strides, *window.dilations)]
+    return np.asarray(view[tuple(every + strides)])
 
 
 def pick(
@@ -103,8 +105,9 @@ def pick(
 ) -> NDArray[np.int64] | None:
     """Output positions [examples, keep] for statistics, or None where there are no more than `keep`.
 
-    The positions are cut into `keep` stretches of equal length and one is drawn from each (stratified sampling), anew for
-    each example, so that every part of the picture and every position is seen equally often. Same seed, same positions.
+    The positions are cut into `keep` stretches of equal length and one is drawn from each (stratified sampling), anew
+    for each example, so that every part of the picture and every position is seen equally often. Same seed, same
+    positions.
     """
     if positions <= keep:
         return None
@@ -118,7 +121,9 @@ def rows_first(y: Array) -> Array:
 
 
 def channels_to_columns(x: Array, groups: int, picked: NDArray[np.int64] | None = None) -> Array:
-    """Input channels of x[n, C, spatial ...] at each position as [groups, C / groups, columns]: a transposed convolution's X."""
+    """Input channels of x[n, C, spatial ...] at each position as [groups, C / groups, columns]: a transposed
+    convolution's X.
+    """
     examples, channels = x.shape[:2]
     flat = x.reshape(examples, channels, -1)
     if picked is not None:
@@ -129,7 +134,8 @@ def channels_to_columns(x: Array, groups: int, picked: NDArray[np.int64] | None 
 def fold(y: Array, window: Window, examples: int, spatial: Sequence[int], extra: Sequence[int] = ()) -> Array:
     """Scatter a transposed convolution's products y[C_out * prod(kernel), columns] and sum: [n, C_out, output ...].
 
-    spatial is the input's size; window's padding is cut off the output's edges; extra lengthens it behind ("output padding").
+    spatial is the input's size; window's padding is cut off the output's edges; extra lengthens it behind ("output
+    padding").
     """
     kernel = window.kernel
     blocks = y.reshape(-1, *kernel, examples, *spatial)
