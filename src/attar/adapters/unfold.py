@@ -3,9 +3,9 @@
 Arrays are channels first, [n, C, spatial ...]; a framework that keeps channels last transposes before. Columns are
 ordered by example, then by output position in row-major order, as `rows_first` orders the outputs.
 
-A convolution is Y = W X with X the patches. A transposed convolution is the transpose of that: X are the input channels
-[C_in, n] at each input position, and Y = W X are the products [C_out * kh * kw, n] before they are scattered to the output
-positions and summed; W's rows are in (C_out, kh, kw) order. One constant for each row cannot be expressed by the
+A convolution is Y = W X with X the patches. A transposed convolution is the transpose of that: X are the input
+channels [C_in, n] at each input position, and Y = W X are the products [C_out * kh * kw, n] before they are scattered to the
+output positions and summed; W's rows are in (C_out, kh, kw) order. One constant for each row cannot be expressed by the
 layer's bias there, so such a layer has no bias and its own bias stays in the remainder.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -85,7 +86,8 @@ def unfold(x: Array, window: Window, picked: NDArray[np.int64] | None = None) ->
     else:
         place = np.unravel_index(picked.ravel(), positions)
         example = np.repeat(np.arange(examples), picked.shape[1])
-        flat = patches[(example, slice(None), *place)].reshape(-1, window.groups, depth)
+        index: tuple[Any, ...] = (example, slice(None), *place)
+        flat = patches[index].reshape(-1, window.groups, depth)
     return flat.transpose(1, 2, 0)
 
 
