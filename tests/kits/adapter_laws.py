@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.types import KINDS, Array, Capture, Layer, Weight
@@ -27,8 +28,8 @@ class Case:
 
     model makes the caller's model anew (an object, or a path to a file); run_original runs such a model by the
     framework alone, and run_saved runs a saved file by the framework's own loader: both return the first output [n,
-    ...]. tolerance is relative to the largest output. exact: rebuilding gives the same bits (not so for float64 weights, which
-    are handed on in float32).
+    ...]. tolerance is relative to the largest output. exact: rebuilding gives the same bits (not so for float64
+    weights, which are handed on in float32).
     """
 
     adapter: Any
@@ -76,9 +77,9 @@ def fingerprint(model: Any) -> list[bytes]:
     if hasattr(model, "SerializeToString"):
         return [model.SerializeToString()]
     if hasattr(model, "state_dict"):
-        state = {name: np.ascontiguousarray(v.detach().cpu().numpy()) for name, v in model.state_dict().items()}
-        return [repr((n, v.dtype, v.shape)).encode() + v.tobytes() for n, v in state.items()] +
-        [repr(model.training).encode()]
+        state = {n: np.ascontiguousarray(v.detach().cpu().numpy()) for n, v in model.state_dict().items()}
+        mode = [repr(model.training).encode()]
+        return [repr((n, v.dtype, v.shape)).encode() + v.tobytes() for n, v in state.items()] + mode
     return [repr((v.dtype, v.shape)).encode() + v.tobytes() for v in model.get_weights()]
 
 
@@ -143,7 +144,8 @@ def law_write_read(case: Case) -> None:
         if moved.bias is not None:
             np.testing.assert_array_equal(read.bias, moved.bias, err_msg=layer.name)
     if owners(adapter):
-        assert any(not np.array_equal(a, b) for a, b in zip(outputs(adapter, case), before, strict=True)), "write had no effect"
+        moved_outputs = outputs(adapter, case)
+        assert any(not np.array_equal(a, b) for a, b in zip(moved_outputs, before, strict=True)), "write had no effect"
     for name, weight in kept.items():
         adapter.write(name, weight)
     (same if case.exact else _nearly)(outputs(adapter, case), before, "writing back")

@@ -4,9 +4,9 @@ Arrays are channels first, [n, C, spatial ...]; a framework that keeps channels 
 ordered by example, then by output position in row-major order, as `rows_first` orders the outputs.
 
 A convolution is Y = W X with X the patches. A transposed convolution is the transpose of that: X are the input
-channels [C_in, n] at each input position, and Y = W X are the products [C_out * kh * kw, n] before they are scattered to the
-output positions and summed; W's rows are in (C_out, kh, kw) order. One constant for each row cannot be expressed by the
-layer's bias there, so such a layer has no bias and its own bias stays in the remainder.
+channels [C_in, n] at each input position, and Y = W X are the products [C_out * kh * kw, n] before they are scattered
+to the output positions and summed; W's rows are in (C_out, kh, kw) order. One constant for each row cannot be
+expressed by the layer's bias there, so such a layer has no bias and its own bias stays in the remainder.
 """
 
 from __future__ import annotations
