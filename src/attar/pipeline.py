@@ -29,7 +29,7 @@ from attar.run.progress import Progress
 from attar.search.divergence import divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, Outcome
 from attar.search.sensitivity import measure_rows
-from attar.search.subject import Subject, blind_stats
+from attar.search.subject import Subject, blind_stats, shared
 from attar.types import Array, Dataset, Json, Layer, Splits
 
 SENSITIVITY_EXAMPLES = 2000
@@ -148,7 +148,7 @@ def subject_of(job: Job, progress: Progress) -> Subject:
             progress.step()
 
     seen = dict(adapter.moments(batches()))
-    stats = {layer.name: seen.get(layer.name) or blind_stats(layer) for layer in layers}
+    stats = {layer.name: shared(layer, seen.get(layer.name) or blind_stats(layer)) for layer in layers}
     try:
         skeleton = adapter.skeleton()
     except ModelError as error:

@@ -76,8 +76,9 @@ class Stats:
     hessian: centred second moment E[(x-mu)(x-mu)^T], [groups, cols, cols]; or its diagonal, [groups, cols], for
     embeddings (where it is the frequency of each id). mean: mu, [groups, cols]. count: number of columns x seen.
     samples: number of examples they came from (fewer than count for convolutions: their patches are correlated).
-    sensitivity: [rows], nats of output KL per squared unit of error in each output row (the Fisher diagonal), ones
-    where not measured.
+    sensitivity: [rows], nats of output KL per squared unit of error in each output row (the Fisher diagonal), None
+    where not measured. pooled: centred second moment of the mean of x over one example's positions, like hessian;
+    None where an example has one position.
     """
 
     hessian: NDArray[np.float64]
@@ -85,6 +86,7 @@ class Stats:
     count: int
     samples: int
     sensitivity: NDArray[np.float64] | None = None
+    pooled: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ class Score:
     """A metric's value on one data set, in the metric's own unit (accuracy: percent).
 
     per_example [n] float64, whose mean is `value`, where the metric is a mean of per-example values (right / wrong,
-    squared error, KL, ...); None where it is not (F1, AUROC, R2). outputs [n, ...] are what the model said.
+    squared error, KL, ...); None where it is not (F1, AUROC, R2). outputs [n, ...] are what the model said, labels what
+    they were compared with (a bootstrap of a metric without per-example values needs both).
     """
 
     metric: str
@@ -171,6 +174,7 @@ class Score:
     n: int
     outputs: Array
     per_example: NDArray[np.float64] | None = None
+    labels: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +184,10 @@ class Certificate:
     drop is positive when the candidate is worse, in the metric's unit (accuracy: percentage points); lower and upper
     are each one-sided bounds at `confidence`; lost and gained count examples right before and wrong after, and the
     reverse (None where examples are not right or wrong). bound names the method: "score" (Tango), "exact",
-    "empirical-bernstein", "bootstrap". verdict: "certified" when upper <= max_drop, otherwise "not certified", or
-    "not certifiable" when even an unchanged model could not be certified at this size; needed is then, and when not
-    certified for want of samples, the number of samples at which this flip rate would be.
+    "betting" (bounded per-example values), "bootstrap" (approximate). verdict: "certified" when upper <= max_drop,
+    otherwise "not certified", or "not certifiable" when even an unchanged model (or one that loses as often as it gains,
+    at this flip rate) could not be certified at this size; needed is then, and when not certified for want of samples,
+    the number of samples at which this flip rate would be.
     """
 
     metric: str

@@ -16,7 +16,10 @@ from attar.types import Array, Stats
 
 
 class MomentSum:
-    """Mean and centred second moment of a layer's input columns."""
+    """Mean and centred second moment of a layer's input columns, and of their mean over the positions of an example.
+
+    Columns come example by example, as many for each (the order of `unfold`).
+    """
 
     def __init__(self, groups: int, cols: int):
         self.count = 0
@@ -24,6 +27,8 @@ class MomentSum:
         self._shift: NDArray[np.float32] | None = None
         self._first = np.zeros((groups, cols))
         self._second = np.zeros((groups, cols, cols))
+        self._pooled = np.zeros((groups, cols, cols))
+        self._several = False
 
     def add(self, x: Array, samples: int) -> None:
         """Add columns x[groups, cols, n] that came from this many examples; x is not modified."""
@@ -37,6 +42,10 @@ class MomentSum:
         self.count += moved.shape[2]
         self._first += moved.sum(2, dtype=np.float64)
         self._second += moved @ moved.transpose(0, 2, 1)
+        if samples and not moved.shape[2] % samples:
+            self._several |= moved.shape[2] > samples
+            means = moved.reshape(*moved.shape[:2], samples, -1).mean(3)
+            self._pooled += means @ means.transpose(0, 2, 1)
 
     def stats(self) -> Stats | None:
         """The statistics so far; None where no column was seen."""
@@ -44,8 +53,9 @@ class MomentSum:
             return None
         mean = self._first / self.count
         hessian = self._second / self.count
-        hessian -= mean[:, :, None] * mean[:, None, :]
-        return Stats(hessian, mean + self._shift[:, :, 0], self.count, self.samples)
+        square = mean[:, :, None] * mean[:, None, :]
+        pooled = self._pooled / self.samples - square if self._several else None
+        return Stats(hessian - square, mean + self._shift[:, :, 0], self.count, self.samples, pooled=pooled)
 
 
 class IdCounts:

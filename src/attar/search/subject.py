@@ -18,6 +18,8 @@ from attar.run.executor import map_in_order
 from attar.run.progress import Progress, Silent
 from attar.types import Array, Json, Layer, Point, Stats, Weight
 
+POSITION_SHARE = 0.1
+"""How much of the variance within an example counts beside the variance between examples; 0.03 to 0.3 do as well."""
 CORRECTION = (0.02, 50.0)
 """Bounds of the correction of a layer's sensitivity by the KL that it causes when really quantised."""
 
@@ -125,6 +127,18 @@ class Subject:
             factors[layer.name] = factor
             progress.step()
         return replace(self, stats=stats), factors
+
+
+def shared(layer: Layer, stats: Stats) -> Stats:
+    """For a convolution, the second moment that matters to the output: what an example's positions have in common.
+
+    A weight's error is the same at every position, and what follows (pooling, further convolutions) adds positions
+    up, so that the common part counts in full and the rest with POSITION_SHARE; compare the "expand" and "reduce"
+    settings of K-FAC with weight sharing (Eschenhagen et al. 2023, section 3).
+    """
+    if stats.pooled is None or layer.kind not in ("conv", "conv_transpose"):
+        return stats
+    return replace(stats, hessian=stats.pooled + POSITION_SHARE * (stats.hessian - stats.pooled))
 
 
 def blind_stats(layer: Layer) -> Stats:
