@@ -1,0 +1,61 @@
+# One command each: `make demo`, `make test`. Everything is installed into .venv and .demo-venv here, nothing elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_ENV := PIP_DISABLE_PIP_VERSION_CHECK=1
+export OMP_NUM_THREADS ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test test-all bench lint format docs setup browser clean
+
+demo: .demo-venv/ready
+	.demo-venv/bin/attar compress examples/models/lenet5.onnx --data examples/fashion-mnist --metric accuracy \
+	  --max-drop 0.5 -o out/demo --force || test $$? -eq 3
+	.demo-venv/bin/attar inspect out/demo/lenet5.attar
+
+.demo-venv/ready: pyproject.toml CMakeLists.txt $(wildcard native/*)
+	$(PYTHON) -m venv .demo-venv
+	$(PIP_ENV) .demo-venv/bin/pip install -q -c constraints.txt '.[onnx,report]'
+	touch $@
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_ENV) $(BIN)/pip install -q -U 'pip>=25.1'
+	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt 'scikit-build-core>=0.10' 'nanobind>=2.2' cmake ninja
+	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --no-build-isolation \
+	  -e '.[onnx,torch,keras,tensorflow,jax,images,report]' --group dev --group bench
+	touch $@
+
+browser:
+	@which chromium chromium-browser google-chrome >/dev/null 2>&1 || test -n "$$ATTAR_CHROMIUM" || \
+	  { apt-get update -qq && apt-get install -y -qq chromium; } || \
+	  { echo "install chromium, or set ATTAR_CHROMIUM to a browser"; exit 1; }
+
+test: setup browser lint
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-all: setup browser lint
+	$(BIN)/pytest -q -n 2 --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.run -m attar.types
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python benchmarks/models.py
+	$(BIN)/python benchmarks/coder.py
+
+docs: setup
+	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --group docs
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) .demo-venv build out site
