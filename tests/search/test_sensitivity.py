@@ -1,0 +1,79 @@
+"""Sensitivities measured without gradients are those that calculus gives."""
+
+import numpy as np
+import pytest
+from fakes import trained
+
+from attar.run.progress import Silent
+from attar.search.divergence import divergence, kind_of
+from attar.search.sensitivity import measure_rows, row_deviation
+from attar.types import Stats
+
+
+def fisher(net, x: np.ndarray) -> dict[str, np.ndarray]:
+    """diag(J^T (diag p - p p^T) J) per row of both layers, exactly."""
+    hidden = np.maximum(x @ net.weights["w1"].T + net.weights["b1"], 0)
+    logits = hidden @ net.weights["w2"].T + net.weights["b2"]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    last = (p - p**2).mean(0)
+    back = net.weights["w2"]
+    mean = p @ back
+    first = ((p @ back**2 - mean**2) * (hidden > 0)).mean(0)
+    return {"w1": first, "w2": last}
+
+
+def test_rows_match_the_fisher_diagonal() -> None:
+    net, data = trained()
+    weights = {layer.name: net.read(layer.name) for layer in net.layers()}
+    stats = net.moments(data.batches())
+    found = measure_rows(net, net.layers(), weights, stats, data, "logits", seed=0, progress=Silent())
+    exact = fisher(net, data.inputs["x"])
+    for name, rows in exact.items():
+        measured = found[name].sensitivity
+        assert measured is not None
+        assert np.mean(measured) == pytest.approx(np.mean(rows), rel=0.25)
+        # What counts is the order of rows in units of their own variance.
+        deviation = row_deviation(next(x for x in net.layers() if x.name == name), weights[name], stats[name])
+        assert np.corrcoef(np.log(measured * deviation**2), np.log(rows * deviation**2 + 1e-9))[0, 1] > 0.5
+
+
+def test_same_seed_same_numbers() -> None:
+    net, data = trained()
+    weights = {layer.name: net.read(layer.name) for layer in net.layers()}
+    stats = net.moments(data.batches())
+    one, same, other = (
+        measure_rows(net, net.layers(), weights, stats, data, "logits", seed=s, progress=Silent()) for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one["w1"].sensitivity, same["w1"].sensitivity)
+    assert not np.array_equal(one["w1"].sensitivity, other["w1"].sensitivity)
+
+
+def test_row_deviation_of_both_kinds_of_hessian() -> None:
+    net, data = trained()
+    layer = net.layers()[0]
+    stats = net.moments(data.batches())["w1"]
+    y = data.inputs["x"] @ net.weights["w1"].T
+    np.testing.assert_allclose(row_deviation(layer, net.read("w1"), stats), y.std(0), rtol=1e-3)
+    diagonal = Stats(np.diagonal(stats.hessian, axis1=1, axis2=2), stats.mean, stats.count, stats.samples)
+    assert row_deviation(layer, net.read("w1"), diagonal).shape == (layer.rows,)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1])
+def test_divergence_is_kl(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1, (50, 7))
+    other = logits + scale * rng.normal(0, 1, (50, 7))
+    p, q = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (logits, other))
+    expected = (p * np.log(p / q)).sum(1)
+    np.testing.assert_allclose(divergence(logits, other, "logits"), expected, atol=1e-12)
+    np.testing.assert_allclose(divergence(p, q, "probabilities"), expected, atol=1e-9)
+    assert kind_of(p, True) == "probabilities" and kind_of(logits, True) == "logits"
+    assert kind_of(logits, False) == "regression" and kind_of(logits[:, :1], True) == "regression"
+
+
+def test_divergence_of_plain_numbers_has_their_own_unit() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(5, 3, (200, 2))
+    moved = divergence(y, y + 0.3, "regression").mean()
+    np.testing.assert_allclose(divergence(1000 * y, 1000 * (y + 0.3), "regression").mean(), moved, rtol=1e-6)
