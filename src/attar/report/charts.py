@@ -1,4 +1,8 @@
-"""Vega-Lite specifications. Colours are CSS variables of the page, so that one chart serves light, dark and print."""
+"""Vega-Lite specifications. Colours are CSS variables of the page, so that one chart serves light, dark and print.
+
+Strings that come from a model or a user are only ever data: Vega-Lite builds expressions from titles and the like, and
+does not quote all that is in them.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None, before:
         "field": "drop",
         "type": "quantitative",
         "scale": _scale(drops),
-        "axis": {"title": None, "values": drops.ticks()},
+        "axis": {"title": None, "values": drops.ticks(), "format": "~g"},
     }
     tooltip = [{"field": field, "type": "nominal", "title": title} for field, title in _POINT_TOOLTIP]
     layers: list[Spec] = [_zero_line(), *_limit_line(metric, limit)]
@@ -140,10 +144,10 @@ def _limit_line(metric: Metric, limit: float | None) -> list[Spec]:
         return []
     rule = {"type": "rule", "stroke": "var(--limit)", "strokeWidth": 1.5, "strokeDash": [5, 4]}
     name = {"type": "text", "align": "right", "dy": -8, "fontSize": 11, "fill": "var(--limit)"}
-    text = {"x": {"value": "width"}, "y": {"datum": limit}, "text": {"value": f"{metric.limit(limit)} allowed"}}
+    text = {"x": {"value": "width"}, "y": {"datum": limit}, "text": {"field": "said"}}
     return [
         {"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": limit}}},
-        {"data": {"values": [{}]}, "mark": name, "encoding": text},
+        {"data": {"values": [{"said": f"{metric.limit(limit)} allowed"}]}, "mark": name, "encoding": text},
     ]
 
 

@@ -64,15 +64,26 @@ def _tried(event: Mapping[str, Json], chosen: bool) -> Tried:
     """One candidate event as numbers."""
     keys = ("bytes", "ratio", "value", "drop", "lower", "upper", "lost", "gained", "kl", "n", "seconds")
     numbers = {key: number(event.get(key)) for key in keys}
+    if (numbers["bytes"] or 0) <= 0:
+        numbers["bytes"] = None
     split = "certify" if event.get("split") == "certify" else "select"
     predicted = number(mapping(event.get("predicted")).get("bytes"))
     return Tried(str(event.get("index", "")), split, **numbers, predicted_bytes=predicted, chosen=chosen)
 
 
 def _chosen(ledger: Ledger) -> Mapping[str, Json] | None:
-    """The candidate event with the result's size: the certified one, else the last measured."""
-    size = number(ledger.result.get("bytes_after"))
+    """The candidate event with the result's size: the certified one, else the last measured.
+
+    A recovery after the search can change the size; then it is the one with the certificate's drop and bound.
+    """
+    size, certificate = number(ledger.result.get("bytes_after")), mapping(ledger.result.get("certificate"))
+    verdict = number(certificate.get("drop")), number(certificate.get("upper"))
     same = [event for event in ledger.candidates if size is not None and number(event.get("bytes")) == size]
+    same = same or [
+        event
+        for event in ledger.candidates
+        if None not in verdict and (number(event.get("drop")), number(event.get("upper"))) == verdict
+    ]
     certified = [event for event in same if event.get("split") == "certify"]
     best = certified or same
     return best[-1] if best else None

@@ -11,6 +11,9 @@ from pathlib import Path
 from attar.errors import FormatError, UsageError
 from attar.types import Json
 
+LARGEST = 1e30
+"""Numbers beyond are no measurement, and axes would overflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -86,14 +89,16 @@ def _parsed(line: str) -> dict[str, Json] | None:
 
 
 def number(value: Json) -> float | None:
-    """A finite number, or None for anything else."""
+    """A number that can be drawn, or None for anything else; what is below 1e-30 counts as zero."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         finite = float(value)
     except OverflowError:
         return None
-    return finite if math.isfinite(finite) else None
+    if not math.isfinite(finite) or abs(finite) > LARGEST:
+        return None
+    return finite if abs(finite) >= 1 / LARGEST else 0.0
 
 
 def mapping(value: Json) -> Mapping[str, Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 _TEMPLATES = Path(__file__).parent / "templates"
 _PICTURE_PREFIX = "data:image/png;base64,"
 _NOTES = {
-    "bits_per_weight": ", of 32 before",
+    "bits_per_weight": "",
     "zeros": ", of all weights",
     "share": "",
     "sensitivity": ", nats of output KL",
@@ -78,7 +79,8 @@ def write_report(ledger_path: Path, out: Path, force: bool = False) -> None:
         raise OutputError(f"report: the output must not exist. Received {str(out)!r}. {remedy}")
     page = render(read_ledger(ledger_path))
     try:
-        _replace(out, page.encode("utf-8"))
+        # JSON can hold half a surrogate pair, which no encoding takes.
+        _replace(out, page.encode("utf-8", errors="replace"))
     except OSError as error:
         raise OutputError(
             f"report: the output must be writable. Received {str(out)!r} ({error.strerror}). Choose another folder."
@@ -106,7 +108,7 @@ def _replace(out: Path, data: bytes) -> None:
 def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, or "" where vl-convert is not installed."""
     try:
-        import vl_convert  # noqa: PLC0415 (an optional extra)
+        import vl_convert
     except ImportError:
         return ""
     # Inside an HTML script element only these two could end or nest it; in JavaScript the escapes mean the same.
@@ -133,12 +135,12 @@ def script_json(value: Json) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+@cache
 def _environment() -> jinja2.Environment:
-    """Jinja with autoescape and the words as filters."""
+    """Jinja with autoescape and the words as filters; what a ledger lacks is undefined, and shown as a dash."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -146,6 +148,8 @@ def _environment() -> jinja2.Environment:
         environment.filters[word.__name__] = word
     environment.filters["script_json"] = lambda value: Markup(script_json(value))
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    # Where a long name may be broken.
+    environment.filters["pieces"] = lambda name: re.split(r"(?<=[/._:])", name)
     # Only for the page's own scripts and style, which are files of this package and the Vega bundle.
     environment.filters["own"] = Markup
     return environment
@@ -181,6 +185,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "layers": layers,
         "named_layers": charts.NAMED_LAYERS,
         "notes": _NOTES,
+        "methods": sorted({row.method for row in layers if row.method}),
         "parts": parts,
         "total": sum(size for _, size in parts),
         "frontier": _frontier(rows, metric, limit, before),

@@ -54,7 +54,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
         if len(ticks) <= 7:
             break
-    return ticks or [math.sqrt(low * high)]
+    return ticks[:: -(-len(ticks) // 7) or 1] or [math.sqrt(low * high)]
 
 
 def size_axis(sizes: Iterable[float]) -> Axis:

@@ -94,7 +94,7 @@ def duration(value: Json) -> str:
     """Seconds in the two largest units that matter.
 
     >>> duration(41).replace(THIN, " "), duration(200).replace(THIN, " "), duration(7300).replace(THIN, " ")
-    ('41 s', '3 min 20 s', '2 h 2 min')
+    ('41 s', '3 min 20 s', '2 h 1 min')
     """
     seconds = number(value)
     if seconds is None or seconds < 0:

@@ -1,0 +1,214 @@
+"""The page in a real browser: offline from file://, no errors, live charts, sorting, light, dark, phone and print."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from attar.report import render
+from report import ledgers
+
+VARIANTS = {
+    "certified": ledgers.sample,
+    "not-certified": ledgers.not_certified,
+    "interrupted": ledgers.interrupted,
+    "many-layers": ledgers.many_layers,
+    "hostile": ledgers.hostile,
+}
+MARKS = ".live svg :is(.mark-symbol, .mark-rect, .mark-rule) :is(path, line)"
+
+
+def chromium() -> str:
+    """Path of the system's browser."""
+    named = os.environ.get("ATTAR_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.fail("no browser: install chromium (apt-get install chromium), or name one in ATTAR_CHROMIUM")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every variant as a file."""
+    folder = tmp_path_factory.mktemp("report")
+    files = {name: folder / f"{name}.html" for name in VARIANTS}
+    for name, file in files.items():
+        file.write_text(render(VARIANTS[name]()), "utf-8")
+    return files
+
+
+@dataclass
+class Visit:
+    """An open page, what it complained about, and what it asked for besides itself."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+def visit(browser: Browser, file: Path, *, width: int = 1180, scheme: str = "light", script: bool = True) -> Visit:
+    """Open the file with every other request refused and recorded, and wait until its charts are drawn."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
+    )
+    seen = Visit(context.new_page())
+    page, address = seen.page, file.as_uri()
+
+    def refuse(route: Route) -> None:
+        if route.request.url == address:
+            route.continue_()
+            return
+        if not route.request.url.startswith("data:"):
+            seen.requests.append(route.request.url)
+        route.abort()
+
+    context.set_default_timeout(15_000)
+    context.route("**/*", refuse)
+    page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.goto(address)
+    if script:
+        charts = page.locator("figure.chart").count()
+        page.wait_for_function("n => document.querySelectorAll('figure[data-live]').length === n", arg=charts)
+    return seen
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_offline_without_errors_and_with_marks_in_every_chart(
+    name: str, browser: Browser, pages: dict[str, Path]
+) -> None:
+    seen = visit(browser, pages[name])
+    assert (seen.requests, seen.complaints) == ([], [])
+    figures = seen.page.locator("figure.chart")
+    assert figures.count() >= 2
+    for place in range(figures.count()):
+        assert figures.nth(place).locator(MARKS).count() >= 1
+        assert figures.nth(place).locator(".still").count() == 0
+    seen.page.context.close()
+
+
+def test_marks_are_as_many_as_rows(browser: Browser, pages: dict[str, Path]) -> None:
+    seen = visit(browser, pages["certified"])
+    frontier = seen.page.locator("#chart-frontier .live svg")
+    # Eight measurements and the ring around the chosen one; an interval each, the zero line and the allowed drop.
+    assert frontier.locator(".mark-symbol.role-mark > path").count() == 8 + 1
+    assert frontier.locator(".mark-rule.role-mark > line").count() == 8 + 2
+    assert "0.5 points allowed" in (frontier.text_content() or "")
+    assert seen.page.locator("#chart-share .mark-rect > path").count() == 4
+    seen.page.context.close()
+    seen = visit(browser, pages["many-layers"])
+    for name in ("bits_per_weight", "zeros", "share"):
+        assert seen.page.locator(f"#chart-{name} .mark-rect > path").count() == 120
+    assert seen.page.locator("#chart-sensitivity .mark-symbol > path").count() == 120
+    seen.page.context.close()
+
+
+def column(page: Page, table: str, number: int) -> list[str]:
+    """A column's values, as they are sorted."""
+    cells = page.locator(f"#{table} tbody tr td:nth-child({number})")
+    return [cell or "" for cell in cells.evaluate_all("cells => cells.map(cell => cell.dataset.value)")]
+
+
+def test_a_click_on_a_heading_sorts(browser: Browser, pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["certified"]).page
+    before = column(page, "layer-table", 2)
+    assert before == ["conv1", "conv2", "fc1", "fc2"]
+    share = page.get_by_role("button", name="Share", exact=True)
+    share.click()
+    assert column(page, "layer-table", 2) == ["fc1", "conv2", "fc2", "conv1"]
+    assert page.locator("#layer-table th[aria-sort=descending]").inner_text() == "Share"
+    share.click()
+    assert column(page, "layer-table", 2) == ["conv1", "fc2", "conv2", "fc1"]
+    page.locator("#layer-table").get_by_role("button", name="Layer").press("Enter")
+    assert column(page, "layer-table", 2) == before
+    page.locator("#tried-table").get_by_role("button", name="Size").click()
+    sizes = [int(float(size)) for size in column(page, "tried-table", 3)]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] == 118340
+    page.context.close()
+
+
+def test_hovering_a_point_tells_about_it(browser: Browser, pages: dict[str, Path]) -> None:
+    seen = visit(browser, pages["certified"])
+    seen.page.locator("#chart-frontier .mark-symbol > path").first.hover(force=True)
+    tooltip = seen.page.locator("#vg-tooltip-element.visible")
+    tooltip.wait_for()
+    assert "−0.07 points" in tooltip.inner_text() and "kB" in tooltip.inner_text()
+    assert seen.complaints == []
+    seen.page.context.close()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_nothing_is_wider_than_a_phone(name: str, browser: Browser, pages: dict[str, Path]) -> None:
+    page = visit(browser, pages[name], width=360).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.context.close()
+
+
+def luminance(page: Page, selector: str, attribute: str) -> float:
+    """Relative luminance of a computed colour (WCAG 2.2), 0 black to 1 white."""
+    script = "(e, a) => getComputedStyle(e)[a].match(/[0-9.]+/g).slice(0, 3).map(Number)"
+    parts = page.locator(selector).first.evaluate(script, attribute)
+    linear = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast_in_light_and_dark(scheme: str, browser: Browser, pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["certified"], scheme=scheme).page
+    paper = luminance(page, "body", "backgroundColor")
+    assert (paper > 0.8) == (scheme == "light")
+    for selector, attribute in (
+        ("h1", "color"),
+        (".lead", "color"),
+        (".badge", "color"),
+        (".lost .tag", "color"),
+        (".callout h2", "color"),
+        ("#chart-zeros .live text", "fill"),
+    ):
+        light, dark = sorted((paper, luminance(page, selector, attribute)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, selector
+    page.context.close()
+
+
+def test_print_is_light_and_shows_whole_tables(browser: Browser, pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["many-layers"], scheme="dark").page
+    box = page.locator(".scroll.tall")
+    assert box.evaluate("box => box.clientHeight < box.scrollHeight")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert box.evaluate("box => getComputedStyle(box).maxHeight") == "none"
+    assert luminance(page, "h1", "color") < 0.1
+    assert len(page.pdf(format="A4")) > 20_000
+    page.context.close()
+
+
+def test_without_scripts_the_drawings_stay(browser: Browser, pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["certified"], script=False).page
+    for name in ("frontier", "bits_per_weight", "zeros", "share", "sensitivity"):
+        still = page.locator(f"#chart-{name} .still")
+        assert still.is_visible() and still.locator("rect, circle").count() >= 4
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1180, "light"), (1180, "dark"), (390, "light")])
+def test_screenshots(width: int, scheme: str, browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
+    """Kept where ATTAR_SCREENSHOTS names a folder; a page of one colour would be a small picture."""
+    folder = Path(os.environ.get("ATTAR_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    page = visit(browser, pages["certified"], width=width, scheme=scheme).page
+    picture = page.screenshot(path=folder / f"report-{scheme}-{width}.png", full_page=True)
+    assert len(picture) > 80_000
+    page.context.close()

@@ -1,0 +1,171 @@
+"""Rows, axes, specifications and drawings."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attar.report import charts, drawing
+from attar.report.facts import byte_parts, labels, layer_rows, prediction_error, tried
+from attar.report.ledger import gather
+from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, nice_step, size_axis
+from attar.report.words import Metric
+from report import ledgers
+
+POINTS = Metric("accuracy", "points", True)
+AMOUNTS = st.floats(1e-12, 1e12)
+
+
+@pytest.mark.parametrize(
+    ("axis", "ticks"),
+    [
+        (Axis(0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (Axis(-0.3, 1.1), [0, 0.5, 1]),
+        (Axis(1e3, 1e5, "log"), [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5]),
+        (Axis(41.0, 42.0, "log"), [math.sqrt(41 * 42)]),
+        (Axis(-0.2, 45, "symlog", 0.5), [0, 0.5, 1, 2, 5, 10, 20]),
+    ],
+)
+def test_ticks(axis: Axis, ticks: list[float]) -> None:
+    np.testing.assert_allclose(axis.ticks(), ticks, atol=1e-12)
+
+
+@given(st.lists(AMOUNTS, min_size=1, max_size=5), st.floats(1e-6, 1e3))
+def test_every_axis_holds_its_values_and_has_few_ticks(values: list[float], limit: float) -> None:
+    signed = [*values, -values[0] / 2]
+    pairs: list[tuple[Axis, list[float]]] = [
+        (size_axis(values), values),
+        (nats_axis(values), values),
+        (bar_axis(values), [0.0, *values]),
+        (drop_axis(signed, limit), [*signed, 0.0, limit]),
+        (drop_axis(signed, None), [*signed, 0.0]),
+    ]
+    for axis, held in pairs:
+        places = [axis.place(value) for value in held]
+        assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
+        assert sorted(held) == [value for _, value in sorted(zip(places, held, strict=True))]
+        ticks = axis.ticks()
+        assert 1 <= len(ticks) <= 16 and ticks == sorted(ticks)
+        assert all(-1e-9 <= axis.place(tick) <= 1 + 1e-9 for tick in ticks)
+
+
+@given(AMOUNTS)
+def test_nice_steps_are_not_below_and_not_far_above(rough: float) -> None:
+    assert rough * (1 - 1e-6) <= nice_step(rough) <= rough * 2.5 * (1 + 1e-6)
+
+
+def test_the_chosen_candidate_is_the_certified_one_of_the_file_s_size() -> None:
+    rows = tried(gather(ledgers.sample()))
+    assert [(row.index, row.split) for row in rows if row.chosen] == [("5", "certify")]
+    events = ledgers.sample()
+    ledgers.event(events, "result")["bytes_after"] = 54_444
+    assert [(row.index, row.split) for row in tried(gather(events)) if row.chosen] == [("5", "certify")]
+    ledgers.event(events, "result")["certificate"] = {}
+    assert not any(row.chosen for row in tried(gather(events)))
+
+
+def test_a_resumed_run_shows_every_candidate_once() -> None:
+    events = ledgers.sample()
+    again = [event for event in events if event["event"] == "candidate"][2:4]
+    assert len(tried(gather([*events[:7], *again, *events[7:]]))) == 8
+
+
+def test_rows_join_what_the_events_say_of_a_layer() -> None:
+    rows = layer_rows(gather(ledgers.sample()))
+    assert [row.name for row in rows] == ["conv1", "conv2", "fc1", "fc2"]
+    first = rows[0]
+    assert (first.size, first.kind, first.shape) == (500, "conv", "20 × 1 × 5 × 5")
+    assert (first.method, first.sensitivity) == ("uniform", 0.031)
+    before = layer_rows(gather(ledgers.interrupted()))
+    assert [row.sensitivity for row in before] == [0.031, 0.0046, 0.00022, 0.0069]
+    assert before[0].bytes is None
+
+
+def test_labels_are_short_and_unlike() -> None:
+    names = [f"/encoder/layers.{k}/attention/self/value/MatMul_weight" for k in range(12)]
+    shown = labels(names)
+    assert len(set(shown)) == 12 and all(len(label) <= 33 for label in shown)
+    assert labels(["conv1", "fc"]) == ["conv1", "fc"]
+
+
+def test_parts_add_up_to_the_file() -> None:
+    parts = byte_parts(gather(ledgers.sample()))
+    assert [name for name, _ in parts] == ["layers", "remainder", "header", "skeleton"]
+    assert sum(size for _, size in parts) == 54_076
+
+
+def test_prediction_error_is_the_median() -> None:
+    rows = tried(gather(ledgers.sample()))
+    errors = [abs(row.predicted_bytes / row.bytes - 1) for row in rows if row.bytes and row.predicted_bytes]
+    assert prediction_error(rows) == sorted(errors)[4]
+    assert prediction_error([]) is None
+
+
+def strings(value: Any) -> list[str]:
+    """Every string in a specification, but for its data and its scales' domains."""
+    if isinstance(value, dict):
+        return [text for key, part in value.items() if key not in ("data", "domain") for text in strings(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in strings(part)]
+    return [value] if isinstance(value, str) else []
+
+
+def specs(events: ledgers.Events) -> list[charts.Spec]:
+    ledger = gather(events)
+    metric = Metric.of(ledger.run.get("metric"))
+    made = [charts.frontier(tried(ledger), metric, 0.5, 1e6)]
+    made += [charts.layer_chart(layer_rows(ledger), measure) for measure, _ in charts.MEASURES]
+    return [spec for spec in made if spec is not None]
+
+
+def test_strangers_strings_are_data_only() -> None:
+    """Vega-Lite makes expressions of titles and texts; a name in one would be code in the page."""
+    made = specs(ledgers.hostile())
+    assert len(made) == 5 and ledgers.HOSTILE in json.dumps(made, ensure_ascii=False).replace('\\"', '"')
+    for spec in made:
+        assert not [text for text in strings(spec) if "onerror" in text or "script" in text]
+
+
+@pytest.mark.parametrize("count", [1, 30, 31, 200])
+def test_layers_are_named_rows_or_numbered_columns(count: int) -> None:
+    for spec in specs(ledgers.many_layers(count))[1:]:
+        channel = "y" if count <= charts.NAMED_LAYERS else "x"
+        assert spec["encoding"][channel]["field"] == ("label" if count <= charts.NAMED_LAYERS else "position")
+        assert len(spec["data"]["values"]) == count
+        assert spec["height"] <= 24 * charts.NAMED_LAYERS
+
+
+def test_a_hopeless_candidate_does_not_hide_the_others() -> None:
+    rows = tried(gather(ledgers.not_certified()))
+    spec = charts.frontier(rows, POINTS, 0.5, 1_724_984)
+    assert spec is not None
+    scale = spec["layer"][3]["encoding"]["y"]["scale"]
+    assert scale["type"] == "symlog" and scale["constant"] == 0.5
+    axis = drop_axis([row.drop for row in rows if row.drop is not None], 0.5)
+    assert axis.place(0.5) - axis.place(0.0) > 0.1
+
+
+def test_nothing_to_draw_gives_no_chart() -> None:
+    assert charts.frontier([], POINTS, 0.5, None) is None and drawing.frontier([], POINTS, 0.5) is None
+    rows = layer_rows(gather(ledgers.interrupted()))
+    assert charts.layer_chart(rows, "zeros") is None and drawing.layer_chart(rows, "zeros") is None
+    assert drawing.interval(0.1, None, 0.2, 0.5) is None
+
+
+def test_drawings_stay_inside() -> None:
+    for events in (ledgers.sample(), ledgers.not_certified(), ledgers.many_layers()):
+        ledger = gather(events)
+        rows, layers = tried(ledger), layer_rows(ledger)
+        made = [drawing.frontier(rows, POINTS, 0.5), drawing.interval(0.2, -0.1, 41.0, 0.5)]
+        made += [drawing.layer_chart(layers, measure) for measure, _ in charts.MEASURES]
+        for picture in made:
+            assert picture is not None and picture.marks
+            for mark in picture.marks:
+                assert 0 <= mark.x <= 100 and 0 <= mark.y <= picture.height
+                assert mark.shape != "rect" or (mark.x + mark.x2 <= 100 and mark.y + mark.y2 <= picture.height)
