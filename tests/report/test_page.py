@@ -95,7 +95,7 @@ def test_the_numbers_of_a_certified_run() -> None:
     text = squeezed(" ".join(Outline(render(ledgers.sample())).text["main"]))
     for said in ("54.1 kB", "1.72 MB", "90.43 %", "86 that were right became wrong", "68 that were wrong", "9,846"):
         assert said in text
-    assert "at most 0.38 points, with 95 % confidence (by Tango's score interval" in text
+    assert "at most 0.38 points, with 95 % confidence (by Tango’s score interval" in text
     assert "attar compress lenet5.onnx --data" in text and "two values, fewer than" in text
     assert "near-duplicates" in text and "5 (chosen)" in text
 
@@ -186,6 +186,12 @@ def test_a_missing_event_still_renders(kind: str, monkeypatch: pytest.MonkeyPatc
     Outline(still_page([event for event in ledgers.sample() if event["event"] != kind], monkeypatch))
     bare = [{"event": event["event"], "time": event["time"]} for event in ledgers.sample()]
     Outline(still_page(bare, monkeypatch))
+
+
+def test_where_lower_is_better_the_page_speaks_of_a_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = still_page(ledgers.rising_loss(), monkeypatch)
+    assert "Rise, at most" in text and "Drop" not in text.replace("Drop against file size", "")
+    assert "Drop, at most" in still_page(ledgers.sample(), monkeypatch)
 
 
 def test_unknown_events_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

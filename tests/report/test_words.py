@@ -54,6 +54,7 @@ def test_numbers_keep_what_matters() -> None:
     assert shown == ["0", "0.792", "0.0238", "0.0017", "0.00022", "3.1e-7", "4.91", "31.9", "1,234", "-0.500"]
     assert [words.ratio(value) for value in (1.004, 9.99, 31.88, None)] == ["1.00×", "9.99×", "31.9×", "–"]
     assert said(POINTS.drop(-0.001)) == "0.00 points" and said(POINTS.drop(-0.31)) == "-0.31 points"
+    assert [said(words.percent(value)) for value in (0, 2e-4, 0.906, None)] == ["0.0 %", "< 0.1 %", "90.6 %", "–"]
     assert POINTS.limit(0.5) == "0.5 points" and LOSS.limit(0.25) == "0.25"
     assert said(POINTS.value(90.43)) == "90.43 %" and LOSS.value(18.3149) == "18.31"
 

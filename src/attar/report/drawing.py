@@ -143,7 +143,7 @@ def interval(drop: float | None, lower: float | None, upper: float | None, limit
         Mark("line", "range", left, 30, left, 40),
         Mark("line", "range", right, 30, right, 40),
         Mark("dot", "drop", _wide(axis, drop), 35, y2=6),
-        Mark("text", f"tick {inner}", zero, 70, text="no drop"),
+        Mark("text", f"tick {inner}", zero, 70, text="unchanged"),
         Mark("text", f"limit {outer}", edge, 70, text="allowed"),
     ]
     return Drawing("The drop and its bounds against the allowed drop", 76, marks)

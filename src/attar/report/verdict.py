@@ -10,7 +10,7 @@ from attar.report.words import Metric, percent, ratio, whole
 from attar.types import Json
 
 BOUNDS = {
-    "score": "Tango's score interval for paired proportions",
+    "score": "Tango’s score interval for paired proportions",
     "exact": "an exact test on the examples that changed",
     "empirical-bernstein": "the empirical Bernstein inequality",
     "bootstrap": "a paired bootstrap",

@@ -81,7 +81,12 @@ def ratio(value: Json) -> str:
 def percent(value: Json, digits: int = 1) -> str:
     """A fraction as per cent."""
     fraction = number(value)
-    return NONE if fraction is None else signed(f"{100 * fraction:.{digits}f}") + f"{THIN}%"
+    if fraction is None:
+        return NONE
+    least = 10.0**-digits
+    if 0 < 100 * fraction < least / 2:
+        return f"<{THIN}{least:g}{THIN}%"
+    return signed(f"{100 * fraction:.{digits}f}") + f"{THIN}%"
 
 
 def plain(value: Json) -> str:
@@ -167,6 +172,11 @@ class Metric:
         """An allowed drop as the user wrote it: 0.5 points, not 0.50."""
         known = number(value)
         return NONE if known is None else f"{signed(f'{known:g}')} {self.unit}".rstrip()
+
+    @property
+    def change(self) -> str:
+        """The direction that is worse."""
+        return "drop" if self.higher_is_better else "rise"
 
     @property
     def loss(self) -> str:
