@@ -42,29 +42,27 @@ class Auroc(SetMetric):
         return (outputs.astype(np.float64) if is_probability(reference) else np.exp(log_probabilities(outputs))), truth
 
     def weighted(self, outputs: Array, labels: Array | None, original: Array | None, weights: Floats) -> Floats:
-        """Values [b]; an output that is not finite ranks worst on every side."""
+        """Values [b], exact for equal weights and to first order otherwise.
+
+        Each example's share is its placement among the examples of the other side (DeLong, DeLong and Clarke-Pearson,
+        Biometrics 44 (1988) 837-845). An output that is not finite ranks worst on every side.
+        """
         assert labels is not None
         scores, truth = self.ranked(outputs, labels, original)
-        bad = ~finite_rows(outputs)[:, None]
-        scores = np.where(bad, np.where(truth, -np.inf, np.inf), scores)
-        columns = np.ascontiguousarray(weights.T)
-        areas = [_area(scores[:, c], truth[:, c], columns) for c in range(scores.shape[1])]
-        return np.asarray(100 * np.nanmean(np.stack(areas, 1), 1))
+        scores = np.where(finite_rows(outputs)[:, None], scores, np.where(truth, -np.inf, np.inf))
+        ranked = np.flatnonzero(truth.any(0) & ~truth.all(0))
+        shares = np.mean([_shares(scores[:, c], truth[:, c]) for c in ranked], axis=0)
+        return np.asarray(100 * (weights @ shares) / weights.sum(1))
 
 
-def _area(scores: Floats, truth: NDArray[np.bool_], columns: Floats) -> Floats:
-    """Weighted Mann-Whitney statistic [b] over the number of pairs, for weights [n, b]; NaN where one side has none."""
-    rest = np.flatnonzero(~truth)
-    rest = rest[np.argsort(scores[rest], kind="stable")]
-    below = np.zeros((len(rest) + 1, columns.shape[1]))
-    np.cumsum(columns[rest], axis=0, out=below[1:])
-    first = np.searchsorted(scores[rest], scores[truth], "left")
-    last = np.searchsorted(scores[rest], scores[truth], "right")
-    weight = columns[truth]
-    pairs = weight.sum(0) * below[-1]
-    won = np.einsum("nb,nb->b", weight, below[first]) + np.einsum("nb,nb->b", weight, below[last])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(pairs > 0, won / 2 / pairs, np.nan))
+def _shares(scores: Floats, truth: NDArray[np.bool_]) -> Floats:
+    """Values [n] whose mean is the area: the area, plus each example's influence on it."""
+    yes, no = np.sort(scores[truth]), np.sort(scores[~truth])
+    beaten = (np.searchsorted(no, scores, "left") + np.searchsorted(no, scores, "right")) / (2 * len(no))
+    beaten_by = 1 - (np.searchsorted(yes, scores, "left") + np.searchsorted(yes, scores, "right")) / (2 * len(yes))
+    area = float(beaten[truth].mean())
+    share = float(truth.mean())
+    return np.asarray(area + np.where(truth, (beaten - area) / share, (beaten_by - area) / (1 - share)))
 
 
 class Perplexity(SetMetric):

@@ -1,0 +1,101 @@
+"""Arrays in memory and .npz files: which of them are labels, which parts there are, whether they fit together."""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from attar.data.limits import MAX_BYTES
+from attar.errors import DataError, FormatError
+from attar.types import Array, Dataset
+
+LABELS = ("y", "label", "labels", "target", "targets")
+"""Names that mean labels."""
+
+
+def dataset(inputs: Mapping[str, Array], labels: Array | None, origin: str, names: tuple[str, ...] = ()) -> Dataset:
+    """A checked data set: at least one input, one length, numbers only; raises DataError."""
+    if not inputs:
+        raise DataError(f"data {origin!r}: at least one input is needed. Received none.")
+    everything = dict(inputs) if labels is None else {**inputs, "labels": labels}
+    for name, values in everything.items():
+        if values.dtype != bool and not np.issubdtype(values.dtype, np.number):
+            raise DataError(
+                f"data {origin!r}: {name!r} must hold numbers of one shape. Received dtype {values.dtype}. Tokenise "
+                "text and pad sequences to one length first."
+            )
+    lengths = {name: len(values) if values.ndim else 0 for name, values in everything.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"data {origin!r}: all arrays must have one length. Received {lengths}.")
+    return Dataset(dict(inputs), labels, origin, names)
+
+
+def from_mapping(arrays: Mapping[str, Array], origin: str) -> Dataset | dict[str, Dataset]:
+    """Named arrays as a data set: a name that means labels gives the labels, all others are inputs.
+
+    x_train, y_train, x_test, y_test give parts "train" and "test". Raises DataError.
+    """
+    parts: dict[str, dict[str, Array]] = {}
+    for name, values in arrays.items():
+        found = re.fullmatch(r"(.+)_(train|test)|(train|test)_(.+)", str(name))
+        part = (found[2] or found[3]) if found else ""
+        parts.setdefault(part, {})[(found[1] or found[4]) if found else str(name)] = values
+    if set(parts) == {"train", "test"}:
+        return {part: _split(group, f"{origin}:{part}") for part, group in sorted(parts.items(), reverse=True)}
+    return _split({str(name): values for name, values in arrays.items()}, origin)
+
+
+def _split(arrays: Mapping[str, Array], origin: str) -> Dataset:
+    """Inputs and labels by name."""
+    lower = {name: name.lower() for name in arrays}
+    found = [name for name in arrays if lower[name] in LABELS]
+    if len(found) > 1:
+        raise DataError(
+            f"data {origin!r}: one array of labels is allowed. Received {', '.join(found)}. Rename the others."
+        )
+    labels = np.asarray(arrays[found[0]]) if found else None
+    inputs = {name: np.asarray(values) for name, values in arrays.items() if name not in found}
+    return dataset(inputs, labels, origin)
+
+
+def read_npz(path: Path) -> Dataset | dict[str, Dataset]:
+    """The arrays of an .npz file: x and y, or any inputs by name; nothing is unpickled.
+
+    Raises FormatError where the file is broken or claims more than it holds, DataError where the arrays do not fit.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, path)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise FormatError(
+            f"data {path.name!r}: it must be a whole .npz file of plain arrays. Received: {error}."
+        ) from None
+    return from_mapping(arrays, str(path))
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """Every member is an array whose header, directory entry and size agree, before anything is allocated."""
+    total = 0
+    for member in archive.infolist():
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            size = math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise ValueError(f"{member.filename} holds Python objects")
+            if size + stream.tell() != member.file_size:
+                raise ValueError(f"{member.filename} has {member.file_size} bytes for shape {shape}")
+        if member.file_size > 1100 * (member.compress_size + 64):
+            raise ValueError(f"{member.filename} claims {member.file_size} bytes in {member.compress_size}")
+        total += size
+    if total > MAX_BYTES:
+        raise DataError(f"data {path.name!r}: arrays must fit {MAX_BYTES} bytes. Received {total}. Use fewer examples.")

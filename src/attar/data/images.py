@@ -1,0 +1,123 @@
+"""Folders of images by class, read with Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.data.limits import MAX_BYTES
+from attar.errors import DataError, FormatError, UsageError
+from attar.types import Array, Dataset, TensorSpec
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 64 << 20
+"""Most pixels of one image."""
+
+
+def read_image_folder(folder: Path, size: tuple[int, int] | None = None) -> Dataset | dict[str, Dataset]:
+    """Images [n, height, width] (all grey) or [n, height, width, 3], uint8, with labels by sorted folder name.
+
+    A flat folder has no labels; folders train and test (or val) inside give those parts. Images of other sizes than
+    `size` (height, width) are resized; without it all must be of one size. Raises DataError, FormatError, and UsageError
+    where Pillow is missing.
+    """
+    inside = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    train = [inside[name] for name in TRAIN if name in inside]
+    test = [inside[name] for name in TEST if name in inside]
+    if not (train and test):
+        return _read_part(folder, size)
+    parts = {"train": _read_part(train[0], size), "test": _read_part(test[0], size)}
+    if parts["train"].class_names != parts["test"].class_names:
+        raise DataError(
+            f"folder {str(folder)!r}: train and test must have the same classes. Received "
+            f"{parts['train'].class_names} and {parts['test'].class_names}."
+        )
+    return parts
+
+
+def image_size(specs: Sequence[TensorSpec]) -> tuple[int, int] | None:
+    """(height, width) that a model of one image input takes; None where it is free or there is no such input."""
+    if len(specs) != 1 or len(specs[0].shape) != 4:
+        return None
+    shape = specs[0].shape
+    size = shape[2:] if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else shape[1:3]
+    height, width = size
+    return None if height is None or width is None else (height, width)
+
+
+def _read_part(folder: Path, size: tuple[int, int] | None) -> Dataset:
+    """One folder: its classes and images, in sorted order."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and _images(path))
+    flat = _images(folder)
+    if classes and flat:
+        raise DataError(
+            f"folder {str(folder)!r}: images must lie in folders by class, or all in one. "
+            f"Received both: {flat[0].name!r}. Move it."
+        )
+    found = [(path, label) for label, place in enumerate(classes) for path in _images(place)] or [(p, -1) for p in flat]
+    if not found:
+        raise DataError(
+            f"folder {str(folder)!r}: it must hold images ({' '.join(SUFFIXES)}) or idx files. Received neither."
+        )
+    pixels = _stack([path for path, _ in found], size, folder)
+    labels = np.array([label for _, label in found], np.int64) if classes else None
+    return Dataset({"x": pixels}, labels, str(folder), tuple(path.name for path in classes))
+
+
+def _images(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _stack(paths: Sequence[Path], size: tuple[int, int] | None, folder: Path) -> Array:
+    """All images in one array; colour as soon as one has colour."""
+    images: list[Array] = []
+    total = 0
+    for path in paths:
+        image = _read_image(path, size)
+        if size is None and images and image.shape[:2] != images[0].shape[:2]:
+            raise DataError(
+                f"folder {str(folder)!r}: images must be of one size where the model's is not fixed. Received "
+                f"{images[0].shape[:2]} and {image.shape[:2]} ({path.name!r}). Resize them."
+            )
+        total += image.nbytes
+        if total > MAX_BYTES:
+            raise DataError(f"folder {str(folder)!r}: images must fit {MAX_BYTES} bytes. Use fewer.")
+        images.append(image)
+    if len({image.ndim for image in images}) > 1:
+        images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, -1) for image in images]
+    return np.stack(images)
+
+
+def _read_image(path: Path, size: tuple[int, int] | None) -> Array:
+    """One image, uint8, [height, width] or [height, width, 3]; transparent pixels lose their transparency."""
+    pillow = _pillow()
+    try:
+        with pillow.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise FormatError(f"image {path.name!r}: at most {MAX_PIXELS} pixels. Received {image.size}.")
+            if image.mode[0] in "IF":
+                raise DataError(
+                    f"image {path.name!r}: 8 bits for each channel are read. Received mode {image.mode}. "
+                    "Give arrays (.npz)."
+                )
+            plain = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+            if size is not None and plain.size != (size[1], size[0]):
+                plain = plain.resize((size[1], size[0]), pillow.Resampling.BILINEAR)
+            return np.asarray(plain, np.uint8)
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+        raise FormatError(f"image {str(path)!r}: it must be a whole image file. Received: {error}.") from None
+
+
+def _pillow() -> Any:
+    """Pillow's Image module; raises UsageError."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UsageError("data: images need Pillow. It is not installed. Run: pip install 'attar[images]'.") from None
+    return Image

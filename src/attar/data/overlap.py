@@ -1,0 +1,52 @@
+"""Examples that occur in two splits: found by a hash of their inputs' bytes, refused or removed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.errors import DataError
+from attar.types import Dataset
+
+MOST = 0.01
+"""Share of a split that may occur in one from another set."""
+
+
+def separate(parts: Mapping[str, Dataset], source_of: Mapping[str, int]) -> tuple[dict[str, Dataset], list[str]]:
+    """The parts without common examples, and a warning for each pair that had some.
+
+    What occurs in certify is left out of select and calibrate, what occurs in select out of calibrate. source_of
+    numbers the set each part came from: parts of different sets that share more than 1 % raise DataError.
+    """
+    kept = dict(parts)
+    keys = {name: row_hashes(part) for name, part in parts.items()}
+    warnings: list[str] = []
+    for name, other in (("select", "certify"), ("calibrate", "certify"), ("calibrate", "select")):
+        common = np.isin(keys[name], keys[other])
+        count = int(common.sum())
+        if not count:
+            continue
+        share = max(count / len(common), float(np.isin(keys[other], keys[name]).mean()))
+        if share > MOST and source_of[name] != source_of[other]:
+            raise DataError(
+                f"data: {name} ({parts[name].origin!r}) and {other} ({parts[other].origin!r}) must not share examples. "
+                f"Received {count} in both ({100 * share:.3g} %). Give different sets, or one set to split."
+            )
+        warnings.append(f"{count} examples of {name} occur in {other} as well; they were left out of {name}.")
+        kept[name], keys[name] = kept[name].take(np.flatnonzero(~common)), keys[name][~common]
+    return kept, warnings
+
+
+def row_hashes(dataset: Dataset) -> NDArray[np.uint64]:
+    """A 64-bit hash of each example's inputs, [n]; equal for equal bytes, whatever the labels."""
+    rows = [np.ascontiguousarray(values) for _, values in sorted(dataset.inputs.items())]
+    digests = bytearray()
+    for index in range(len(dataset)):
+        digest = hashlib.blake2b(digest_size=8)
+        for values in rows:
+            digest.update(values[index].tobytes())
+        digests += digest.digest()
+    return np.frombuffer(bytes(digests), np.dtype(np.uint64))

@@ -1,0 +1,97 @@
+"""Whatever the user has as data, as a Dataset in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attar.data.arrays import dataset, from_mapping, read_npz
+from attar.data.idx import is_idx, read_idx, read_idx_folder
+from attar.data.images import read_image_folder
+from attar.data.streams import from_batches, from_indexed, is_indexed, named_arrays, to_array
+from attar.errors import DataError, UsageError
+from attar.types import Dataset
+from attar.user_code import is_spec, user_function
+
+
+def read(
+    source: object, batch_limit: int | None = None, *, image_size: tuple[int, int] | None = None
+) -> Dataset | dict[str, Dataset]:
+    """The user's data: one Dataset, or {"train": ..., "test": ...} where they come in those parts.
+
+    Takes an .npz file (x and y, or inputs by name), a folder of idx files, a folder of images by class, one idx file,
+    "package.module:function" (called without arguments; what it returns is read), arrays (x, y), a mapping of arrays,
+    a torch DataLoader or Dataset, a tf.data.Dataset, a Hugging Face data set, or any iterable of batches, of which at most
+    `batch_limit` are taken. `image_size` (height, width) is what images of a folder are resized to.
+    Raises UsageError, DataError, FormatError.
+    """
+    if isinstance(source, Dataset):
+        return source
+    if isinstance(source, str) and is_spec(source) and not Path(source).exists():
+        return _from_function(source, batch_limit, image_size)
+    if isinstance(source, str | os.PathLike):
+        return _from_path(Path(source), image_size)
+    return _from_object(source, f"data ({type(source).__name__})", batch_limit)
+
+
+def _from_path(path: Path, image_size: tuple[int, int] | None) -> Dataset | dict[str, Dataset]:
+    """A file or a folder."""
+    if not path.exists():
+        raise UsageError(f"data: the file or folder must exist. Received {str(path)!r}.")
+    if path.is_dir():
+        if any(is_idx(file) for file in path.iterdir()):
+            return read_idx_folder(path)
+        return read_image_folder(path, image_size)
+    if path.suffix == ".npz":
+        return read_npz(path)
+    if is_idx(path):
+        return Dataset({"x": read_idx(path)}, None, str(path))
+    raise UsageError(
+        f"data: it must be an .npz file, an idx file, a folder of idx files or images, or package.module:function. "
+        f"Received {str(path)!r}."
+    )
+
+
+def _from_function(spec: str, limit: int | None, image_size: tuple[int, int] | None) -> Dataset | dict[str, Dataset]:
+    """What the user's function returns."""
+    function = user_function(spec, "data")
+    made = function() if callable(function) else function
+    if isinstance(made, str) and is_spec(made):
+        raise UsageError(f"data: the function must return data. Received {made!r} from {spec!r}.")
+    found = read(made, limit, image_size=image_size)
+    if isinstance(made, Dataset) or not isinstance(found, Dataset):
+        return found
+    return Dataset(found.inputs, found.labels, spec, found.class_names)
+
+
+def _from_object(source: Any, origin: str, limit: int | None) -> Dataset | dict[str, Dataset]:
+    """Arrays, or something that hands out batches or examples."""
+    if isinstance(source, Mapping):
+        if source and all(isinstance(value, Dataset) for value in source.values()):
+            return _checked_parts(source)
+        return from_mapping({str(name): to_array(values, origin) for name, values in source.items()}, origin)
+    if isinstance(source, tuple) or hasattr(source, "__array__") or hasattr(source, "detach"):
+        named = named_arrays(source, origin)
+        labels = named.pop("labels", None)
+        return dataset(named, labels, origin)
+    if hasattr(source, "num_batches") and is_indexed(source):  # a Keras PyDataset: batches by number
+        return from_batches((source[index] for index in range(len(source))), origin, limit)
+    if hasattr(source, "column_names") or (is_indexed(source) and not _has_batches(source)):
+        return from_indexed(source, origin, limit)
+    if isinstance(source, Iterable):
+        return from_batches(source, origin, limit)
+    raise UsageError(f"data: arrays, a path or an iterable of batches are needed. Received {type(source).__name__}.")
+
+
+def _has_batches(source: object) -> bool:
+    """Whether iterating gives batches: a loader has a batch size, a tf.data.Dataset an element spec."""
+    return hasattr(source, "batch_size") or hasattr(source, "element_spec")
+
+
+def _checked_parts(parts: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Named data sets: train and test."""
+    if set(parts) != {"train", "test"}:
+        raise DataError(f"data: parts must be called train and test. Received {', '.join(map(str, parts))}.")
+    return dict(parts)

@@ -1,0 +1,124 @@
+"""Batches from anywhere: generators, torch DataLoader and Dataset, tf.data.Dataset, Hugging Face data sets.
+
+No framework is imported: what they hand out is told by its methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from attar.data.arrays import LABELS, dataset
+from attar.data.limits import MAX_BYTES
+from attar.errors import DataError
+from attar.types import Array, Dataset
+
+
+def to_array(value: Any, origin: str = "data") -> Array:
+    """A tensor of any framework, or nested numbers, as a numpy array; raises DataError.
+
+    bfloat16 becomes float32.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    try:
+        array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{origin}: every element must be an array of numbers. Received {type(value).__name__}: {error}."
+        ) from None
+    if array.dtype.kind == "V" or str(array.dtype) == "bfloat16":
+        array = array.astype(np.float32)
+    if array.dtype == object:
+        raise DataError(
+            f"{origin}: arrays must have one shape. Received a ragged {type(value).__name__}. "
+            "Pad sequences to one length."
+        )
+    return array
+
+
+def from_batches(batches: Iterable[Any], origin: str, limit: int | None = None) -> Dataset:
+    """All batches of an iterable, at most `limit`, joined; each is x, (x, y), a mapping, or (mapping, y).
+
+    A mapping's entry named labels, label, y, target or targets gives the labels. Raises DataError where batches do not
+    fit together or do not fit memory.
+    """
+    columns: dict[str, list[Array]] = {}
+    total = 0
+    for batch in islice(batches, limit):
+        named = named_arrays(batch, origin)
+        if columns and set(named) != set(columns):
+            raise DataError(
+                f"{origin}: all batches must have the same parts. Received {sorted(named)} after {sorted(columns)}."
+            )
+        for name, values in named.items():
+            _check_batch(name, values, columns.get(name), origin)
+            total += values.nbytes
+            columns.setdefault(name, []).append(values)
+        if total > MAX_BYTES:
+            raise DataError(f"{origin}: the data must fit {MAX_BYTES} bytes. Received more. Set a limit of batches.")
+    if not columns:
+        raise DataError(f"{origin}: batches are needed. Received none.")
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    labels = joined.pop("labels", None)
+    return dataset(joined, labels, origin)
+
+
+def _check_batch(name: str, values: Array, before: list[Array] | None, origin: str) -> None:
+    """A batch axis, and the same shape otherwise as the batches before."""
+    if values.ndim == 0:
+        raise DataError(f"{origin}: {name!r} must have a batch axis. Received one number.")
+    if before and values.shape[1:] != before[0].shape[1:]:
+        raise DataError(
+            f"{origin}: {name!r} must have one shape in all batches. Received {values.shape[1:]} after "
+            f"{before[0].shape[1:]}. Pad sequences to one length."
+        )
+
+
+def named_arrays(batch: Any, origin: str) -> dict[str, Array]:
+    """One batch (or one example) as arrays by name; labels are called "labels". Raises DataError."""
+    labels: Any = None
+    if isinstance(batch, tuple | list):
+        if len(batch) not in (1, 2):
+            raise DataError(
+                f"{origin}: a batch must be x, (x, y) or a mapping. Received {len(batch)} parts. Name several inputs: "
+                "({'a': ..., 'b': ...}, y)."
+            )
+        batch, labels = batch[0], batch[1] if len(batch) == 2 else None
+    if not isinstance(batch, Mapping):
+        named = {"x": to_array(batch, origin)}
+    else:
+        found = [name for name in batch if str(name).lower() in LABELS]
+        if len(found) > 1 or (found and labels is not None):
+            raise DataError(f"{origin}: labels must be given once. Received {', '.join(map(str, found))} and others.")
+        named = {str(name): to_array(values, origin) for name, values in batch.items() if name not in found}
+        labels = batch[found[0]] if found else labels
+    return named if labels is None else {**named, "labels": to_array(labels, origin)}
+
+
+def is_indexed(source: object) -> bool:
+    """Whether it hands out single examples by number: a torch Dataset or a Hugging Face one."""
+    return (
+        hasattr(source, "__getitem__")
+        and hasattr(source, "__len__")
+        and not isinstance(source, Mapping | list | tuple | str)
+    )
+
+
+def from_indexed(source: Any, origin: str, limit: int | None = None, size: int = 256) -> Dataset:
+    """All examples of an indexed data set, at most limit * size."""
+    count = len(source) if limit is None else min(len(source), limit * size)
+    return from_batches(_gathered(source, count, size, origin), origin)
+
+
+def _gathered(source: Any, count: int, size: int, origin: str) -> Iterator[dict[str, Array]]:
+    """Batches of stacked examples."""
+    for start in range(0, count, size):
+        examples = [named_arrays(source[row], origin) for row in range(start, min(start + size, count))]
+        if len({(name, values.shape) for example in examples for name, values in example.items()}) != len(examples[0]):
+            raise DataError(f"{origin}: all examples must have the same parts and shapes. Pad sequences to one length.")
+        yield {name: np.stack([example[name] for example in examples]) for name in examples[0]}
