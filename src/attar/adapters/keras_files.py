@@ -1,0 +1,190 @@
+"""Keras models from objects and files, and back to files; nothing in a file is executed (safe_mode always)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from attar.errors import FormatError, ModelError
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+REGISTER = "Register the class with keras.saving.register_keras_serializable() and give it get_config(), or pass into="
+
+log = logging.getLogger("attar")
+
+
+def read_file(path: Path) -> tuple[Any, dict[str, Any] | None]:
+    """The model of a .keras or whole-model HDF5 file and its compile config; raises FormatError, ModelError."""
+    if not path.is_file():
+        raise FormatError(f"{path}: a Keras model is one file. Received no such file. Check the path.")
+    compiled = _config_of_keras(path) if path.suffix == ".keras" else _config_of_hdf5(path)
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (TypeError, ValueError, KeyError, AttributeError, OSError, RuntimeError, NotImplementedError) as error:
+        raise _load_error(path.name, error) from error
+    return model, compiled
+
+
+def _load_error(place: str, error: Exception) -> Exception:
+    """What a failed load means to the user: code in the file, an unknown class, or a broken file."""
+    text = str(error)
+    short = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
+    if "ambda" in text and ("safe_mode" in text or "unsafe" in text or "arbitrary code" in text):
+        return ModelError(
+            f"{place}: a model must not carry Python code. Received a Lambda layer ({short}). "
+            "Replace it by a layer class of yours that is registered, or pass the model object."
+        )
+    unknown = ("Could not locate", "Unknown layer", "could not be found", "cannot be imported", "register_keras_serial")
+    if any(words in text for words in unknown) or isinstance(error, NotImplementedError):
+        return ModelError(
+            f"{place}: every class must be known. Received an unknown one ({short}). {REGISTER} the object."
+        )
+    return FormatError(f"{place}: the file must be a whole Keras model. Received a broken one ({short}). Save it anew.")
+
+
+def _config_of_keras(path: Path) -> dict[str, Any] | None:
+    """The compile config of a .keras archive, after checking that it is one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise FormatError(
+            f"{path.name}: a .keras file is a zip archive with config.json. Received something else ({error}). "
+            "Save the model with model.save('name.keras')."
+        ) from error
+    if not isinstance(config, dict):
+        raise FormatError(
+            f"{path.name}: config.json must be an object. Received {type(config).__name__}. Save it anew."
+        )
+    compiled = config.get("compile_config")
+    return compiled if isinstance(compiled, dict) else None
+
+
+def _config_of_hdf5(path: Path) -> dict[str, Any] | None:
+    """The training config of an HDF5 model in compile form; ModelError where the file holds weights alone."""
+    import h5py
+
+    with path.open("rb") as file:
+        magic = file.read(8)
+    if magic != HDF5_MAGIC:
+        raise FormatError(
+            f"{path.name}: an HDF5 file starts with its signature. Received {magic!r}. Save the model anew."
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            whole = "model_config" in file.attrs
+            training = file.attrs.get("training_config")
+    except (OSError, KeyError, RuntimeError) as error:
+        raise FormatError(
+            f"{path.name}: the HDF5 file must be readable. Received {error}. Save the model anew."
+        ) from error
+    if not whole:
+        raise ModelError(
+            f"{path.name}: a model is needed. Received a file of weights only. "
+            "Load it into the model and pass that, or save the whole model as .keras."
+        )
+    try:
+        config = json.loads(training) if training is not None else None
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        return None
+    names = {"optimizer_config": "optimizer"}
+    return {names.get(key, key): value for key, value in config.items()}
+
+
+def copy_of(model: Any) -> Any:
+    """A private copy with the same weights; raises ModelError where Keras cannot make one."""
+    if not model.built:
+        raise ModelError(
+            f"model {model.name!r}: its weights must exist. Received an unbuilt model. Call it once on data first."
+        )
+    try:
+        copy = _clone(model)
+    except (NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
+        log.debug("clone of %s failed: %s", model.name, error)
+        copy = _reload(model)
+    weights = model.get_weights()
+    if [w.shape for w in copy.get_weights()] != [w.shape for w in weights]:
+        copy = _reload(model)
+    copy.set_weights(weights)
+    return copy
+
+
+def _clone(model: Any) -> Any:
+    """By config, layer by layer; a Lambda layer of the caller's own process is made anew around its function."""
+    if isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth"):
+        copy = keras.models.clone_model(model, clone_function=_clone_layer)
+    else:
+        copy = type(model).from_config(model.get_config())
+    if not copy.built or len(copy.weights) != len(model.weights):
+        copy.build_from_config(model.get_build_config() or {})
+    return copy
+
+
+def _clone_layer(layer: Any) -> Any:
+    if isinstance(layer, keras.layers.Lambda):
+        return keras.layers.Lambda(
+            layer.function, layer._output_shape, layer.mask, layer.arguments, name=layer.name, dtype=layer.dtype_policy
+        )
+    if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
+        return keras.models.clone_model(layer, clone_function=_clone_layer)
+    return type(layer).from_config(layer.get_config())
+
+
+def _reload(model: Any) -> Any:
+    """Through a temporary .keras file, knowing the classes of the caller's own layers."""
+    classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    classes = {name: cls for name, cls in classes.items() if not cls.__module__.startswith("keras.")}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.keras"
+            model.save(path)
+            return keras.saving.load_model(path, custom_objects=classes, compile=False, safe_mode=True)
+    except (NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
+        short = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ModelError(
+            f"model {model.name!r}: attar works on a copy, and Keras must be able to make one. Received {short} "
+            "Give the class get_config() and from_config(), and build() or a functional graph."
+        ) from error
+
+
+def compile_as(model: Any, config: dict[str, Any] | None) -> None:
+    """Compile a copy as its original was, with a fresh optimizer; left uncompiled, with a warning, where it cannot be."""
+    if not config:
+        return
+    try:
+        known = keras.saving.deserialize_keras_object(config)
+        model.compile(**{key: value for key, value in known.items() if key in _COMPILE})
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        log.warning("the compile state is left out: %s", (str(error).splitlines() or [""])[0])
+
+
+_COMPILE = (
+    "optimizer", "loss", "loss_weights", "metrics", "weighted_metrics", "run_eagerly", "steps_per_execution",
+    "jit_compile", "auto_scale_loss",
+)  # fmt: skip
+
+
+def write_file(model: Any, path: Path) -> None:
+    """A .keras or HDF5 file without optimizer state, written beside the target and renamed."""
+    if path.suffix not in SUFFIXES:
+        raise ModelError(
+            f"{path.name}: a Keras model ends in {', '.join(SUFFIXES)}. Received {path.suffix!r}. Rename it."
+        )
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        if path.suffix == ".keras":
+            keras.saving.save_model(model, part)
+        else:
+            keras.saving.save_model(model, part, include_optimizer=model.optimizer is not None and model.compiled)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
