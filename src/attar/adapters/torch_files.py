@@ -1,0 +1,176 @@
+"""Open and save PyTorch's files without unpickling anything but tensors."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attar.adapters import torch_programs
+from attar.adapters.torch_source import Source, from_module, from_program, from_script
+from attar.errors import FormatError, ModelError, OutputError
+from attar.types import Array
+
+SUFFIXES = {
+    "module": (".safetensors", ".pt", ".pth"),
+    "program": (".pt2",),
+    "script": (".pt", ".ts", ".pth"),
+}
+"""Endings that `save` takes for each kind of source."""
+READABLE = (".pt2", ".pt", ".pth", ".ts")
+
+
+@dataclass(frozen=True, slots=True)
+class FactorySpec:
+    """A function without arguments that makes the module, as "package.module:name", and a state dict to load into it.
+
+    state is a .pt or .safetensors file, or None where the factory loads the weights itself.
+    """
+
+    factory: str
+    state: Path | str | None = None
+
+
+def source_of(model: Any) -> Source:
+    """A private copy of a module, program, script, factory or file; raises ModelError, FormatError."""
+    if isinstance(model, str | Path):
+        return _from_file(Path(model))
+    if isinstance(model, FactorySpec):
+        return from_module(_made(model))
+    if isinstance(model, torch.export.ExportedProgram):
+        return from_program(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        return from_script(model)
+    if isinstance(model, nn.Module):
+        return from_module(model)
+    raise ModelError(f"torch: the model must be a Module, an ExportedProgram, a FactorySpec or a path. Received {type(model).__name__}.")  # fmt: skip
+
+
+def _from_file(path: Path) -> Source:
+    if not path.is_file():
+        raise ModelError(f"{path}: there must be a file. Received nothing there. Check the path.")
+    if path.suffix == ".pt2":
+        return from_program(torch_programs.read(path.read_bytes(), str(path)))
+    if is_script(path):
+        try:
+            return from_script(torch.jit.load(str(path), map_location="cpu"))
+        except RuntimeError as error:
+            raise FormatError(f"{path}: it must be a TorchScript archive. Received a damaged one ({_first(error)}). Save it anew.") from error  # fmt: skip
+    state = read_state(path)
+    raise ModelError(
+        f"{path}: a state dict alone does not say what the model computes. Received {len(state)} tensors. "
+        "Pass a factory: --factory package.module:function, or FactorySpec('package.module:function', path)."
+    )
+
+
+def is_script(path: Path) -> bool:
+    """Whether the file is a zip archive with TorchScript code in it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict by name; raises FormatError for anything else, which is never unpickled."""
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise FormatError(f"{path}: it must be a safetensors file. Received a damaged one ({error}). Save it anew.") from error  # fmt: skip
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise FormatError(
+            f"{path}: only tensors are read from a checkpoint, never objects that run code. Received a file that holds "
+            f"others or is damaged ({_first(error)}). Save model.state_dict(), or export with torch.export.save."
+        ) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise FormatError(
+            f"{path}: it must hold a state dict. Received {type(state).__name__}. Save model.state_dict()."
+        )
+    return dict(state)
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+
+
+def _made(spec: FactorySpec) -> nn.Module:
+    """The factory's module with its state loaded."""
+    module, _, name = spec.factory.partition(":")
+    try:
+        function = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(f"factory {spec.factory!r}: it must be 'package.module:function'. Received one that does not import ({error}). Check PYTHONPATH.") from error  # fmt: skip
+    made = function()
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"factory {spec.factory!r}: it must return a torch.nn.Module. Received {type(made).__name__}. Return the module.")  # fmt: skip
+    if spec.state is not None:
+        try:
+            made.load_state_dict(read_state(Path(spec.state)))
+        except RuntimeError as error:
+            raise ModelError(f"{spec.state}: the state dict must fit the factory's module. Received {' '.join(str(error).split())[:300]}. Check the class and its arguments.") from error  # fmt: skip
+    return made
+
+
+def save(source: Source, path: Path, example: Mapping[str, Array]) -> None:
+    """Write the file in the format that fits the source; raises OutputError for an ending that does not."""
+    if path.suffix not in SUFFIXES[source.kind]:
+        raise OutputError(f"{path}: the ending must be one of {', '.join(SUFFIXES[source.kind])} for this model. Received {path.suffix!r}. Rename the output.")  # fmt: skip
+    if source.program is not None:
+        torch.export.save(source.program, path)
+    elif source.kind == "script":
+        source.network.save(str(path))  # type: ignore[operator]
+    elif path.suffix == ".safetensors":
+        from safetensors.torch import save_model
+
+        save_model(source.network, str(path))
+    else:
+        torch.save(source.network.state_dict(), path)
+
+
+def to_array(tensor: Tensor) -> Array:
+    """A copy in the tensor's own dtype, bfloat16 and float8 as ml_dtypes has them."""
+    plain = tensor.detach().cpu().contiguous()
+    try:
+        return np.array(plain.numpy())
+    except TypeError:
+        import ml_dtypes
+
+        name = str(plain.dtype).removeprefix("torch.")
+        wide = plain.view(torch.uint8 if plain.element_size() == 1 else torch.int16)
+        return np.array(wide.numpy()).view(np.dtype(getattr(ml_dtypes, name))).reshape(tuple(plain.shape))
+
+
+def from_array(array: Array, dtype: torch.dtype) -> Tensor:
+    """The inverse of to_array."""
+    values = np.array(array, order="C")
+    if values.dtype.kind == "V" or values.dtype.name.startswith(("bfloat16", "float8")):
+        plain = values.view(np.uint8 if values.dtype.itemsize == 1 else np.int16)
+        return torch.from_numpy(plain).view(dtype).reshape(values.shape)
+    return torch.from_numpy(values).to(dtype)
+
+
+def check_same(rest: Mapping[str, Tensor], remainder: Mapping[str, Array]) -> None:
+    """Raise ModelError unless both have the same names and shapes."""
+    if set(rest) != set(remainder):
+        missing, extra = sorted(set(rest) - set(remainder)), sorted(set(remainder) - set(rest))
+        raise ModelError(f"remainder: its names must be the model's. Received {extra[:5]} too many, {missing[:5]} missing. Load into the model it came from.")  # fmt: skip
+    for name, tensor in rest.items():
+        if tuple(remainder[name].shape) != tuple(tensor.shape):
+            raise ModelError(f"remainder {name!r}: the shape must be {tuple(tensor.shape)}. Received {remainder[name].shape}. Load into the model it came from.")  # fmt: skip

@@ -1,0 +1,76 @@
+"""Row sensitivities by gradients: the Fisher diagonal of a layer's pre-activations.
+
+Labels are drawn from the model's own softmax; the squared gradient of -log p(label) with respect to each element of a
+layer's output is summed over the positions of an example and averaged over examples (Amari 1998; Kunstner et al. 2019 on
+why the labels must be drawn). Summing squares takes the errors at different positions for independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.adapters.base import Batch
+from attar.adapters.torch_products import Product, each_axis
+from attar.types import Array
+
+Forward = Callable[[Batch, Callable[[Product], Tensor | None]], Tensor]
+
+
+def fisher(forward: Forward, batches: Iterable[Batch], rows: Mapping[str, int], seed: int) -> dict[str, Array]:
+    """[rows] for each layer that was reached, nats of KL per squared unit times two; forward runs a batch with a hook."""
+    rng = np.random.default_rng(seed)
+    sums: dict[str, Array] = {}
+    examples = 0
+    for batch in batches:
+        probes: list[tuple[Product, Tensor]] = []
+
+        def hook(product: Product, probes: list[tuple[Product, Tensor]] = probes) -> Tensor | None:
+            if product.y is None or product.call.op == "states":
+                return None
+            probe = torch.zeros_like(product.y, requires_grad=True)
+            probes.append((product, probe))
+            return product.y + probe
+
+        with torch.enable_grad():
+            logits = forward(batch, hook).float()
+            loss = _sampled_loss(logits, rng)
+        gradients = torch.autograd.grad(loss, [probe for _, probe in probes], allow_unused=True)
+        for (product, _), gradient in zip(probes, gradients, strict=True):
+            if gradient is not None:
+                total = sums.setdefault(product.name, np.zeros(rows[product.name]))
+                _add(total, product, gradient)
+        examples += len(logits)
+    return {name: total / max(examples, 1) for name, total in sums.items()}
+
+
+def _sampled_loss(logits: Tensor, rng: np.random.Generator) -> Tensor:
+    """Sum over examples of -log p(label), a label drawn for each; positions of one example (tokens) are averaged."""
+    flat = torch.log_softmax(logits.reshape(-1, logits.shape[-1]), -1)
+    cumulative = flat.detach().double().exp().cumsum(-1)
+    draw = torch.from_numpy(rng.random(len(flat))).to(flat.device)[:, None] * cumulative[:, -1:]
+    label = torch.searchsorted(cumulative, draw).clamp(max=flat.shape[-1] - 1)
+    return -flat.gather(1, label).sum() * (len(logits) / max(len(flat), 1))
+
+
+def _add(total: Array, product: Product, gradient: Tensor) -> None:
+    """Add the squared gradients, summed over all axes but the rows; a part of the rows where the call has a part.
+
+    Every product of a transposed convolution is summed into output elements: a row (channel, tap) gets its channel's sum,
+    less the edges that the window cuts off.
+    """
+    squared = gradient.double().square()
+    axes = (1,) if product.call.op == "conv_transpose" else product.row_axes()
+    others = [axis for axis in range(squared.ndim) if axis not in axes]
+    summed = squared.sum(others) if others else squared
+    ordered = sorted(axes)
+    each = summed.permute([ordered.index(axis) for axis in axes]).reshape(-1).cpu().numpy()
+    if product.call.op == "conv_transpose":
+        stride = each_axis(product.call.geometry[0], len(product.call.weight.shape) - 2)
+        each = np.repeat(each, prod(product.call.weight.shape[2:])) / prod(stride)
+    start, stop = product.call.weight.rows or (0, len(total))
+    total[start:stop] += each

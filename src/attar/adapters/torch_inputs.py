@@ -1,0 +1,93 @@
+"""From named numpy batches to the arguments of a model's forward, and from what it returns to one array."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attar.errors import DataError, ModelError
+from attar.types import Array, TensorSpec
+
+EXAMPLES = 2
+"""Examples that are remembered in shape, for export: torch.export takes sizes 0 and 1 for constants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """forward's parameters: all names, and those without a default."""
+
+    names: tuple[str, ...]
+    required: tuple[str, ...]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Signature:
+        """From Python's signature or TorchScript's schema."""
+        if isinstance(network, torch.jit.ScriptModule):
+            schema = network.forward.schema  # type: ignore[operator,union-attr]
+            names = [argument.name for argument in schema.arguments[1:]]
+            return cls(tuple(names), tuple(a.name for a in schema.arguments[1:] if not a.has_default_value()))
+        named = [
+            p
+            for p in inspect.signature(network.forward).parameters.values()
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY, p.KEYWORD_ONLY)
+        ]
+        return cls(tuple(p.name for p in named), tuple(p.name for p in named if p.default is p.empty))
+
+    def arguments(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """The batch by forward's names; a model with one input takes the only entry. Raises DataError."""
+        if len(batch) == 1:
+            (name, only), names = next(iter(batch.items())), self.required or self.names or tuple(batch)
+            return {name if name in self.names else names[0]: only}
+        unknown, missing = set(batch) - set(self.names), set(self.required) - set(batch)
+        if self.names and (unknown or missing):
+            raise DataError(
+                f"model inputs: names must be those of forward, {list(self.names)}. Received {sorted(batch)}. Rename the entries."
+            )
+        return {name: batch[name] for name in self.names if name in batch}
+
+
+def call(network: nn.Module, arguments: Mapping[str, Tensor], names: tuple[str, ...]) -> Any:
+    """The network's output; the leading parameters are handed over by position."""
+    positional = []
+    for name in names:
+        if name not in arguments:
+            break
+        positional.append(arguments[name])
+    rest = {name: value for name, value in arguments.items() if name not in names[: len(positional)]}
+    return network(*positional, **rest)
+
+
+def to_tensor(array: Array, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers with a point in the model's dtype, whole numbers as int64, truth values as they are."""
+    values = np.ascontiguousarray(array)
+    if values.dtype.kind == "V" or values.dtype.name == "bfloat16":
+        values = values.astype(np.float32)
+    target = dtype if values.dtype.kind == "f" else torch.bool if values.dtype.kind == "b" else torch.int64
+    return torch.tensor(values).to(device, target)
+
+
+def first_tensor(output: Any) -> Tensor:
+    """The tensor that metrics look at: the output, its `logits`, or its first entry; raises ModelError."""
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
+    for value in values:
+        if isinstance(value, Tensor | list | tuple | Mapping):
+            return first_tensor(value)
+    raise ModelError(f"model output: there must be a tensor in it. Received {type(output).__name__}. Return a tensor, tuple or dict.")  # fmt: skip
+
+
+def specification(name: str, array: Array | None) -> TensorSpec:
+    """Name, dtype and shape with a free batch; an input not seen yet has only its batch axis."""
+    if array is None:
+        return TensorSpec(name, "float32", (None,))
+    return TensorSpec(name, array.dtype.name, (None, *array.shape[1:]))

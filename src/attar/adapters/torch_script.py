@@ -1,0 +1,80 @@
+"""Read the graph of a TorchScript module: which parameters it uses how."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from attar.adapters.torch_calls import Operand, parse
+from attar.adapters.torch_graph import Graph, permutation
+
+
+def script_graph(module: nn.Module) -> Graph:
+    """Uses of parameters in the inlined graph of forward; batch norms are not folded in scripts."""
+    graph = module.inlined_graph  # type: ignore[union-attr]
+    shapes = {name: tuple(p.shape) for name, p in module.named_parameters(remove_duplicate=False)}
+    firsts: dict[int, str] = {}
+    aliases = {
+        name: firsts.setdefault(p.data_ptr(), name) for name, p in module.named_parameters(remove_duplicate=False)
+    }
+
+    def find(value: Any) -> Operand | None:
+        return _operand(value, shapes, aliases)
+
+    calls = []
+    for node in _nodes(graph):
+        kind = node.kind()
+        if kind.startswith("aten::"):
+            values = [_value(v) for v in node.inputs()]
+            for call in parse(kind[6:], values, {}, find, lambda _: None):
+                bias = find(call.bias)
+                calls.append(replace(call, bias=None if bias is None else bias.name))
+    return Graph(tuple(calls))
+
+
+def _nodes(block: Any) -> Any:
+    """All nodes, also those inside conditions and loops."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
+def _value(value: Any) -> Any:
+    """A constant's value, a list of values, or the value itself."""
+    node = value.node()
+    if node.kind() == "prim::ListConstruct":
+        return [_value(v) for v in node.inputs()]
+    if node.kind() == "prim::Constant":
+        return value.toIValue()
+    return value
+
+
+def _operand(value: Any, shapes: dict[str, tuple[int, ...]], aliases: dict[str, str]) -> Operand | None:
+    """A parameter reached by attributes from the module itself, or a transposition of one."""
+    if not isinstance(value, torch._C.Value):
+        return None
+    node = value.node()
+    if node.kind() == "prim::GetAttr":
+        name = _path(value)
+        return None if name not in aliases else Operand(aliases[name], shapes[name], tuple(range(len(shapes[name]))))
+    kind = node.kind().removeprefix("aten::")
+    if kind not in ("t", "transpose", "permute", "numpy_T"):
+        return None
+    first, *rest = [_value(v) for v in node.inputs()]
+    inner = _operand(first, shapes, aliases)
+    axes = permutation(kind, rest, inner)
+    return None if inner is None or axes is None else replace(inner, perm=tuple(inner.perm[axis] for axis in axes))
+
+
+def _path(value: Any) -> str:
+    """The dotted attribute path."""
+    node = value.node()
+    parts = []
+    while node.kind() == "prim::GetAttr":
+        parts.append(node.s("name"))
+        node = node.input().node()
+    return ".".join(reversed(parts))

@@ -1,0 +1,198 @@
+"""A module as torch.export describes it, in JSON without weights, code or debugging notes; and back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._export.serde import serialize as serde
+
+from attar.adapters import torch_inputs
+from attar.adapters.torch_files import from_array, to_array
+from attar.adapters.torch_forms import Site
+from attar.adapters.torch_programs import check_program
+from attar.adapters.torch_source import Source, from_program
+from attar.errors import FormatError, ModelError
+from attar.types import Array, Json
+
+VERSION = 1
+LARGEST = 1 << 40
+"""Bytes that a model's tensors may take: a file that claims more is not believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a skeleton makes: a source whose layers and remainder are zero, and the rest of an adapter."""
+
+    source: Source
+    sites: list[Site]
+    skipped: dict[str, str]
+    constants: dict[str, float]
+    example: dict[str, Array]
+
+
+def dump(
+    source: Source,
+    sites: Sequence[Site],
+    skipped: Mapping[str, str],
+    constants: Mapping[str, float],
+    example: Mapping[str, Array],
+    rest: Mapping[str, Tensor],
+) -> bytes:
+    """The skeleton; rest are the tensors of the remainder. Raises ModelError where there can be none."""
+    program = source.program if source.program is not None else _export(source, example)
+    quiet = logging.getLogger("torch.export")
+    del quiet
+    described = json.loads(serde.serialize(program).exported_program)
+    stored = {site.name for site in sites} | set(rest) | set(constants)
+    stored |= {site.bias.name for site in sites if site.bias is not None}
+    tensors = {name: t.detach() for name, t in program.state_dict.items()}
+    firsts: dict[Any, str] = {}
+    aliases: dict[str, str] = {}
+    small: dict[str, Json] = {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.numel() else name
+        owner = firsts.setdefault(key, name)
+        if owner != name:
+            aliases[name] = owner
+        elif name not in stored:
+            small[name] = _packed(tensor)
+    content = {
+        "version": VERSION,
+        "program": _stripped(described),
+        "sites": [site.to_json() for site in sites],
+        "skipped": dict(skipped),
+        "constants": dict(constants),
+        "tensors": {n: [list(t.shape), str(t.dtype).removeprefix("torch.")] for n, t in tensors.items()},
+        "parameters": sorted(n for n, t in program.state_dict.items() if isinstance(t, torch.nn.Parameter)),
+        "aliases": aliases,
+        "values": small,
+        "lifted": {n: _packed(t) for n, t in program.constants.items() if isinstance(t, Tensor)},
+        "example": {n: [list(a.shape), a.dtype.name] for n, a in example.items()},
+    }
+    return json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _export(source: Source, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
+    """The module exported on zeros of the remembered shapes, with a free batch axis."""
+    if source.kind == "script":
+        raise ModelError("TorchScript model: an archive must not hold code, and a script is code. Received one. Use torch.export, or load with into=.")  # fmt: skip
+    if not example:
+        raise ModelError("model: its input shapes must be known for a skeleton. Received no batch yet. Run one before.")
+    names = torch_inputs.Signature.of(source.network).names
+    dtype = next((t.dtype for t in source.tensors.values() if t.is_floating_point()), torch.float32)
+    device = next((t.device for t in source.tensors.values()), torch.device("cpu"))
+    tensors = {name: torch_inputs.to_tensor(array, dtype, device) for name, array in example.items()}
+    free = torch.export.Dim.DYNAMIC
+    leading = [name for name in names if name in tensors]
+    try:
+        with torch.no_grad():
+            if list(tensors) == leading == list(names[: len(tensors)]):
+                args, kwargs = tuple(tensors.values()), None
+                shapes: Any = tuple({0: free} for _ in args)
+            else:
+                args, kwargs, shapes = (), tensors, {name: {0: free} for name in tensors}
+            return torch.export.export(source.network, args, kwargs, dynamic_shapes=shapes)
+    except Exception as error:  # noqa: BLE001 - torch.export raises whatever the module's code or its own passes raise
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(
+            f"model {type(source.network).__name__}: torch.export must take it, with a free batch axis, for a file that "
+            f"stands alone. Received a module that it refuses ({first}). Load with into=, or save a state dict."
+        ) from error
+
+
+def _stripped(program: Json) -> Json:
+    """Without what only debuggers read."""
+    module = program["graph_module"]
+    for node in module["graph"]["nodes"]:
+        node["metadata"] = {}
+    module["metadata"] = {}
+    module["module_call_graph"] = module["module_call_graph"][:1]
+    program["guards_code"] = []
+    return program
+
+
+def _packed(tensor: Tensor) -> Json:
+    array = to_array(tensor)
+    return [list(array.shape), str(tensor.dtype).removeprefix("torch."), base64.b64encode(array.tobytes()).decode()]
+
+
+def _unpacked(entry: Json) -> Tensor:
+    shape, name, data = entry
+    dtype = _dtype(name)
+    raw = np.frombuffer(base64.b64decode(data, validate=True), np.uint8)
+    if len(raw) != prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(raw)} bytes for shape {shape}")
+    if not raw.size:
+        return torch.zeros(shape, dtype=dtype)
+    return torch.from_numpy(raw.copy()).view(dtype).reshape(shape)
+
+
+def _dtype(name: Json) -> torch.dtype:
+    dtype = getattr(torch, str(name), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"no dtype {name!r}")
+    return dtype
+
+
+def load(skeleton: bytes) -> Parts:
+    """The parts of an adapter; raises FormatError for anything that `dump` would not write."""
+    try:
+        content = json.loads(skeleton)
+        if content["version"] != VERSION:
+            raise FormatError(
+                f"skeleton: its version must be {VERSION}. Received {content['version']!r}. Use a newer attar."
+            )
+        check_program(content["program"], "skeleton")
+        return _parts(content)
+    except FormatError:
+        raise
+    except Exception as error:  # noqa: BLE001 - torch's reader raises whatever a wrong field leads it to
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise FormatError(f"skeleton: it must describe an exported program. Received a damaged one ({first}). Compress the model again.") from error  # fmt: skip
+
+
+def _parts(content: Json) -> Parts:
+    sites = [Site.from_json(site) for site in content["sites"]]
+    constants = {str(name): float(value) for name, value in content["constants"].items()}
+    state = _state(content, constants)
+    example = {str(n): np.zeros(shape, np.dtype(str(dtype))) for n, (shape, dtype) in content["example"].items()}
+    lifted = {name: _unpacked(entry) for name, entry in content["lifted"].items()}
+    described = json.dumps(content["program"]).encode()
+    artifact = serde.SerializedArtifact(described, state, lifted, _samples(content["program"]))  # type: ignore[arg-type]
+    program = serde.deserialize(artifact)
+    source = from_program(program)
+    for site in sites:
+        if source.tensors[site.name].shape != site.shape:
+            raise ValueError(f"{site.name}: shape {site.shape} is not the program's")
+    return Parts(source, sites, dict(content["skipped"]), constants, example)
+
+
+def _state(content: Json, constants: Mapping[str, float]) -> dict[str, Any]:
+    """Tensors by name: zeros to be filled, constants, small values, ties."""
+    claimed = sum(prod(shape) * _dtype(dtype).itemsize for shape, dtype in content["tensors"].values())
+    if claimed > LARGEST:
+        raise FormatError(f"skeleton: tensors must take less than {LARGEST} bytes. Received {claimed}. Check the file.")
+    parameters = set(content["parameters"])
+    state: dict[str, Any] = {}
+    for name, (shape, dtype) in content["tensors"].items():
+        if name in content["values"]:
+            tensor = _unpacked(content["values"][name])
+        else:
+            tensor = torch.full(shape, constants[name], dtype=_dtype(dtype)) if name in constants else torch.zeros(shape, dtype=_dtype(dtype))  # fmt: skip
+        floats = tensor.is_floating_point()
+        state[name] = torch.nn.Parameter(tensor, requires_grad=floats) if name in parameters else tensor
+    return state | {name: state[owner] for name, owner in content["aliases"].items()}
+
+
+def _samples(program: Json) -> Any:
+    del program
+    return b""

@@ -1,0 +1,19 @@
+"""The adapter laws on torch modules of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kits.adapter_laws import LAWS, Case
+
+torch = pytest.importorskip("torch")
+
+from adapters import torch_cases  # noqa: E402
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", list(torch_cases.MODELS))
+def test_laws_hold(name: str, law: Callable[[Case], None]) -> None:
+    law(torch_cases.module_case(name))
