@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from kits.method_laws import check_method, problem
 
 from attar import registry
 from attar.types import Layer, Stats, Weight
+from kits.method_laws import check_method, problem
 
 SLOPES = (1e-6, 1e-4, 1e-2)
 FORMS = {

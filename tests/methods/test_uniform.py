@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kits.method_laws import problem
 
 from attar.methods import feedback
 from attar.methods.base import distortion
 from attar.methods.uniform import Uniform, UniformParams, rate_bits
+from kits.method_laws import problem
 
 
 def objective(slope: float, params: UniformParams, **form: int) -> float:
@@ -102,3 +102,15 @@ def test_any_shape(rows: int, cols: int, seed: int, slope: float) -> None:
     decoded = Uniform.decode(encoded)
     assert np.isfinite(decoded.matrix).all() and np.isfinite(decoded.bias).all()
     assert rate_bits(encoded) >= 0
+
+
+def test_native_and_numpy_make_the_same_codes(monkeypatch) -> None:
+    assert feedback.kernel() is not None, "the extension must be built for the tests"
+    for form in ({"rows": 40, "cols": 150}, {"rows": 32, "cols": 9, "groups": 32}):
+        layer, weight, stats = problem(**form)
+        weight.matrix[0, 0] = 1e3
+        choice = {"method": "uniform", "slope": 1e-4}
+        native = Uniform.encode(layer, weight, stats, choice).arrays["codes"]
+        monkeypatch.setattr(feedback, "kernel", lambda: None)
+        np.testing.assert_array_equal(native, Uniform.encode(layer, weight, stats, choice).arrays["codes"])
+        monkeypatch.undo()

@@ -9,7 +9,10 @@ Layout: everything is transposed and stacked by group, [groups, cols, rows], so 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +39,32 @@ class Rate:
     radius: int
     slope: float
 
+    @property
+    def arguments(self) -> tuple[F32, NDArray[np.int32], int, float]:
+        """As the native kernel takes it."""
+        return self.price, self.offset, self.radius, self.slope
+
     def of(self, codes: F32, column: int | slice) -> F32:
         """The price of codes in one column [groups, rows], or in a range of them."""
         inside = np.clip(codes, -self.radius, self.radius)
         price = self.price[self.offset[:, column] + inside.astype(np.int32)]
         if np.abs(codes).max(initial=0) > self.radius:
-            beyond = np.log2(np.maximum(np.abs(codes) / self.radius, 1))
-            price = np.asarray(price + self.slope * beyond, np.float32)
+            octaves = np.frexp(np.abs(codes) / np.float32(self.radius))[1].astype(np.float32)
+            beyond = np.where(np.abs(codes) > self.radius, octaves, np.float32(0))
+            price = np.asarray(price + np.float32(self.slope) * beyond, np.float32)
         return price
+
+
+@cache
+def kernel() -> Any:
+    """The native kernel, or None where it was not built or ATTAR_NATIVE=0 asks for numpy; both make the same codes."""
+    if os.environ.get("ATTAR_NATIVE") == "0":
+        return None
+    try:
+        from attar import _native
+    except ImportError:
+        return None
+    return _native
 
 
 def upper_factor(hessian: F64) -> F64:
@@ -63,7 +84,7 @@ def feedback_rows(factor: F64) -> F32:
         eye = np.eye(columns)
         inverse = np.stack([solve_triangular(one, eye, check_finite=False) for one in factor])
     diagonal = np.diagonal(inverse, axis1=1, axis2=2)
-    return np.asarray(inverse / diagonal[:, :, None], np.float32)
+    return np.ascontiguousarray(inverse / diagonal[:, :, None], np.float32)
 
 
 def quantise(weight: F32, rows: F32, stiffness: F32, rate: Rate | None) -> Codes:
@@ -72,20 +93,28 @@ def quantise(weight: F32, rows: F32, stiffness: F32, rate: Rate | None) -> Codes
     stiffness [groups, cols, rows]: the cost of a squared error of one step, with feedback (R_jj^2 / 2 times the
     row's sensitivity). Without a rate every weight goes to its nearest code.
     """
-    work = weight.copy()
+    work = np.array(weight, order="C")
     codes = np.empty(weight.shape, np.int32)
     columns = weight.shape[1]
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
-        for j in range(start, stop):
-            x = work[:, j]
-            q = _decide(x, stiffness[:, j], rate, j)
-            codes[:, j] = q
-            x -= q
-            work[:, j + 1 : stop] -= rows[:, j, j + 1 : stop, None] * x[:, None]
+        if rate is not None and kernel() is not None:
+            kernel().quantise_block(work, codes, rows, stiffness, *rate.arguments, start, stop)
+        else:
+            _quantise_block(work, codes, rows, stiffness, rate, range(start, stop))
         if stop < columns:
             work[:, stop:] -= rows[:, start:stop, stop:].transpose(0, 2, 1) @ work[:, start:stop]
     return codes
+
+
+def _quantise_block(work: F32, codes: Codes, rows: F32, stiffness: F32, rate: Rate | None, block: range) -> None:
+    """The numpy twin of the native kernel: codes of a block of columns; work holds their errors afterwards."""
+    for j in block:
+        x = work[:, j]
+        q = _decide(x, stiffness[:, j], rate, j)
+        codes[:, j] = q
+        x -= q
+        work[:, j + 1 : block.stop] -= rows[:, j, j + 1 : block.stop, None] * x[:, None]
 
 
 def descend(weight: F32, codes: Codes, hessian: F32, stiffness: F32, rate: Rate) -> Codes:
@@ -94,23 +123,29 @@ def descend(weight: F32, codes: Codes, hessian: F32, stiffness: F32, rate: Rate)
     hessian in units of the steps; stiffness [groups, rows] is half of the row's sensitivity.
     """
     codes = codes.copy()
-    error = weight - codes.astype(np.float32)
+    error = np.ascontiguousarray(weight - codes.astype(np.float32))
     columns = weight.shape[1]
-    diagonal = np.maximum(np.diagonal(hessian, axis1=1, axis2=2), 1e-20)
     for start in range(0, columns, BLOCK):
         stop = min(start + BLOCK, columns)
-        pull = hessian[:, start:stop] @ error
-        for j in range(start, stop):
-            curve = diagonal[:, j, None]
-            old = codes[:, j].astype(np.float32)
-            best = np.asarray(old + pull[:, j - start] / curve, np.float32)
-            q = _decide(best, stiffness * curve, rate, j, old)
-            moved = old - q
-            codes[:, j] = q
-            error[:, j] += moved
-            later = slice(j + 1 - start, stop - start)
-            pull[:, later] += hessian[:, j, j + 1 : stop, None] * moved[:, None]
+        pull = np.ascontiguousarray(hessian[:, start:stop] @ error)
+        if kernel() is not None:
+            kernel().descend_block(pull, error, codes, hessian, stiffness, *rate.arguments, start, stop)
+        else:
+            _descend_block(pull, error, codes, hessian, stiffness, rate, range(start, stop))
     return codes
+
+
+def _descend_block(pull: F32, error: F32, codes: Codes, hessian: F32, stiffness: F32, rate: Rate, block: range) -> None:
+    """The numpy twin of the native kernel: one block of a sweep."""
+    for j in block:
+        curve = np.maximum(hessian[:, j, j, None], np.float32(1e-20))
+        old = codes[:, j].astype(np.float32)
+        best = np.asarray(old + pull[:, j - block.start] / curve, np.float32)
+        q = _decide(best, stiffness * curve, rate, j, old)
+        moved = old - q
+        codes[:, j] = q
+        error[:, j] += moved
+        pull[:, j + 1 - block.start :] += hessian[:, j, j + 1 : block.stop, None] * moved[:, None]
 
 
 def independent(weight: F32, stiffness: F32, rate: Rate | None) -> Codes:

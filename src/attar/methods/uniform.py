@@ -159,12 +159,12 @@ def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Unif
         hessian = hessian * np.square(column_step)
     else:
         hessian = hessian * column_step[:, :, None] * column_step[:, None, :]
-        rows = np.asarray(rows * column_step[:, :, None] / column_step[:, None, :], np.float32)
+        rows = np.ascontiguousarray(rows * column_step[:, :, None] / column_step[:, None, :], np.float32)
     stiffness = 0.5 * row_sensitivity(layer, stats).reshape(layer.groups, -1) * np.square(row_step)
     own = np.empty_like(column_exponent)
     np.put_along_axis(own, order, column_exponent, axis=1)
     return Problem(
-        order, row_exponent, own, step, scaled, hessian.astype(np.float32), rows,
+        order, row_exponent, own, step, np.ascontiguousarray(scaled), np.ascontiguousarray(hessian, np.float32), rows,
         stiffness.astype(np.float32), (pivots * np.square(column_step)).astype(np.float32),
     )  # fmt: skip
 
@@ -187,7 +187,7 @@ def _grid(
 
 def _solve(problem: Problem, slope: float, params: UniformParams) -> NDArray[np.int32]:
     """Codes [groups, cols, rows] in the order of quantisation; the entropy model is estimated from the last codes."""
-    costs = problem.pivots[:, :, None] * problem.stiffness[:, None, :]
+    costs = np.ascontiguousarray(problem.pivots[:, :, None] * problem.stiffness[:, None, :])
 
     def once(rate: feedback.Rate | None) -> NDArray[np.int32]:
         if problem.rows is None:

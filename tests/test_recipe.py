@@ -1,0 +1,56 @@
+"""Recipes: checked, written and read back as they were."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attar import recipe
+from attar.errors import UsageError
+
+
+@given(
+    st.builds(
+        recipe.Recipe,
+        model=st.none() | st.text(),
+        data=st.none() | st.text(),
+        max_drop=st.none() | st.floats(0, 1e6),
+        mean=st.none() | st.lists(st.floats(-1, 1), max_size=3),
+        seed=st.integers(0, 10**9),
+        settings=st.dictionaries(
+            st.text("abc-", min_size=1, max_size=4),
+            st.dictionaries(st.text("xyz", min_size=1, max_size=3), st.integers() | st.booleans(), max_size=2),
+            max_size=2,
+        ),
+    )
+)
+def test_round_trip(one: recipe.Recipe) -> None:
+    import tomllib
+
+    again = recipe.make(**tomllib.loads(recipe.to_toml(one)))
+    assert recipe.to_toml(again) == recipe.to_toml(one)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"max_drop": -1}, "max_drop.*zero or more.*-1"),
+        ({"max_drop": float("nan")}, "max_drop"),
+        ({"guarantee": "hope"}, "guarantee.*'bound' or 'estimate'.*'hope'"),
+        ({"confidence": 1.5}, "confidence.*less than 1.*1.5"),
+        ({"evaluation": 3}, "evaluation.*Known fields: model"),
+        ({"evaluations": 1}, "evaluations"),
+    ],
+)
+def test_mistakes_name_field_rule_value_and_remedy(fields: dict, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        recipe.make(**fields)
+
+
+def test_a_file_that_is_not_toml(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xff\x00 = [")
+    with pytest.raises(UsageError, match="TOML"):
+        recipe.read(tmp_path / "r.toml")
+    with pytest.raises(UsageError, match="No such file"):
+        recipe.read(tmp_path / "missing.toml")
