@@ -1,0 +1,106 @@
+"""What `open` changes on its private copy: weights behind lossy chains become plain tensors, batch norms are folded.
+
+The graph's inputs, outputs and remaining names stay. A dequantised or cast-up weight is replaced by an initializer of
+the same name as the last node's output; the nodes and the stored integers that nothing else uses go.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import GraphProto, TensorProto
+
+from attar.adapters.onnx_graph import Chain, Scope, scopes
+from attar.adapters.onnx_sites import Site, find_sites
+from attar.adapters.onnx_tensors import DTYPES, Slot, Store
+from attar.types import Weight
+
+TYPE_OF = {dtype: number for number, dtype in DTYPES.items()}
+
+
+def prepared(store: Store) -> Store:
+    """The store with every layer's weight stored as it is seen, and batch norms folded into the layers before them."""
+    sites, _ = find_sites(store)
+    lossy = {site.chain.result: site.chain for site in sites if not site.chain.exact}
+    for chain in lossy.values():
+        store = _replace(store, chain)
+    for site in find_sites(store)[0]:
+        if site.norm is not None:
+            fold(site)
+    return store
+
+
+def _replace(store: Store, chain: Chain) -> Store:
+    """Put the chain's result in the place of its last node."""
+    values = chain.read()
+    root = scopes(store)
+    home = next(scope for scope in root.all() if scope.graph is chain.scope.graph or scope.path == chain.scope.path)
+    maker = home.makers[chain.result]
+    _remove_node(home.graph, chain.result)
+    store.add(home.graph, chain.result, np.ascontiguousarray(values), TYPE_OF[values.dtype])
+    _prune(root, home, [name for name in maker.input if name])
+    return store.refreshed()
+
+
+def _prune(root: Scope, scope: Scope, names: list[str]) -> None:
+    """Take one use off each name, and remove what nothing uses any more."""
+    for name in names:
+        home = scope.home(name)
+        if home is None:
+            continue
+        home.uses[name] -= 1
+        if home.uses[name] > 0 or name in home.given:
+            continue
+        maker = home.makers.get(name)
+        if maker is None:
+            tensors: list[TensorProto] = list(home.graph.initializer)
+            index = next((i for i, tensor in enumerate(tensors) if tensor.name == name), None)
+            if index is not None:
+                del home.graph.initializer[index]
+        elif len(maker.output) == 1:
+            inputs = [used for used in maker.input if used]
+            _remove_node(home.graph, name)
+            _prune(root, home, inputs)
+
+
+def _remove_node(graph: GraphProto, output: str) -> None:
+    index = next(i for i, node in enumerate(graph.node) if output in node.output)
+    del graph.node[index]
+
+
+def fold(site: Site) -> None:
+    """Move a batch norm's scale into the layer's rows and everything else into its shift."""
+    norm = site.norm
+    assert norm is not None
+    epsilon = np.float32(norm.epsilon)
+    gamma, mean = norm.scale.array, norm.mean.array.astype(np.float64)
+    deviation = np.sqrt(norm.variance.array + epsilon)
+    before = site.prior.read().astype(np.float64) if site.prior else np.zeros(site.form.rows)
+    if np.array_equal(gamma / deviation, np.ones_like(gamma)) and not mean.any() and not before.any():
+        return
+    with np.errstate(all="ignore"):
+        scale = gamma.astype(np.float64) / np.sqrt(norm.variance.array.astype(np.float64) + float(epsilon))
+    matrix = site.form.matrix(site.chain.read()).astype(np.float64) * scale[:, None]
+    shift = norm.shift.array + scale * (before - mean)
+    _set_identity(norm.scale, norm.mean, norm.variance, epsilon)
+    if site.prior is not None:
+        site.prior.write(np.zeros(site.form.rows, np.float32))
+    site.write(Weight(matrix.astype(np.float32), shift.astype(np.float32)))
+
+
+def _set_identity(scale: Slot, mean: Slot, variance: Slot, epsilon: np.float32) -> None:
+    """Statistics and scale such that scale / sqrt(variance + epsilon) is exactly 1 in float32."""
+    value, factor = identity(epsilon)
+    shape = scale.shape
+    scale.values = np.full(shape, factor, np.float32)
+    mean.values = np.zeros(shape, np.float32)
+    variance.values = np.full(shape, value, np.float32)
+
+
+def identity(epsilon: np.float32) -> tuple[np.float32, np.float32]:
+    """(variance, scale) that cancel: variance + epsilon is 1 where 1 - epsilon or a neighbour of it makes it so."""
+    one = np.float32(1)
+    value = np.maximum(one - epsilon, np.float32(0))
+    for candidate in (value, np.nextafter(value, one), np.nextafter(value, np.float32(0))):
+        if candidate + epsilon == one:
+            return candidate, one
+    return value, np.sqrt(value + epsilon)

@@ -1,0 +1,255 @@
+"""Execution of an ONNX model: plain runs, perturbed runs, captures and input statistics.
+
+Sessions are built when they are first needed and forgotten when a weight changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attar.adapters.base import Batch
+from attar.adapters.moments import IdCounts, MomentSum
+from attar.adapters.onnx_forms import Convolution, Lookup, Seed, spread
+from attar.adapters.onnx_session import Feed, Session, feed_of, fixed_batch, parts
+from attar.adapters.onnx_sites import Site
+from attar.adapters.onnx_tensors import Store
+from attar.adapters.onnx_watch import delta_name, perturbable, uses_by_owner, watching
+from attar.errors import DataError
+from attar.types import Array, Capture, Stats, TensorSpec
+
+CAPTURE_BYTES = 2**28
+"""Bytes of watched tensors that one run may hand back; larger batches are cut."""
+COLUMN_BYTES = 2**27
+"""Bytes of columns in one Capture of a convolution."""
+
+Place = tuple[int, int, int]
+"""Of a site's output: its number of axes, its batch axis, its entries for each example."""
+
+
+class Runner:
+    """Runs one model; `forget` after every change of a value."""
+
+    def __init__(self, store: Store, sites: Sequence[Site], inputs: list[TensorSpec], outputs: list[TensorSpec]):
+        self._store, self._inputs, self._outputs = store, inputs, outputs
+        self._uses = uses_by_owner(sites)
+        self._shown = [site for uses in self._uses.values() for site in uses if site.output and site.form.row_axes]
+        self._places: dict[int, Place] | None = None
+        self._seen: Feed | None = None
+        self._sessions: dict[tuple[str, ...], Session] = {}
+
+    def forget(self) -> None:
+        """Values have changed: no session is valid any more."""
+        self._sessions.clear()
+
+    def _session(self, kind: str, names: Sequence[str] = (), sites: Sequence[Site] = ()) -> Session:
+        key = (kind, *names)
+        if key not in self._sessions:
+            if kind == "plain":
+                self._sessions[key] = Session(self._store)
+            elif kind == "perturbed":
+                self._sessions[key] = perturbable(self._store, self._shown)
+            else:
+                self._sessions[key] = watching(self._store, names, sites)
+        return self._sessions[key]
+
+    def _feed(self, batch: Batch) -> Feed:
+        feed = feed_of(batch, self._inputs)
+        if self._seen is None:
+            self._seen = feed.part(np.arange(min(feed.count, 1)))
+        return feed
+
+    def run(self, batch: Batch, perturb: Mapping[str, Array] | None) -> Array:
+        """The first output, float32; raises KeyError for a layer that cannot be perturbed."""
+        feed = self._feed(batch)
+        for name in perturb or ():
+            if not self.can_perturb(name):
+                raise KeyError(name)
+        size = fixed_batch(self._inputs, feed)
+        if size is None:
+            return self._run_feed(feed, perturb or {})
+        results = []
+        for part, rows in parts(feed, size):
+            picked = np.concatenate([rows, np.full(part.count - len(rows), rows[-1])])
+            deltas = {name: np.asarray(delta)[picked] for name, delta in (perturb or {}).items()}
+            results.append(self._run_feed(part, deltas)[: len(rows)])
+        return np.concatenate(results)
+
+    def _run_feed(self, feed: Feed, perturb: Mapping[str, Array]) -> Array:
+        name = self._outputs[0].name
+        if not perturb:
+            return _float(self._session("plain").run([name], feed.values)[0])
+        values = {**feed.values, **self._deltas(feed, perturb)}
+        return _float(self._session("perturbed").run([name], values)[0])
+
+    def _deltas(self, feed: Feed, perturb: Mapping[str, Array]) -> dict[str, Array]:
+        """A value for every perturbation input: zero where none is asked for."""
+        places, deltas = self.places(), {}
+        for number, site in enumerate(self._shown):
+            dtype = site.chain.dtype
+            delta = perturb.get(site.layer.tied_to or site.layer.name)
+            if delta is None:
+                deltas[delta_name(number)] = np.zeros(1, dtype)
+                continue
+            ndim, axis, each = places[number]
+            delta = np.asarray(delta, np.float32)
+            if delta.shape != (feed.count, site.form.rows):
+                raise DataError(
+                    f"layer {site.layer.name!r}: a perturbation must be [{feed.count}, {site.form.rows}]. "
+                    f"Received {list(delta.shape)}. Give one row for each example."
+                )
+            repeated = np.repeat(delta, each, axis=0) if each > 1 else delta
+            axes = site.form.row_axes or ()
+            deltas[delta_name(number)] = spread(repeated, axes, site.form.row_sizes, ndim, axis).astype(dtype)
+        return deltas
+
+    def can_perturb(self, name: str) -> bool:
+        """Whether every use of the weight hands on its product in a tensor with a known batch axis."""
+        uses = self._uses.get(name, [])
+        if not uses or not all(site.output and site.form.row_axes for site in uses):
+            return False
+        places = self.places()
+        return all(number in places for number, site in enumerate(self._shown) if site in uses)
+
+    def places(self) -> dict[int, Place]:
+        """Where the examples lie in each site's output, found by running the model on two and on three examples."""
+        if self._places is None:
+            names = sorted({site.output for site in self._shown if site.output})
+            self._places = {}
+            few, more = self._probe(names, 2), self._probe(names, 3)
+            if few is not None and more is not None:
+                for number, site in enumerate(self._shown):
+                    place = _place(few[site.output or ""], more[site.output or ""], site)
+                    if place is not None:
+                        self._places[number] = place
+            self._sessions.pop(("watching", *names), None)
+        return self._places
+
+    def _probe(self, names: list[str], count: int) -> dict[str, tuple[int, ...]] | None:
+        """Shapes of these tensors for a batch of so many examples; None where the model cannot run it."""
+        size = next((spec.shape[0] for spec in self._inputs if spec.shape and spec.shape[0] is not None), None)
+        for feed in [self._seen] if self._seen is not None else self._made_up():
+            batch = feed.part(np.zeros(size or count, np.int64))
+            try:
+                values = self._session("watching", names, [s for s in self._shown if s.own_output]).run(
+                    names, batch.values
+                )
+            except DataError:
+                continue
+            found = {name: value.shape for name, value in zip(names, values, strict=True)}
+            # A model for one batch size: claim that the first axis grows, as it would.
+            return found if size is None else {n: (s[0] // size * count, *s[1:]) for n, s in found.items() if s}
+        return None
+
+    def _made_up(self) -> Iterator[Feed]:
+        """Feeds of zeros for a model that has not seen data yet, with free axes of several sizes."""
+        for free in (16, 64, 224, 1):
+            values = {}
+            for spec in self._inputs:
+                shape = [1, *(free if size is None else size for size in spec.shape[1:])] if spec.shape else []
+                values[spec.name] = np.zeros(shape, np.dtype(spec.dtype))
+            yield Feed(values, 1, frozenset(spec.name for spec in self._inputs if not spec.shape))
+
+    def captures(self, batches: Iterable[Batch], only: Sequence[str] | None) -> Iterator[Capture]:
+        """What each layer saw; several captures of one layer for a large batch or a weight that is used twice."""
+        uses = self._wanted(only)
+        for tensors, count, _, _ in self._watch(batches, uses, outputs=True):
+            for owner, sites in uses.items():
+                for site in sites:
+                    yield from _captured(owner, site, tensors, count)
+
+    def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> dict[str, Stats]:
+        """Statistics of each layer's inputs; convolutions are sampled."""
+        uses = self._wanted(only)
+        sums: dict[str, MomentSum | IdCounts] = {}
+        for owner, sites in uses.items():
+            form = sites[0].form
+            sums[owner] = IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols)
+        for tensors, count, _, number in self._watch(batches, uses, outputs=False):
+            for owner, sites in uses.items():
+                for place, site in enumerate(sites):
+                    seed: Seed = (site.layer.name, number)
+                    columns = site.form.columns([tensors[name] for name in site.sources], seed)
+                    sums[owner].add(columns, 0 if place else count)
+        stats = {owner: total.stats() for owner, total in sums.items()}
+        return {owner: found for owner, found in stats.items() if found is not None}
+
+    def _wanted(self, only: Sequence[str] | None) -> dict[str, list[Site]]:
+        return {owner: uses for owner, uses in self._uses.items() if only is None or owner in only}
+
+    def _watch(
+        self, batches: Iterable[Batch], uses: Mapping[str, list[Site]], *, outputs: bool
+    ) -> Iterator[tuple[dict[str, Array], int, Feed, int]]:
+        """(tensors by name, examples, feed, running number) of each piece of each batch."""
+        sites = [site for found in uses.values() for site in found]
+        names = {name for site in sites for name in site.sources}
+        if outputs:
+            names |= {site.output for site in sites if site.output}
+        fetched = sorted(names - {spec.name for spec in self._inputs})
+        number, piece = 0, 0
+        for batch in batches:
+            feed = self._feed(batch)
+            size = fixed_batch(self._inputs, feed)
+            start = 0
+            while start < feed.count:
+                step = size or (piece or min(feed.count, 8))
+                rows = np.arange(start, min(start + step, feed.count))
+                padded = np.concatenate([rows, np.full((size or len(rows)) - len(rows), rows[-1])])
+                part = feed.part(padded)
+                values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
+                tensors = {**part.values, **dict(zip(fetched, values, strict=True))}
+                if len(rows) < len(padded):
+                    tensors = {n: v[: len(rows)] if v.ndim and len(v) == len(padded) else v for n, v in tensors.items()}
+                each = max(sum(value.nbytes for value in tensors.values()) // len(padded), 1)
+                piece = max(CAPTURE_BYTES // each, 1)
+                yield tensors, len(rows), part, number
+                number, start = number + 1, start + len(rows)
+
+
+def _float(value: Any) -> Array:
+    return np.asarray(value, np.float32)
+
+
+def _place(few: tuple[int, ...], more: tuple[int, ...], site: Site) -> Place | None:
+    """Axis whose size goes with the number of examples (2 and 3), and its entries for each example."""
+    if len(few) != len(more):
+        return None
+    axes = [axis for axis, (a, b) in enumerate(zip(few, more, strict=True)) if a != b]
+    rows = {axis % len(few) for axis in site.form.row_axes or ()}
+    if len(axes) != 1 or axes[0] in rows or few[axes[0]] * 3 != more[axes[0]] * 2:
+        return None
+    return len(few), axes[0], few[axes[0]] // 2
+
+
+def _captured(owner: str, site: Site, tensors: Mapping[str, Array], count: int) -> Iterator[Capture]:
+    """The captures of one use of a weight from one piece of a batch."""
+    sources = [tensors[name] for name in site.sources]
+    y = None if site.output is None else _product_of(site, tensors[site.output])
+    if isinstance(site.form, Lookup):
+        products = None if y is None else site.form.products(sources, y)
+        yield Capture(owner, None, products, site.form.columns(sources, None))
+        return
+    step = count
+    if isinstance(site.form, Convolution) and len(sources[0]) == count:
+        window = site.form.attributes.window(site.form.shape[2:], sources[0].shape[2:])
+        each = 4 * site.form.groups * site.form.cols * math.prod(window.positions(sources[0].shape[2:]))
+        step = max(COLUMN_BYTES // max(each, 1), 1)
+    for start in range(0, count, step):
+        some = sources if step >= count else [sources[0][start : start + step]]
+        columns = site.form.columns(some, None)
+        if y is None:
+            yield Capture(owner, columns, None)
+        else:
+            part = y if step >= count else y[start : start + step]
+            yield Capture(owner, columns, site.form.products(some, part))
+
+
+def _product_of(site: Site, y: Array) -> Array:
+    """An operator's output without what the operator itself adds."""
+    if site.own is None:
+        return y
+    constant = spread(site.own.read(), site.form.row_axes or (), site.form.row_sizes, y.ndim)
+    return np.asarray(y - (site.own_scale * constant).astype(y.dtype))

@@ -1,0 +1,186 @@
+"""onnxruntime sessions over a store, and batches as their feeds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, ValueInfoProto
+
+from attar.adapters.onnx_files import LARGEST, filled, filled_externally
+from attar.adapters.onnx_tensors import DTYPES, Store
+from attar.errors import DataError, ModelError
+from attar.types import Array, TensorSpec
+
+ERRORS = (
+    "Fail",
+    "InvalidArgument",
+    "InvalidGraph",
+    "InvalidProtobuf",
+    "NotImplemented",
+    "RuntimeException",
+    "EPFail",
+    "NotFound",
+)
+"""What onnxruntime raises; its classes have no common base of their own."""
+
+
+def runtime() -> ModuleType:
+    """onnxruntime of any flavour; raises ModelError where none is installed."""
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ModelError(
+            "onnx model: running it needs onnxruntime. Received an environment without it. "
+            "Install it with `pip install 'attar[onnx]'`."
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Exception classes of onnxruntime, for an except clause."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+
+    return tuple(getattr(state, name) for name in ERRORS if hasattr(state, name))
+
+
+class Session:
+    """One onnxruntime session; a model beyond 2 GB goes through a temporary folder that lives as long."""
+
+    def __init__(self, store: Store, edit: Callable[[ModelProto], None] | None = None):
+        ort = runtime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        source: bytes | str
+        if store.nbytes() <= LARGEST:
+            model = filled(store)
+            if edit:
+                edit(model)
+            source = model.SerializeToString()
+        else:
+            self._folder = tempfile.TemporaryDirectory(prefix="attar-")
+            model = filled_externally(store, Path(self._folder.name) / "model.data")
+            if edit:
+                edit(model)
+            path = Path(self._folder.name) / "model.onnx"
+            path.write_bytes(model.SerializeToString())
+            source = str(path)
+        try:
+            self._session = ort.InferenceSession(source, options, providers=ort.get_available_providers())
+        except runtime_errors() as error:
+            raise ModelError(
+                f"onnx model: onnxruntime must be able to run it. Received: {_first_line(error)} "
+                "Install a runtime that has its operators; `attar inspect` works without one."
+            ) from error
+
+    def run(self, names: list[str], feed: Mapping[str, Array]) -> list[Any]:
+        """The named outputs; raises DataError where the runtime refuses the feed."""
+        try:
+            values: list[Any] = self._session.run(names, dict(feed))
+        except runtime_errors() as error:
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feed.items())
+            raise DataError(
+                f"onnx model: it must accept the data. Received {shapes}: {_first_line(error)} "
+                "Compare the shapes with those that `attar inspect` shows."
+            ) from error
+        return values
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text if text.endswith(".") else text + "."
+
+
+def specs(values: list[ValueInfoProto], without: set[str]) -> list[TensorSpec]:
+    """Name, numpy dtype and shape of graph inputs or outputs; initializers listed as inputs are left out."""
+    found = []
+    for value in values:
+        if value.name in without:
+            continue
+        tensor = value.type.tensor_type
+        dtype = DTYPES[tensor.elem_type].name if tensor.elem_type in DTYPES else "object"
+        dims = tensor.shape.dim
+        shape = tuple(int(d.dim_value) if d.HasField("dim_value") else None for d in dims)
+        found.append(TensorSpec(value.name, dtype, shape))
+    return found
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One batch in the model's names and types. count: its examples; whole: inputs that are not per example."""
+
+    values: dict[str, Array]
+    count: int
+    whole: frozenset[str]
+
+    def part(self, rows: Array) -> Feed:
+        """The feed of some of its examples."""
+        values = {name: value if name in self.whole else value[rows] for name, value in self.values.items()}
+        return Feed(values, len(rows), self.whole)
+
+
+def feed_of(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> Feed:
+    """A batch as a feed; raises DataError for a missing input or a type that cannot be converted."""
+    named = _by_name(batch, inputs)
+    count = next((len(v) for v in named.values() if v.ndim), 1)
+    values, whole = {}, set()
+    for spec in inputs:
+        value = _shaped(named[spec.name], spec)
+        if not value.ndim or len(value) != count:
+            whole.add(spec.name)
+        values[spec.name] = _typed(value, spec)
+    return Feed(values, count, frozenset(whole))
+
+
+def _by_name(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> dict[str, Array]:
+    if len(inputs) == 1 and len(batch) == 1:
+        return {inputs[0].name: np.asarray(next(iter(batch.values())))}
+    missing = [spec.name for spec in inputs if spec.name not in batch]
+    if missing:
+        raise DataError(
+            f"input {missing[0]!r}: the data must have it. Received {', '.join(map(repr, batch)) or 'nothing'}. "
+            "Name the arrays like the model's inputs."
+        )
+    return {spec.name: np.asarray(batch[spec.name]) for spec in inputs}
+
+
+def _shaped(value: Array, spec: TensorSpec) -> Array:
+    """One value for all examples, where the model takes a scalar (a sampling rate, say) and the data repeat it."""
+    if spec.shape == () and value.ndim == 1 and len(value) and (value == value[0]).all():
+        return value[0]  # type: ignore[no-any-return]
+    return value
+
+
+def _typed(value: Array, spec: TensorSpec) -> Array:
+    wanted = np.dtype(spec.dtype)
+    if value.dtype == wanted or spec.dtype == "object":
+        return value
+    if wanted.kind in "iu" and value.dtype.kind == "f" and not np.array_equal(value, np.rint(value)):
+        raise DataError(
+            f"input {spec.name!r}: the values must be whole numbers ({wanted.name}). Received {value.dtype.name} with "
+            "fractions. Convert the data."
+        )
+    return value.astype(wanted)
+
+
+def fixed_batch(inputs: list[TensorSpec], feed: Feed) -> int | None:
+    """The batch size that the model is made for, where it is fixed and the feed has another."""
+    for spec in inputs:
+        if spec.name not in feed.whole and spec.shape and spec.shape[0] is not None and spec.shape[0] != feed.count:
+            return spec.shape[0]
+    return None
+
+
+def parts(feed: Feed, size: int) -> Iterator[tuple[Feed, Array]]:
+    """Feeds of exactly `size` examples (the last one filled up by repeating its last), with the true row numbers."""
+    for start in range(0, feed.count, size):
+        rows = np.arange(start, min(start + size, feed.count))
+        padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
+        yield feed.part(padded), rows
