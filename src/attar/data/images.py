@@ -23,8 +23,8 @@ def read_image_folder(folder: Path, size: tuple[int, int] | None = None) -> Data
     """Images [n, height, width] (all grey) or [n, height, width, 3], uint8, with labels by sorted folder name.
 
     A flat folder has no labels; folders train and test (or val) inside give those parts. Images of other sizes than
-    `size` (height, width) are resized; without it all must be of one size. Raises DataError, FormatError, and UsageError
-    where Pillow is missing.
+    `size` (height, width) are resized; without it all must be of one size. Raises DataError, FormatError, and
+    UsageError where Pillow is missing.
     """
     inside = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
     train = [inside[name] for name in TRAIN if name in inside]

@@ -23,8 +23,8 @@ def read(
 
     Takes an .npz file (x and y, or inputs by name), a folder of idx files, a folder of images by class, one idx file,
     "package.module:function" (called without arguments; what it returns is read), arrays (x, y), a mapping of arrays,
-    a torch DataLoader or Dataset, a tf.data.Dataset, a Hugging Face data set, or any iterable of batches, of which at most
-    `batch_limit` are taken. `image_size` (height, width) is what images of a folder are resized to.
+    a torch DataLoader or Dataset, a tf.data.Dataset, a Hugging Face data set, or any iterable of batches, of which at
+    most `batch_limit` are taken. `image_size` (height, width) is what images of a folder are resized to.
     Raises UsageError, DataError, FormatError.
     """
     if isinstance(source, Dataset):

@@ -113,7 +113,7 @@ def _check(before: Score, after: Score, metric: Metric, max_drop: float, confide
 def _binary(before: Score, after: Score, metric: Metric) -> tuple[tuple[int, int], float] | None:
     """(lost, gained) and the value of right where every example is at one of two ends, otherwise None."""
     first, second = before.per_example, after.per_example
-    if first is None or second is None:
+    if first is None or second is None or (metric.relative_to_original and metric.unit != "points"):
         return None
     ends = metric.limits or (0.0, 1.0)
     found = np.union1d(first, second)
