@@ -36,16 +36,18 @@ class MomentSum:
         self.samples += samples
         if not x.shape[2]:
             return
+        # Columns as rows of memory, the layout that `unfold` makes: no transposition, and BLAS takes it as it is.
+        columns = np.ascontiguousarray(x.transpose(0, 2, 1))
         if self._shift is None:
-            self._shift = x.mean(2, keepdims=True)
-        moved = np.ascontiguousarray(x - self._shift)
-        self.count += moved.shape[2]
-        self._first += moved.sum(2, dtype=np.float64)
-        self._second += moved @ moved.transpose(0, 2, 1)
-        if samples and not moved.shape[2] % samples:
-            self._several |= moved.shape[2] > samples
-            means = moved.reshape(*moved.shape[:2], samples, -1).mean(3)
-            self._pooled += means @ means.transpose(0, 2, 1)
+            self._shift = _sum(columns) / np.float32(columns.shape[1])
+        moved = columns - self._shift
+        self.count += moved.shape[1]
+        self._first += _sum(moved)[:, 0]
+        self._second += moved.transpose(0, 2, 1) @ moved
+        if samples and not moved.shape[1] % samples:
+            self._several |= moved.shape[1] > samples
+            means = moved.reshape(len(moved), samples, -1, moved.shape[2]).mean(2)
+            self._pooled += means.transpose(0, 2, 1) @ means
 
     def stats(self) -> Stats | None:
         """The statistics so far; None where no column was seen."""
@@ -55,7 +57,12 @@ class MomentSum:
         hessian = self._second / self.count
         square = mean[:, :, None] * mean[:, None, :]
         pooled = self._pooled / self.samples - square if self._several else None
-        return Stats(hessian - square, mean + self._shift[:, :, 0], self.count, self.samples, pooled=pooled)
+        return Stats(hessian - square, mean + self._shift[:, 0], self.count, self.samples, pooled=pooled)
+
+
+def _sum(columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum over the columns, [groups, 1, depth]; as a product, which is many times faster for short rows."""
+    return np.ones((1, columns.shape[1]), np.float32) @ columns
 
 
 class IdCounts:
