@@ -79,7 +79,8 @@ def cross(model: Any, x: Tensor) -> Tensor:
 
 
 def cells(model: Any, x: Tensor) -> Tensor:
-    h, s = x.new_zeros(len(x), 5), (x.new_zeros(len(x), 4), x.new_zeros(len(x), 4))
+    n = x.shape[0]
+    h, s = x.new_zeros(n, 5), (x.new_zeros(n, 4), x.new_zeros(n, 4))
     for step in x.unbind(1):
         h = model.gru(step, h)
         s = model.lstm(h, s)
@@ -139,10 +140,14 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...] | str]] = {
     "shared": (lambda: Net(lambda s, x: s.a(torch.relu(s.a(x))) + s.b(x), a=nn.Linear(6, 6), b=nn.Linear(6, 6)), ROW),
     "unused": (lambda: Net(lambda s, x: s.a(x), a=nn.Linear(6, 4), b=nn.Linear(6, 4)), ROW),
     "weight-norm": (lambda: nn.Sequential(weight_norm(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2)), ROW),
-    "half": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).to(torch.bfloat16), ROW),
+    "half": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).half(), ROW),
     "double": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).double(), ROW),
     "dropout": (lambda: Net(lambda s, x: F.dropout(s.a(x), 0.2, training=True), a=nn.Linear(6, 4)), ROW),
 }  # fmt: skip
+
+
+INEXACT = ("double", "attention", "attention-kv", "cross", "encoder")
+"""float64 is handed on in float32, and an exported attention uses other kernels."""
 
 
 def make(name: str) -> nn.Module:
@@ -203,7 +208,7 @@ def module_case(name: str) -> Case:
         return run_module(model, batch)
 
     tolerance = 2e-2 if name == "half" else 2e-5
-    return Case(Primed, lambda: make(name), batches, run_module, run_saved, tolerance, exact=name != "double")
+    return Case(Primed, lambda: make(name), batches, run_module, run_saved, tolerance, name not in INEXACT)
 
 
 def plain(name: str) -> nn.Module:

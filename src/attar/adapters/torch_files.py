@@ -121,11 +121,24 @@ def _made(spec: FactorySpec) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ModelError(f"factory {spec.factory!r}: it must return a torch.nn.Module. Received {type(made).__name__}. Return the module.")  # fmt: skip
     if spec.state is not None:
-        try:
-            made.load_state_dict(read_state(Path(spec.state)))
-        except RuntimeError as error:
-            raise ModelError(f"{spec.state}: the state dict must fit the factory's module. Received {' '.join(str(error).split())[:300]}. Check the class and its arguments.") from error  # fmt: skip
+        _load(made, Path(spec.state))
     return made
+
+
+def _load(module: nn.Module, path: Path) -> None:
+    """Load a state dict; of tied tensors one name is enough. Raises ModelError where it does not fit."""
+    state = read_state(path)
+    own = module.state_dict(keep_vars=True)
+    given = {own[name].data_ptr() for name in state if name in own}
+    missing = [name for name in own if name not in state and own[name].data_ptr() not in given]
+    extra = [name for name in state if name not in own]
+    wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
+    if missing or extra or wrong:
+        raise ModelError(
+            f"{path}: the state dict must fit the factory's module. Received missing {missing[:3]}, unknown {extra[:3]}, "
+            f"of another shape {wrong[:3]}. Check the class and its arguments."
+        )
+    module.load_state_dict(state, strict=False)
 
 
 def save(source: Source, path: Path, example: Mapping[str, Array]) -> None:

@@ -28,9 +28,12 @@ _PLAIN = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _SYMBOL = re.compile(r"[suz]f?\d+")
+_QUOTED = re.compile(r"Symbol\('(\w{1,20})'(?:, (?:positive|nonnegative|integer|real|finite)=(?:True|False))*\)")
+_POWER = re.compile(r"Pow\((\w+), Integer\(\d\)\)")
 _FUNCTIONS = frozenset(
     "FloorDiv Mod PythonMod ModularIndexing Max Min TruncToInt TruncToFloat CeilToInt FloorToInt RoundToInt IntTrueDiv "
-    "FloatTrueDiv CleanDiv PowByNatural ToFloat Identity Where Eq Ne Lt Le Gt Ge And Or Not True False int_oo oo".split()
+    "FloatTrueDiv CleanDiv PowByNatural ToFloat Identity Where Eq Ne Lt Le Gt Ge And Or Not True False int_oo oo "
+    "Mul Add Integer Rational Float".split()
 )
 _EXPRESSION = re.compile(r"[\w\s+\-*/(),<>=!&|~.]{1,300}")
 
@@ -139,8 +142,11 @@ def _check_operator(target: str, place: str) -> None:
 
 
 def _check_expression(text: Any, place: str) -> None:
-    """Sizes are evaluated by sympy: allow numbers, operators, symbols and known functions, no attributes, no powers."""
-    known = isinstance(text, str) and _EXPRESSION.fullmatch(text) and "**" not in text
+    """Sizes are evaluated by sympy: allow numbers, operators, symbols and known functions, no attributes, no large powers."""
+    known: Any = isinstance(text, str)
+    if known:
+        text = _POWER.sub(r"\1", _QUOTED.sub(r"\1", text))
+        known = _EXPRESSION.fullmatch(text) and "**" not in text
     if known:
         known = all(w in _FUNCTIONS or _SYMBOL.fullmatch(w) for w in _WORD.findall(text))
         known = known and not re.search(r"\.\s*[A-Za-z_]|[\w)]\s*\.\s*[A-Za-z_(]", text)

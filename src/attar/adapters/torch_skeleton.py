@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -49,8 +48,6 @@ def dump(
 ) -> bytes:
     """The skeleton; rest are the tensors of the remainder. Raises ModelError where there can be none."""
     program = source.program if source.program is not None else _export(source, example)
-    quiet = logging.getLogger("torch.export")
-    del quiet
     described = json.loads(serde.serialize(program).exported_program)
     stored = {site.name for site in sites} | set(rest) | set(constants)
     stored |= {site.bias.name for site in sites if site.bias is not None}
@@ -102,7 +99,9 @@ def _export(source: Source, example: Mapping[str, Array]) -> torch.export.Export
                 args, kwargs, shapes = (), tensors, {name: {0: free} for name in tensors}
             return torch.export.export(source.network, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:  # noqa: BLE001 - torch.export raises whatever the module's code or its own passes raise
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        first = " ".join(str(error).split())[:300] or type(error).__name__
+        if "specialized it to be a constant" in first:
+            first = "its code fixes the batch size, perhaps by len(x) or int(x.shape[0]) in place of x.shape[0]"
         raise ModelError(
             f"model {type(source.network).__name__}: torch.export must take it, with a free batch axis, for a file that "
             f"stands alone. Received a module that it refuses ({first}). Load with into=, or save a state dict."
@@ -167,7 +166,8 @@ def _parts(content: Json) -> Parts:
     example = {str(n): np.zeros(shape, np.dtype(str(dtype))) for n, (shape, dtype) in content["example"].items()}
     lifted = {name: _unpacked(entry) for name, entry in content["lifted"].items()}
     described = json.dumps(content["program"]).encode()
-    artifact = serde.SerializedArtifact(described, state, lifted, _samples(content["program"]))  # type: ignore[arg-type]
+    # Dictionaries in the place of bytes: nothing is unpickled. Sample inputs are not needed.
+    artifact = serde.SerializedArtifact(described, state, lifted, b"")  # type: ignore[arg-type]
     program = serde.deserialize(artifact)
     source = from_program(program)
     for site in sites:
@@ -191,8 +191,3 @@ def _state(content: Json, constants: Mapping[str, float]) -> dict[str, Any]:
         floats = tensor.is_floating_point()
         state[name] = torch.nn.Parameter(tensor, requires_grad=floats) if name in parameters else tensor
     return state | {name: state[owner] for name, owner in content["aliases"].items()}
-
-
-def _samples(program: Json) -> Any:
-    del program
-    return b""
