@@ -14,7 +14,9 @@ def to_idx(array: np.ndarray) -> bytes:
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
-def write_set(folder: Path, prefix: str, n: int, labels: bool = True, zipped: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def write_set(
+    folder: Path, prefix: str, n: int, labels: bool = True, zipped: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(n)
     x, y = rng.integers(0, 256, (n, 4, 5), np.uint8), rng.integers(0, 10, n).astype(np.uint8)
     end, pack = (".gz", gzip.compress) if zipped else ("", bytes)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.idx_writer import CODES, to_idx, write_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,6 +14,7 @@ from attar.data.idx import read_idx, read_idx_folder
 from attar.data.read import read
 from attar.errors import DataError, FormatError
 from attar.types import Dataset
+from data.idx_writer import CODES, to_idx, write_set
 
 ARRAYS = st.sampled_from(sorted(CODES)).flatmap(
     lambda code: hnp.arrays(np.dtype(code), hnp.array_shapes(max_dims=4, min_side=0, max_side=5))

@@ -109,14 +109,16 @@ def _typed(x: Array, spec: TensorSpec, origin: str, scale: float | None, mean: o
     factor = (1 / 255 if x.dtype == np.uint8 else 1.0) if scale is None else scale
     dtype = np.dtype(spec.dtype if spec.dtype in ("float16", "float32", "float64") else "float32")
     wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
-    values = x if x.dtype == wide else x.astype(wide)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and found below
+        values = x if x.dtype == wide else x.astype(wide)
     if factor != 1:
         values = values * wide.type(factor)
     if mean is not None:
         values = values - _per_channel(mean, values, "mean").astype(wide)
     if std is not None:
         values = values / _per_channel(std, values, "std").astype(wide)
-    values = values.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        values = values.astype(dtype, copy=False)
     bad = np.count_nonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if bad:
         raise DataError(

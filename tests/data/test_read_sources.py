@@ -1,0 +1,263 @@
+"""Every kind of source ends as the same numpy arrays, and says why where it cannot."""
+
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attar.data.images import image_size
+from attar.data.read import read
+from attar.errors import DataError, FormatError, UsageError
+from attar.types import Dataset, TensorSpec
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 3, 4)).astype(np.float32)
+Y = RNG.integers(0, 5, 50)
+
+
+def same(found: object, labels: bool = True, rows: int = 50) -> None:
+    assert isinstance(found, Dataset)
+    assert np.array_equal(next(iter(found.inputs.values())), X[:rows])
+    assert np.array_equal(found.labels, Y[:rows]) if labels else found.labels is None
+
+
+def test_npz(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "d.npz", x=X, y=Y)
+    same(read(tmp_path / "d.npz"))
+    np.savez(tmp_path / "d.npz", images=X)
+    same(read(str(tmp_path / "d.npz")), labels=False)
+    np.savez(tmp_path / "d.npz", input_ids=X, attention_mask=X > 0, labels=Y)
+    found = read(tmp_path / "d.npz")
+    assert isinstance(found, Dataset) and set(found.inputs) == {"input_ids", "attention_mask"}
+    np.savez(tmp_path / "d.npz", x_train=X, y_train=Y, x_test=X[:20], y_test=Y[:20])
+    parts = read(tmp_path / "d.npz")
+    same(parts["train"])
+    same(parts["test"], rows=20)
+
+
+def test_npz_that_is_not_one(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    np.savez(path, x=np.array([{"a": 1}], object), y=Y[:1])
+    with pytest.raises(FormatError, match="Python objects"):
+        read(path)
+    np.savez(path, x=X, y=Y)
+    whole = path.read_bytes()
+    for cut in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(FormatError, match="whole"):
+            read(path)
+    np.savez(path, x=X, y=Y[:-1])
+    with pytest.raises(DataError, match="one length"):
+        read(path)
+    np.savez(path, x=np.array(["a", "b"]))
+    with pytest.raises(DataError, match="Tokenise"):
+        read(path)
+    np.savez(path, y=Y)
+    with pytest.raises(DataError, match="at least one input"):
+        read(path)
+
+
+def test_npz_whose_header_lies_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (2**40,)})
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", head.getvalue() + bytes(80))
+    with pytest.raises(FormatError, match="bytes for shape"):
+        read(tmp_path / "d.npz")
+
+
+def test_arrays_tuples_and_mappings() -> None:
+    same(read(X), labels=False)
+    same(read((X, Y)))
+    same(read({"x": X, "label": Y}))
+    same(read(({"pixels": X}, Y)))
+    data = Dataset({"x": X}, Y)
+    assert read(data) is data
+    assert read({"train": data, "test": data})["test"] is data
+    for bad, said in (
+        ((X, Y, Y), "3 parts"),
+        ((X, Y[:-1]), "one length"),
+        ({"x": X, "y": Y, "labels": Y}, "y, labels"),
+    ):
+        with pytest.raises(DataError, match=said):
+            read(bad)
+
+
+def test_generators_and_their_limit() -> None:
+    batches = [(X[i : i + 20], Y[i : i + 20]) for i in range(0, 50, 20)]
+    same(read(batches))
+    same(read(iter(batches), batch_limit=1), rows=20)
+    same(read({"a": x, "labels": y} for x, y in batches))
+    for bad, said in (
+        ([], "none"),
+        ([X[0, 0, 0]], "batch axis"),
+        ([X, X[:, :2]], "one shape in all"),
+        ([(X, Y), X], "same parts"),
+        ([{"x": [[1, 2], [3]]}], "array of numbers"),
+    ):
+        with pytest.raises(DataError, match=said):
+            read(bad)
+
+
+def test_a_stream_without_end_stops_at_the_limit_of_memory(monkeypatch) -> None:
+    monkeypatch.setattr("attar.data.streams.MAX_BYTES", 10 * X.nbytes)
+
+    def endless():
+        while True:
+            yield X
+
+    with pytest.raises(DataError, match="limit of batches"):
+        read(endless())
+
+
+def test_a_function_of_the_user(tmp_path: Path, monkeypatch) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y)
+    (tmp_path / "my_data_module.py").write_text(
+        "import numpy as np\n"
+        "d = np.load('d.npz')\n"
+        "def batches():\n    yield d['x'][:30], d['y'][:30]\n    yield d['x'][30:], d['y'][30:]\n"
+        "def path():\n    return 'd.npz'\n"
+        "def broken():\n    return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = read("my_data_module:batches")
+    same(found)
+    assert isinstance(found, Dataset) and found.origin == "my_data_module:batches"
+    same(read("my_data_module:path"))
+    for bad in (
+        "my_data_module:broken",
+        "my_data_module:none",
+        "nowhere_at_all:f",
+        "nowhere.npz",
+        tmp_path / "my_data_module.py",
+        3,
+    ):
+        with pytest.raises(UsageError, match="Received"):
+            read(bad)
+
+
+def write_images(folder: Path, names: dict[str, int], mode: str = "RGB", size: tuple[int, int] = (6, 5)) -> None:
+    from PIL import Image
+
+    for label, count in names.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.new(mode, size, i * 10 if mode == "L" else (i * 10, 1, 2)).save(folder / label / f"{i}.png")
+
+
+def test_images_by_class(tmp_path: Path) -> None:
+    write_images(tmp_path, {"dog": 2, "cat": 3})
+    found = read(tmp_path)
+    assert isinstance(found, Dataset) and found.class_names == ("cat", "dog")
+    assert found.inputs["x"].shape == (5, 5, 6, 3) and found.inputs["x"].dtype == np.uint8
+    assert found.labels is not None and found.labels.tolist() == [0, 0, 0, 1, 1]
+    assert found.inputs["x"][2, 0, 0].tolist() == [20, 1, 2]
+    resized = read(tmp_path, image_size=(8, 9))
+    assert isinstance(resized, Dataset) and resized.inputs["x"].shape == (5, 8, 9, 3)
+
+
+def test_images_grey_flat_and_in_parts(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"a": 2, "b": 2}, "L")
+    write_images(tmp_path / "test", {"a": 1, "b": 2}, "L")
+    parts = read(tmp_path)
+    assert isinstance(parts, dict) and len(parts["train"]) == 4 and len(parts["test"]) == 3
+    assert parts["train"].inputs["x"].shape == (4, 5, 6)
+    flat = read(tmp_path / "train" / "a")
+    assert isinstance(flat, Dataset) and flat.labels is None and len(flat) == 2
+    write_images(tmp_path / "test", {"c": 1}, "L")
+    with pytest.raises(DataError, match="same classes"):
+        read(tmp_path)
+
+
+def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 1})
+    write_images(tmp_path, {"b": 1}, size=(7, 5))
+    with pytest.raises(DataError, match="one size"):
+        read(tmp_path)
+    broken = tmp_path / "b" / "0.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(FormatError, match="whole image"):
+        read(tmp_path)
+    (tmp_path / "0.png").write_bytes(broken.read_bytes())
+    with pytest.raises(DataError, match="Received both"):
+        read(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="neither"):
+        read(tmp_path / "empty")
+
+
+def test_deep_images_are_refused_not_clipped(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "0.png")
+    with pytest.raises(DataError, match="8 bits"):
+        read(tmp_path)
+
+
+def test_the_size_of_a_models_image() -> None:
+    def size(*shape: int | None) -> tuple[int, int] | None:
+        return image_size([TensorSpec("x", "float32", shape)])
+
+    assert size(None, 3, 32, 48) == size(None, 32, 48, 3) == (32, 48)
+    assert size(None, 3, None, None) is None and size(None, 784) is None
+
+
+def test_torch_loaders_and_sets() -> None:
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    tensors = TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
+    same(read(DataLoader(tensors, batch_size=16)))
+    same(read(DataLoader(tensors, batch_size=16), batch_limit=2), rows=32)
+    same(read(tensors))
+    same(read(torch.from_numpy(X).requires_grad_()), labels=False)
+    half = read(torch.from_numpy(X).bfloat16())
+    assert isinstance(half, Dataset) and half.inputs["x"].dtype == np.float32
+    words = [{"input_ids": torch.tensor([1, 2, 3]), "labels": 1}, {"input_ids": torch.tensor([4, 5]), "labels": 0}]
+
+    class Ragged(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, row: int) -> dict:
+            return words[row]
+
+    with pytest.raises(DataError, match="Pad"):
+        read(Ragged())
+
+
+def test_hugging_face_like_sets() -> None:
+    class Columns:
+        column_names = ("input_ids", "label")
+
+        def __len__(self) -> int:
+            return 50
+
+        def __getitem__(self, row: int) -> dict:
+            return {"input_ids": X[row].tolist(), "label": int(Y[row])}
+
+    found = read(Columns())
+    assert isinstance(found, Dataset) and list(found.inputs) == ["input_ids"]
+    assert np.allclose(found.inputs["input_ids"], X) and np.array_equal(found.labels, Y)
+
+
+def test_tf_data() -> None:
+    import tensorflow as tf
+
+    same(read(tf.data.Dataset.from_tensor_slices((X, Y)).batch(16)))
+    same(read(tf.constant(X)), labels=False)
+    with pytest.raises(DataError, match="batch axis"):
+        read(tf.data.Dataset.from_tensor_slices((X, Y)))
+
+
+def test_reading_arrays_imports_no_framework() -> None:
+    code = (
+        "import sys, numpy as np; from attar.data.read import read; from attar.evaluate.metrics import resolve_metric;"
+        "read((np.zeros((3, 2)), np.zeros(3))); resolve_metric('accuracy');"
+        "print(sorted({'torch', 'tensorflow', 'keras', 'onnx', 'PIL'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
