@@ -1,1 +1,60 @@
-"""Arrays to bytes and back, lossless."""
+"""Arrays to bytes and back, lossless: `encode_array` takes the coder with the smallest result."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+from attar import registry
+from attar.coding.kernel import simd_path
+from attar.errors import FormatError, UsageError
+from attar.types import Array
+
+__all__ = ["decode_array", "encode_array", "known_dtype", "simd_path"]
+
+DTYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
+    "complex64", "complex128", "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn",
+    "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+)  # fmt: skip
+"""Names that a file may hold; numpy's own and those of ml_dtypes."""
+_KNOWN = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in DTYPES}
+
+
+def known_dtype(name: str) -> np.dtype[np.generic]:
+    """The dtype of a name in a file; raises FormatError for others."""
+    if name not in _KNOWN:
+        raise FormatError(f"array: the dtype must be one of {', '.join(DTYPES)}. Received {name!r}. Upgrade attar.")
+    return _KNOWN[name]
+
+
+def encode_array(array: Array) -> tuple[str, bytes]:
+    """The shortest coding of an array, (coder's name, bytes); the first registered coder among equals.
+
+    Raises UsageError for dtypes that no file may hold.
+    """
+    if array.dtype.name not in _KNOWN:
+        raise UsageError(
+            f"array: the dtype must be one of {', '.join(DTYPES)}. Received {array.dtype}. Convert the tensor first."
+        )
+    results = []
+    for name in registry.names("coder"):
+        coder = registry.get("coder", name)
+        if coder.accepts(array):
+            results.append((name, coder.encode(array)))
+    return min(results, key=lambda one: len(one[1]))
+
+
+def decode_array(coder: str, data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
+    """The exact array; raises FormatError where the bytes cannot be it, or where the coder is unknown."""
+    kind = known_dtype(dtype)
+    if coder not in registry.REGISTRY["coder"]:
+        raise FormatError(
+            f"array: the coder must be one of {', '.join(registry.names('coder'))}. Received {coder!r}. "
+            "Upgrade attar: pip install --upgrade attar."
+        )
+    found = registry.get("coder", coder)
+    if not found.accepts(np.empty(0, kind)):
+        raise FormatError(f"array: {coder} does not code {dtype}. Received such an array. Fetch the file again.")
+    array: Array = found.decode(data, dtype, shape)
+    return array

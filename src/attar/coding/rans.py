@@ -1,0 +1,181 @@
+"""The `rans` coder: integer arrays of any dtype and shape, near the entropy of their row and column classes.
+
+One byte names the form, and the encoder takes the shortest: constant (the value), packed (minimum, width, bits),
+adaptive (up to 4096 values through the adaptive range coder), and static (side information through the adaptive range
+coder, escaped values, then rANS chunks of 2**20 symbols that decode independently; see static.py).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.coding import levels, static, symbols
+from attar.coding.streams import Decoder, Reader, signed, sized, varint
+from attar.coding.symbols import I64
+from attar.errors import FormatError
+from attar.types import Array
+
+CONSTANT, PACKED, ADAPTIVE, STATIC = range(4)
+"""STATIC + 1 where there are row levels + 2 where there are column levels."""
+ADAPTIVE_LIMIT = 4096
+_FURTHEST = 1 << 20
+"""Distance from the median up to which the adaptive form takes a value."""
+
+
+class Rans:
+    """See the module's docstring."""
+
+    name: ClassVar[str] = "rans"
+
+    @staticmethod
+    def accepts(array: Array) -> bool:
+        """Integers and booleans."""
+        return array.dtype.kind in "biu"
+
+    @staticmethod
+    def encode(array: Array) -> bytes:
+        """The array's values, without its dtype and shape; an empty array is no bytes."""
+        if not array.size:
+            return b""
+        matrix = array.ndim == 2 and min(array.shape) > 1
+        return encode_values(np.ascontiguousarray(array.reshape(array.shape if matrix else (1, -1)), np.int64))
+
+    @staticmethod
+    def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
+        """The exact array; raises FormatError where the bytes cannot be it."""
+        reader = Reader(data)
+        matrix = len(shape) == 2 and min(shape) > 1
+        size = (shape[0], shape[1]) if matrix else (1, int(np.prod(shape, dtype=object)))
+        out = np.empty(size[0] * size[1], np.dtype(dtype))
+        if out.size:
+            decode_values(reader, size, out)
+        reader.finish()
+        return out.reshape(shape)
+
+
+def encode_values(values: I64) -> bytes:
+    """The shortest form of a non-empty int64 matrix; [1, n] for what is not a matrix."""
+    low, high = int(values.min()), int(values.max())
+    if low == high:
+        return bytes([CONSTANT]) + signed(low)
+    flat = values.ravel()
+    forms = []
+    if flat.size * (high - low).bit_length() <= 8 * ADAPTIVE_LIMIT:
+        forms.append(_packed(flat, low, high))
+    if flat.size <= ADAPTIVE_LIMIT and high - low < _FURTHEST:
+        forms.append(_adaptive(flat))
+    forms.append(_static(values))
+    return min(forms, key=len)
+
+
+def decode_values(reader: Reader, shape: tuple[int, int], out: Array) -> None:
+    """Fill out [rows * cols] of any integer dtype; raises FormatError."""
+    form = reader.take(1)[0]
+    if form == CONSTANT:
+        store(np.array([reader.signed()], object), out)
+    elif form == PACKED:
+        store(_read_packed(reader, out.size), out)
+    elif form == ADAPTIVE:
+        store(_read_adaptive(reader, out.size), out)
+    elif form < STATIC + 4:
+        side = form - STATIC
+        plan = static.read_plan(reader.sized(), shape, bool(side & 1), bool(side & 2))
+        escaped = _read_escaped(reader, out.size) if plan.alphabet.escape else np.zeros(0, np.uint64)
+        done = used = 0
+        for part in static.decode_chunks(reader, plan, out.size):
+            escapes = int(np.count_nonzero(part == plan.alphabet.width)) if plan.alphabet.escape else 0
+            values = plan.alphabet.values(part, escaped[used : used + escapes])
+            store(values, out[done : done + part.size])
+            done, used = done + part.size, used + escapes
+        if used != escaped.size:
+            raise _wrong("every escaped value must be used", f"{escaped.size} for {used} escapes")
+    else:
+        raise FormatError(f"rans: the form must be 0 to {STATIC + 3}. Received {form}. Upgrade attar.")
+
+
+def store(values: Array, out: Array) -> None:
+    """Put values [n] or [1] into an array; raises FormatError where its dtype does not hold them.
+
+    Unsigned 64-bit numbers came as their two's complement and are put back the same way.
+    """
+    kind = out.dtype
+    if kind == np.uint64:
+        out[:] = values % 2**64 if values.dtype == object else values.view(np.uint64)
+        return
+    low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
+    smallest, largest = int(values.min()), int(values.max())
+    if smallest < low or largest > high:
+        raise _wrong(f"{kind} holds {low} to {high}", f"{smallest} to {largest}")
+    out[:] = values.astype(kind)
+
+
+def _packed(values: I64, low: int, high: int) -> bytes:
+    """Minimum, bit width, bits."""
+    width = (high - low).bit_length()
+    shifts = np.arange(width - 1, -1, -1, dtype=np.uint64)
+    bits = (values.view(np.uint64) - np.uint64(low % 2**64))[:, None] >> shifts & np.uint64(1)
+    return bytes([PACKED]) + signed(low) + bytes([width]) + np.packbits(bits.astype(np.uint8)).tobytes()
+
+
+def _read_packed(reader: Reader, count: int) -> I64:
+    low, width = reader.signed(), reader.take(1)[0]
+    if not -(2**63) <= low < 2**63 or not 1 <= width <= 64:
+        raise _wrong("packed values have a minimum and a width of 64 bits at most", f"{low} and {width}")
+    data = reader.take((count * width + 7) // 8)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width).reshape(count, width)
+    shifts = np.arange(width - 1, -1, -1, dtype=np.uint64)
+    distance = (bits.astype(np.uint64) << shifts).sum(1, dtype=np.uint64)
+    return np.asarray((distance + np.uint64(low % 2**64)).view(np.int64))
+
+
+def _adaptive(values: I64) -> bytes:
+    """Differences from the median, by the model that makes them shortest."""
+    centre = int(np.sort(values)[values.size // 2])
+    given = [int(v) for v in values - centre]
+    return bytes([ADAPTIVE]) + signed(centre) + levels.shortest(given, _FURTHEST)[1]
+
+
+def _read_adaptive(reader: Reader, count: int) -> Array:
+    if count > ADAPTIVE_LIMIT:
+        raise _wrong(f"the adaptive form holds up to {ADAPTIVE_LIMIT} values", str(count))
+    centre = reader.signed()
+    coder = Decoder(reader.rest())
+    model = coder.bits(2)
+    if model not in levels.MODELS:
+        raise _wrong("the model must be 0, 1 or 2", str(model))
+    values = levels.describe_run(coder, count, model, None, _FURTHEST)
+    coder.finish()
+    return np.array([centre + v for v in values], object)
+
+
+def _static(values: I64) -> bytes:
+    """Side information, escaped values, chunks."""
+    plan, coded, escaped = static.make_plan(values)
+    side = plan.by_row + 2 * plan.by_column
+    head = bytes([STATIC + side]) + sized(static.write_plan(plan))
+    return head + (_escaped(escaped) if plan.alphabet.escape else b"") + static.encode_chunks(coded, plan)
+
+
+def _escaped(escaped: NDArray[np.uint64]) -> bytes:
+    """Count, bit lengths (as an array of their own), and the bits below each leading one."""
+    lengths = symbols.lengths_of(escaped)
+    coded = encode_values(lengths.astype(np.int64)[None, :])
+    return varint(escaped.size) + sized(coded) + symbols.mantissas(escaped, lengths)
+
+
+def _read_escaped(reader: Reader, most: int) -> NDArray[np.uint64]:
+    count = reader.varint()
+    if not 0 < count <= most:
+        raise _wrong(f"an array of {most} values has at least one and at most as many escapes", str(count))
+    inner = Reader(reader.sized())
+    lengths = np.empty(count, np.uint8)
+    decode_values(inner, (1, count), lengths)
+    inner.finish()
+    return symbols.read_mantissas(reader, lengths)
+
+
+def _wrong(rule: str, received: str) -> FormatError:
+    return FormatError(f"rans: {rule}. Received {received}. Fetch the file again.")

@@ -1,0 +1,244 @@
+"""Small numbers as bytes: bounded varint reader and writer, and an adaptive binary range coder for side information.
+
+The range coder is that of LZMA (Martin 1979) with counted probabilities (Krichevsky and Trofimov 1981): it learns from
+a few hundred decisions and needs no tables, which is what scale levels and frequency tables want. One description
+serves both directions: `coder.bit(key, value)` returns the bit, which the encoder is told and the decoder reads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+
+from attar.errors import FormatError
+
+_TOP = 1 << 24
+_FULL = (1 << 32) - 1
+_HALF = 1 << 15
+_LIMIT = 255
+
+
+class Reader:
+    """Reads varints and byte runs from a buffer and never past its end."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data = memoryview(data).cast("B")
+        self._at = 0
+
+    def take(self, size: int) -> memoryview:
+        """The next `size` bytes; raises FormatError where there are fewer."""
+        if size > len(self._data) - self._at:
+            raise FormatError(
+                f"coded array: its lengths must add up to its bytes. Received a length of {size} with "
+                f"{len(self._data) - self._at} bytes left. Fetch the file again."
+            )
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+    def rest(self) -> memoryview:
+        """All remaining bytes."""
+        return self.take(len(self._data) - self._at)
+
+    def varint(self) -> int:
+        """An unsigned number below 2**70, least significant seven bits first."""
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise FormatError("coded array: a number must end. Received more than ten bytes. Fetch the file again.")
+
+    def signed(self) -> int:
+        """A zigzag varint."""
+        value = self.varint()
+        return (value >> 1) ^ -(value & 1)
+
+    def sized(self) -> memoryview:
+        """A byte run with its length in front."""
+        return self.take(self.varint())
+
+    def finish(self) -> None:
+        """That nothing is left; raises FormatError."""
+        left = len(self._data) - self._at
+        if left:
+            raise FormatError(f"coded array: all bytes must be used. Received {left} too many. Fetch the file again.")
+
+
+def varint(value: int) -> bytes:
+    """What `Reader.varint` reads."""
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def signed(value: int) -> bytes:
+    """What `Reader.signed` reads."""
+    return varint(value << 1 if value >= 0 else (-value << 1) - 1)
+
+
+def sized(data: bytes) -> bytes:
+    """What `Reader.sized` reads."""
+    return varint(len(data)) + data
+
+
+class Coder(ABC):
+    """What the two directions share: how numbers are made of bits. Keys name adaptive probabilities; None is 1/2."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Hashable, list[int]] = {}
+
+    @abstractmethod
+    def bit(self, key: Hashable, value: int = 0) -> int:
+        """One bit: encodes `value`, or decodes and returns it."""
+
+    def _counted(self, key: Hashable) -> list[int]:
+        """The counts of a key's zeros and ones."""
+        counts = self._counts.get(key)
+        if counts is None:
+            counts = self._counts[key] = [0, 0]
+        return counts
+
+    def bits(self, width: int, value: int = 0) -> int:
+        """A number of `width` bits, all values alike."""
+        result = 0
+        for shift in range(width - 1, -1, -1):
+            result = result << 1 | self.bit(None, value >> shift & 1)
+        return result
+
+    def natural(self, key: Hashable, value: int = 0, limit: int = 1 << 40) -> int:
+        """A number 0 .. limit, likely to be small: 12 adaptive unary bits, then Elias gamma."""
+        for k in range(12):
+            if k == limit or not self.bit((key, k), int(value > k)):
+                return k
+        rest = value - 12 + 1
+        length = 1
+        while length <= 64 and self.bit((key, 12), int(rest.bit_length() > length)):
+            length += 1
+        result = 12 + ((1 << (length - 1)) | self.bits(length - 1, rest & ((1 << (length - 1)) - 1))) - 1
+        if result > limit:
+            raise FormatError(
+                f"coded array: a number must be at most {limit}. Received {result}. Fetch the file again."
+            )
+        return result
+
+    def integer(self, key: Hashable, value: int = 0, limit: int = 1 << 40) -> int:
+        """A number -limit .. limit, likely to be near zero."""
+        if not self.bit((key, "nonzero"), int(value != 0)):
+            return 0
+        negative = self.bit((key, "negative"), int(value < 0))
+        size = 1 + self.natural(key, abs(value) - 1, limit - 1)
+        return -size if negative else size
+
+
+class Encoder(Coder):
+    """Bits to bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._low = 0
+        self._range = _FULL
+        self._out = bytearray()
+
+    def bit(self, key: Hashable, value: int = 0) -> int:
+        """Encode one bit."""
+        if key is None:
+            bound = (self._range >> 16) * _HALF
+        else:
+            counts = self._counted(key)
+            bound = (self._range >> 16) * _probability(counts)
+            _learn(counts, value)
+        if value:
+            self._range = bound
+        else:
+            self._low += bound
+            self._range -= bound
+        while self._range < _TOP:
+            self._shift()
+        return value
+
+    def _shift(self) -> None:
+        """One byte out, with its carry."""
+        self._carry()
+        self._out.append(self._low >> 24)
+        self._low = self._low << 8 & _FULL
+        self._range <<= 8
+
+    def _carry(self) -> None:
+        if self._low > _FULL:
+            self._low &= _FULL
+            at = len(self._out) - 1
+            while self._out[at] == 255:
+                self._out[at] = 0
+                at -= 1
+            self._out[at] += 1
+
+    def finish(self) -> bytes:
+        """The bytes, as few as decide everything: the decoder reads zeros behind them."""
+        for size in range(5):
+            mask = _FULL >> (8 * size)
+            value = (self._low + mask) & ~mask
+            if value < self._low + self._range:
+                break
+        self._low = value
+        self._carry()
+        self._out += self._low.to_bytes(4, "big")
+        return bytes(self._out).rstrip(b"\0")
+
+
+class Decoder(Coder):
+    """Bytes to bits; raises FormatError where more is asked than was written."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        super().__init__()
+        self._data = bytes(data)
+        self._at = 4
+        self._range = _FULL
+        self._code = int.from_bytes(self._data[:4].ljust(4, b"\0"), "big")
+
+    def bit(self, key: Hashable, value: int = 0) -> int:
+        """Decode one bit; `value` is not looked at."""
+        del value
+        counts = None if key is None else self._counted(key)
+        bound = (self._range >> 16) * (_HALF if counts is None else _probability(counts))
+        # The lower part of the interval is a one.
+        one = int(self._code < bound)
+        if one:
+            self._range = bound
+        else:
+            self._code -= bound
+            self._range -= bound
+        if counts is not None:
+            _learn(counts, one)
+        while self._range < _TOP:
+            self._shift()
+        return one
+
+    def _shift(self) -> None:
+        self._code = self._code << 8 & _FULL | (self._data[self._at] if self._at < len(self._data) else 0)
+        self._range <<= 8
+        self._at += 1
+
+    def finish(self) -> None:
+        """That the bytes were all looked at, and written as the encoder writes them; raises FormatError."""
+        if self._at < len(self._data) or self._data[-1:] == b"\0":
+            raise FormatError(
+                f"coded array: the side information must end with its bytes. Received {len(self._data)} bytes and a "
+                f"use of {self._at}. Fetch the file again."
+            )
+
+
+def _probability(counts: list[int]) -> int:
+    """That of a one, in 1/65536, never 0 or 1."""
+    return ((2 * counts[1] + 1) << 16) // (2 * (counts[0] + counts[1]) + 2)
+
+
+def _learn(counts: list[int], bit: int) -> None:
+    """Count a bit; old ones fade."""
+    counts[bit] += 1
+    if counts[0] + counts[1] > _LIMIT:
+        counts[0] = (counts[0] + 1) >> 1
+        counts[1] = (counts[1] + 1) >> 1
