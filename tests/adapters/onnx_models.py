@@ -84,11 +84,13 @@ def matmul_left():
 
 
 def matmul_stack():
-    return model([node("MatMul", "x w", "y")], {"w": random(3, 4, 5)}, [4], inputs=stack_input(), opset=17)
+    return model([node("MatMul", "x w", "h"), node("Relu", "h", "y")], {"w": random(3, 4, 5)}, [3, 2, 4])
 
 
-def stack_input():
-    return [helper.make_tensor_value_info("x", FLOAT, [3, "n", 4])]
+def matmul_broadcast():
+    """A stack that the activation is broadcast over: no matrix product; and one layer that is."""
+    nodes = [node("MatMul", "x w", "h"), node("MatMul", "h v", "y")]
+    return model(nodes, {"w": random(3, 4, 5), "v": random(5, 6)}, [1, 2, 4])
 
 
 def matmul_folded_batch():
@@ -188,6 +190,28 @@ def recurrent(op="LSTM", direction="forward", initial=False, named=True, **attri
     ]
     size = [helper.make_tensor_value_info("x", FLOAT, [3 if initial else "n", 6, 4])]
     return model(nodes, weights, [], inputs=size)
+
+
+def sliced_gates():
+    """The gates of an LSTM put in order in the graph, as PyTorch exports a scripted one, for two uses of one weight."""
+    nodes = [node("Transpose", "x", "xt", perm=[1, 0, 2])]
+    weights = {"r0": random(20, 5), "w0": random(20, 4), "axis": np.array([0])}
+    weights |= {f"at{i}": np.array([5 * i]) for i in range(5)}
+    for use in "ab":
+        for w in "wr":
+            nodes += [node("Slice", f"{w}0 at{g} at{g + 1} axis", f"{w}{use}{g}") for g in range(4)]
+            nodes += [node("Concat", " ".join(f"{w}{use}{g}" for g in (0, 3, 1, 2)), f"{w}{use}c", axis=0)]
+            nodes += [node("Unsqueeze", f"{w}{use}c axis", f"{w}{use}")]
+        nodes += [helper.make_node("LSTM", ["xt", f"w{use}", f"r{use}"], ["", f"h{use}"], name=use, hidden_size=5)]
+    nodes += [node("Add", "ha hb", "h"), node("Transpose", "h", "y", perm=[1, 0, 2])]
+    return model(nodes, weights, [6, 4])
+
+
+def time_major():
+    """A dense layer whose batch is the second axis."""
+    nodes = [node("Transpose", "x", "t", perm=[1, 0, 2]), node("MatMul", "t w", "h"), node("Add", "h b", "s")]
+    nodes += [node("Transpose", "s", "y", perm=[1, 0, 2])]
+    return model(nodes, {"w": random(4, 6), "b": random(6)}, [7, 4])
 
 
 def attention():
@@ -304,6 +328,8 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
     "matmul": matmul,
     "matmul_gemm": matmul_add_then_relu_gemm,
     "matmul_left": matmul_left,
+    "matmul_stack": matmul_stack,
+    "matmul_broadcast": matmul_broadcast,
     "matmul_folded_batch": matmul_folded_batch,
     "gemm": gemm,
     "gemm_trans": lambda: gemm(1, 1),
@@ -332,6 +358,8 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
     "lstm_initial": lambda: recurrent(initial=True),
     "gru_reverse": lambda: recurrent("GRU", "reverse", linear_before_reset=1),
     "rnn": lambda: recurrent("RNN"),
+    "sliced_gates": sliced_gates,
+    "time_major": time_major,
     "attention": attention,
     "fused_matmul": fused_matmul,
     "fused_conv": fused_conv,

@@ -76,7 +76,7 @@ def fingerprint(model: Any) -> list[bytes]:
         return [Path(model).read_bytes()]
     if hasattr(model, "SerializeToString"):
         return [model.SerializeToString()]
-    if hasattr(model, "state_dict"):
+    if hasattr(model, "state_dict") and not hasattr(model, "get_weights"):  # Keras on PyTorch has both
         state = {n: np.ascontiguousarray(v.detach().cpu().numpy()) for n, v in model.state_dict().items()}
         mode = [repr(model.training).encode()]
         return [repr((n, v.dtype, v.shape)).encode() + v.tobytes() for n, v in state.items()] + mode

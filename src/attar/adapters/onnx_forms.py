@@ -274,9 +274,10 @@ class Recurrent:
         return matrix.reshape(self.shape)
 
     def columns(self, sources: Sequence[Array], seed: Seed | None) -> Array:  # noqa: ARG002
-        """Inputs of every step, [directions, inputs, n]."""
+        """Inputs of every step, [directions, inputs, n], example by example."""
         if not self._hidden:
-            flat = sources[0].reshape(-1, self.cols).T
+            x = sources[0] if self._batch_first else sources[0].transpose(1, 0, 2)
+            flat = x.reshape(-1, self.cols).T
             return np.broadcast_to(flat, (self.groups, *flat.shape))
         states = sources[0]  # [T, directions, n, hidden], or [n, T, directions, hidden]
         if self._batch_first:
@@ -285,7 +286,7 @@ class Recurrent:
         if len(sources) > 1:
             first = sources[1].transpose(1, 0, 2) if self._batch_first else sources[1]
         before = [self._before(states[:, d], first[d], d) for d in range(self.groups)]
-        return np.stack([b.reshape(-1, self.cols).T for b in before])
+        return np.stack([b.transpose(1, 0, 2).reshape(-1, self.cols).T for b in before])
 
     def _before(self, states: Array, first: Array, direction: int) -> Array:
         """The state that goes into each step [T, n, hidden] of one direction."""

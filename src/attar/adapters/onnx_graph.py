@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, helper
 
 from attar.adapters.onnx_tensors import DTYPES, Slot, Store, bodies_of
@@ -179,11 +180,74 @@ def resolve(scope: Scope, name: str) -> Chain | None:
     node = home.makers.get(name)
     if node is None or not node.input:
         return None
+    if is_op(node, "Concat"):
+        return _shuffled(home, node)
     before = resolve(home, node.input[0])
     step = None if before is None else _step(home, node, before)
     if before is None or step is None:
         return None
     return Chain(before.slot, (*before.steps, step), name, home)
+
+
+def _shuffled(scope: Scope, node: NodeProto) -> Chain | None:
+    """A Concat of Slices that puts the elements of one stored tensor in another order (gates of an LSTM, for one)."""
+    found = _moved(scope, node.output[0])
+    if found is None:
+        return None
+    slot, index = found
+    order = index.reshape(-1)
+    if order.size != math.prod(slot.shape) or len(np.unique(order)) != order.size:
+        return None
+    back = np.argsort(order)
+    step = Step(
+        node,
+        lambda a: a.reshape(-1)[order].reshape(index.shape),
+        lambda a: a.reshape(-1)[back].reshape(slot.shape),
+        index.shape,
+        slot.dtype,
+    )
+    return Chain(slot, (step,), node.output[0], scope)
+
+
+def _moved(scope: Scope, name: str) -> tuple[Slot, NDArray[np.int64]] | None:
+    """The stored tensor whose elements a tensor is made of, and the flat number of each."""
+    home = scope.home(name)
+    if home is None:
+        return None
+    if name in home.slots:
+        slot = home.slots[name]
+        return slot, np.arange(math.prod(slot.shape)).reshape(slot.shape)
+    node = home.makers.get(name)
+    if node is None or not is_op(node, "Concat", "Slice", "Identity"):
+        return None
+    parts = [_moved(home, part) for part in (node.input if is_op(node, "Concat") else node.input[:1])]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or any(slot is not known[0][0] for slot, _ in known):
+        return None
+    if is_op(node, "Concat"):
+        return known[0][0], np.concatenate([index for _, index in known], axis=attribute(node, "axis", 0))
+    cut = _cut(home, node, known[0][1].ndim) if is_op(node, "Slice") else ()
+    return None if cut is None else (known[0][0], known[0][1][cut])
+
+
+def _cut(scope: Scope, node: NodeProto, ndim: int) -> tuple[slice, ...] | None:
+    """A Slice node as Python slices; None where its ends are computed."""
+    values: list[list[int] | None] = []
+    for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
+        chain = resolve(scope, node.input[place]) if len(node.input) > place and node.input[place] else None
+        if len(node.input) > place and node.input[place] and chain is None:
+            return None
+        given = attribute(node, name) if chain is None else chain.read().reshape(-1)
+        values.append(None if given is None else [int(i) for i in given])
+    starts, ends, axes, steps = values
+    if starts is None or ends is None:
+        return None
+    cut = [slice(None)] * ndim
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        step = steps[i] if steps else 1
+        stop = None if step < 0 and end < -(2**31) else end
+        cut[axes[i] if axes else i] = slice(start, stop, step)
+    return tuple(cut)
 
 
 def _step(scope: Scope, node: NodeProto, before: Chain) -> Step | None:

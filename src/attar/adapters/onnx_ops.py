@@ -44,10 +44,10 @@ class Match:
 
 @dataclass(frozen=True)
 class Constants:
-    """The shapes of a node's constant inputs by number, and the ranks of the others where they are known."""
+    """The shapes of a node's constant inputs by number, and the inferred ones of the others (-1: free)."""
 
     shapes: Mapping[int, tuple[int, ...]]
-    ranks: Mapping[int, int] = field(default_factory=dict)
+    inferred: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 Finder = Callable[[NodeProto, Constants], list[Match]]
@@ -56,19 +56,19 @@ Finder = Callable[[NodeProto, Constants], list[Match]]
 def _matmul(node: NodeProto, constants: Constants) -> list[Match]:
     """x @ W or W @ x; a stack of matrices is one group for each where the activation has the same leading axes."""
     weight = 1 if 1 in constants.shapes else 0
-    shape, rank = constants.shapes.get(weight, ()), constants.ranks.get(1 - weight)
+    shape, other = constants.shapes.get(weight, ()), constants.inferred.get(1 - weight)
     if len(constants.shapes) != 1 or len(shape) < 2:
         return []
     x, w, y = ("mk", "kn", "mn") if weight == 1 else ("kn", "mk", "mn")
     if len(shape) > 2:
         lead = LETTERS[-(len(shape) - 2) :]
-        if rank != len(shape):  # a stack that the activation is broadcast over, or one of unknown rank
+        if other is None or other[-len(shape) : -2] != shape[:-2]:  # broadcast over the stack, or of unknown shape
             return []
-        subscripts = (lead + x, lead + w, lead + y)
+        subscripts = ("..." + lead + x, lead + w, "..." + lead + y)
     elif weight == 1:
         subscripts = ("...k", w, "...n")
     else:
-        subscripts = ("k", w, "m") if rank == 1 else ("..." + x, w, "..." + y)
+        subscripts = ("k", w, "m") if other is not None and len(other) == 1 else ("..." + x, w, "..." + y)
     return [Match(weight, Product("dense", subscripts, shape), (node.input[1 - weight],))]
 
 

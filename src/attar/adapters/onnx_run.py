@@ -23,6 +23,8 @@ from attar.types import Array, Capture, Stats, TensorSpec
 
 CAPTURE_BYTES = 2**28
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
+SMALL_BYTES = 2**26
+"""Bytes of values up to which several sessions are kept."""
 COLUMN_BYTES = 2**27
 """Bytes of columns in one Capture of a convolution."""
 
@@ -36,8 +38,7 @@ class Runner:
     def __init__(self, store: Store, sites: Sequence[Site], inputs: list[TensorSpec], outputs: list[TensorSpec]):
         self._store, self._inputs, self._outputs = store, inputs, outputs
         self._uses = uses_by_owner(sites)
-        self._shown = [site for uses in self._uses.values() for site in uses if site.output and site.form.row_axes]
-        self._places: dict[int, Place] | None = None
+        self._places: dict[str, Place] | None = None
         self._seen: Feed | None = None
         self._sessions: dict[tuple[str, ...], Session] = {}
 
@@ -47,14 +48,23 @@ class Runner:
 
     def _session(self, kind: str, names: Sequence[str] = (), sites: Sequence[Site] = ()) -> Session:
         key = (kind, *names)
-        if key not in self._sessions:
+        session = self._sessions.pop(key, None)
+        if session is None:
+            while sum(other[0] == kind for other in self._sessions) >= self._kept:
+                del self._sessions[next(other for other in self._sessions if other[0] == kind)]
             if kind == "plain":
-                self._sessions[key] = Session(self._store)
+                session = Session(self._store)
             elif kind == "perturbed":
-                self._sessions[key] = perturbable(self._store, self._shown)
+                session = perturbable(self._store, sites)
             else:
-                self._sessions[key] = watching(self._store, names, sites)
-        return self._sessions[key]
+                session = watching(self._store, names, sites)
+        self._sessions[key] = session  # the last one used stands last
+        return session
+
+    @property
+    def _kept(self) -> int:
+        """Sessions of one kind that are kept: each holds a copy of all weights."""
+        return 8 if self._store.nbytes() < SMALL_BYTES else 1
 
     def _feed(self, batch: Batch) -> Feed:
         feed = feed_of(batch, self._inputs)
@@ -82,28 +92,25 @@ class Runner:
         name = self._outputs[0].name
         if not perturb:
             return _float(self._session("plain").run([name], feed.values)[0])
-        values = {**feed.values, **self._deltas(feed, perturb)}
-        return _float(self._session("perturbed").run([name], values)[0])
+        sites = [site for owner in sorted(perturb) for site in self._uses[owner]]
+        session = self._session("perturbed", sorted(perturb), sites)
+        return _float(session.run([name], {**feed.values, **self._deltas(feed, perturb, sites)})[0])
 
-    def _deltas(self, feed: Feed, perturb: Mapping[str, Array]) -> dict[str, Array]:
-        """A value for every perturbation input: zero where none is asked for."""
+    def _deltas(self, feed: Feed, perturb: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
+        """A value for every perturbation input."""
         places, deltas = self.places(), {}
-        for number, site in enumerate(self._shown):
-            dtype = site.chain.dtype
-            delta = perturb.get(site.layer.tied_to or site.layer.name)
-            if delta is None:
-                deltas[delta_name(number)] = np.zeros(1, dtype)
-                continue
-            ndim, axis, each = places[number]
-            delta = np.asarray(delta, np.float32)
+        for number, site in enumerate(sites):
+            delta = np.asarray(perturb[site.layer.tied_to or site.layer.name], np.float32)
             if delta.shape != (feed.count, site.form.rows):
                 raise DataError(
                     f"layer {site.layer.name!r}: a perturbation must be [{feed.count}, {site.form.rows}]. "
                     f"Received {list(delta.shape)}. Give one row for each example."
                 )
+            ndim, axis, each = places[site.output or ""]
             repeated = np.repeat(delta, each, axis=0) if each > 1 else delta
             axes = site.form.row_axes or ()
-            deltas[delta_name(number)] = spread(repeated, axes, site.form.row_sizes, ndim, axis).astype(dtype)
+            placed = spread(repeated, axes, site.form.row_sizes, ndim, axis)
+            deltas[delta_name(number)] = placed.astype(site.chain.dtype)
         return deltas
 
     def can_perturb(self, name: str) -> bool:
@@ -112,37 +119,39 @@ class Runner:
         if not uses or not all(site.output and site.form.row_axes for site in uses):
             return False
         places = self.places()
-        return all(number in places for number, site in enumerate(self._shown) if site in uses)
+        for site in uses:
+            ndim, axis, _ = places.get(site.output or "", (0, 0, 0))
+            if not ndim or axis in {row % ndim for row in site.form.row_axes or ()}:
+                return False
+        return True
 
-    def places(self) -> dict[int, Place]:
-        """Where the examples lie in each site's output, found by running the model on two and on three examples."""
+    def places(self) -> dict[str, Place]:
+        """Where the examples lie in each watched tensor, found by running the model on two and on three examples."""
         if self._places is None:
-            names = sorted({site.output for site in self._shown if site.output})
-            self._places = {}
-            few, more = self._probe(names, 2), self._probe(names, 3)
-            if few is not None and more is not None:
-                for number, site in enumerate(self._shown):
-                    place = _place(few[site.output or ""], more[site.output or ""], site)
-                    if place is not None:
-                        self._places[number] = place
-            self._sessions.pop(("watching", *names), None)
+            sites = [site for uses in self._uses.values() for site in uses]
+            names = {site.output for site in sites if site.output} | {name for site in sites for name in site.sources}
+            fetched = sorted(names - {spec.name for spec in self._inputs})
+            few, more = self._probe(fetched, sites, 2), self._probe(fetched, sites, 3)
+            found = {name: _place(few[name], more[name]) for name in fetched if name in few and name in more}
+            self._places = {name: place for name, place in found.items() if place is not None}
+            self._sessions.pop(("watching", *fetched), None)
         return self._places
 
-    def _probe(self, names: list[str], count: int) -> dict[str, tuple[int, ...]] | None:
-        """Shapes of these tensors for a batch of so many examples; None where the model cannot run it."""
+    def _probe(self, names: list[str], sites: Sequence[Site], count: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of these tensors for a batch of so many examples; empty where the model cannot run it."""
+        if not names:
+            return {}
         size = next((spec.shape[0] for spec in self._inputs if spec.shape and spec.shape[0] is not None), None)
         for feed in [self._seen] if self._seen is not None else self._made_up():
             batch = feed.part(np.zeros(size or count, np.int64))
             try:
-                values = self._session("watching", names, [s for s in self._shown if s.own_output]).run(
-                    names, batch.values
-                )
+                values = self._session("watching", names, sites).run(names, batch.values)
             except DataError:
                 continue
             found = {name: value.shape for name, value in zip(names, values, strict=True)}
             # A model for one batch size: claim that the first axis grows, as it would.
             return found if size is None else {n: (s[0] // size * count, *s[1:]) for n, s in found.items() if s}
-        return None
+        return {}
 
     def _made_up(self) -> Iterator[Feed]:
         """Feeds of zeros for a model that has not seen data yet, with free axes of several sizes."""
@@ -173,9 +182,19 @@ class Runner:
                 for place, site in enumerate(sites):
                     seed: Seed = (site.layer.name, number)
                     columns = site.form.columns([tensors[name] for name in site.sources], seed)
-                    sums[owner].add(columns, 0 if place else count)
+                    new = 0 if place else count
+                    if self._by_example(site):
+                        sums[owner].add(columns, new)
+                    else:
+                        sums[owner].add(columns, 0)
+                        sums[owner].samples += new
         stats = {owner: total.stats() for owner, total in sums.items()}
         return {owner: found for owner, found in stats.items() if found is not None}
+
+    def _by_example(self, site: Site) -> bool:
+        """Whether a layer's columns come example by example: the batch is the first axis of what it reads."""
+        places = self.places()
+        return site.form.kind == "recurrent" or all(places.get(name, (0, 0, 1))[1] == 0 for name in site.sources)
 
     def _wanted(self, only: Sequence[str] | None) -> dict[str, list[Site]]:
         return {owner: uses for owner, uses in self._uses.items() if only is None or owner in only}
@@ -213,13 +232,12 @@ def _float(value: Any) -> Array:
     return np.asarray(value, np.float32)
 
 
-def _place(few: tuple[int, ...], more: tuple[int, ...], site: Site) -> Place | None:
+def _place(few: tuple[int, ...], more: tuple[int, ...]) -> Place | None:
     """Axis whose size goes with the number of examples (2 and 3), and its entries for each example."""
     if len(few) != len(more):
         return None
     axes = [axis for axis, (a, b) in enumerate(zip(few, more, strict=True)) if a != b]
-    rows = {axis % len(few) for axis in site.form.row_axes or ()}
-    if len(axes) != 1 or axes[0] in rows or few[axes[0]] * 3 != more[axes[0]] * 2:
+    if len(axes) != 1 or few[axes[0]] * 3 != more[axes[0]] * 2:
         return None
     return len(few), axes[0], few[axes[0]] // 2
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from onnx import NodeProto, onnx_cpp2py_export, shape_inference
+from onnx import NodeProto, shape_inference
 
 from attar.adapters.onnx_forms import Form, gather, spread
 from attar.adapters.onnx_graph import Chain, Scope, attribute, is_op, resolve, scopes
@@ -93,14 +93,14 @@ class Site:
 def find_sites(store: Store) -> tuple[list[Site], dict[str, str]]:
     """All layers in execution order, and the weights that are left alone with the reason."""
     root = scopes(store)
-    ranks = _ranks(store)
+    inferred = _inferred(store)
     sites: dict[str, Site] = {}
     owner_of: dict[str, str] = {}
     small: set[str] = set()
     for scope, index in _walk(root):
         node = scope.graph.node[index]
         constants = _constants(scope, node)
-        shapes = Constants({i: chain.shape for i, chain in constants.items()}, _ranks_of(node, ranks))
+        shapes = Constants({i: chain.shape for i, chain in constants.items()}, _shapes_of(node, inferred))
         for match in find(node, shapes):
             chain = constants[match.weight]
             site = _site(scope, index, match, chain)
@@ -131,18 +131,22 @@ def _constants(scope: Scope, node: NodeProto) -> dict[int, Chain]:
     return found
 
 
-def _ranks(store: Store) -> dict[str, int]:
-    """Number of axes of the main graph's tensors, where inference finds it; a failed inference means fewer layers."""
+def _inferred(store: Store) -> dict[str, tuple[int, ...]]:
+    """Shapes of the main graph's tensors, -1 where free; a failed inference means that fewer layers are found."""
     try:
         graph = shape_inference.infer_shapes(store.model).graph
-    except (onnx_cpp2py_export.shape_inference.InferenceError, ValueError, RuntimeError):
+    except (shape_inference.InferenceError, ValueError, RuntimeError):
         graph = store.model.graph
-    values = [*graph.value_info, *graph.input, *graph.output]
-    return {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
+    found = {}
+    for value in [*graph.value_info, *graph.input, *graph.output]:
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape"):
+            found[value.name] = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return found
 
 
-def _ranks_of(node: NodeProto, ranks: dict[str, int]) -> dict[int, int]:
-    return {i: ranks[name] for i, name in enumerate(node.input) if name in ranks}
+def _shapes_of(node: NodeProto, inferred: dict[str, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    return {i: inferred[name] for i, name in enumerate(node.input) if name in inferred}
 
 
 def _site(scope: Scope, index: int, match: Match, chain: Chain) -> Site:
@@ -234,6 +238,8 @@ def _has_other_bias(site: Site) -> bool:
 
 def _alone(chain: Chain) -> bool:
     """Whether nothing else uses the stored tensor."""
+    if any(is_op(step.node, "Concat") for step in chain.steps):
+        return False
     names = [chain.result] + [step.node.input[0] for step in chain.steps]
     return chain.slot.floating and all(chain.scope.home(name).uses[name] == 1 for name in names)  # type: ignore[union-attr]
 
