@@ -17,12 +17,13 @@ from attar.adapters.moments import IdCounts, MomentSum, seed_of
 from attar.adapters.unfold import pick
 from attar.types import Array, Capture, Stats
 
+Calls = list[tuple[Array, Array | None]]
+"""(input, product without bias or None), one for each call of a layer."""
 
-def seen(
-    model: Any, sites: Sequence[Site], inputs: Any, *, products: bool = True
-) -> dict[str, list[tuple[Array, Array | None]]]:
+
+def seen(model: Any, sites: Sequence[Site], inputs: Any, *, products: bool = True) -> dict[str, Calls]:
     """What each site's layer got and (if `products`) gave, call by call, in numpy; z is without the layer's bias."""
-    calls: dict[str, list[tuple[Array, Array | None]]] = {}
+    calls: dict[str, Calls] = {}
 
     def hook(site: Site, x: Any, z: Any) -> Any:
         product = None if z is None or not products else without_bias(site, to_float(z))
@@ -46,19 +47,23 @@ def without_bias(site: Site, z: Array) -> Array:
 
 
 def captures(model: Any, sites: Sequence[Site], inputs: Any) -> Iterator[Capture]:
-    """One Capture per layer that was reached."""
+    """One Capture per layer that was reached; y is None for transposed convolutions and recurrent kernels."""
     calls = seen(model, sites, inputs)
     for site in sites:
-        if site.name not in calls:
-            continue
-        own = calls[site.name]
-        y = None
-        if own[0][1] is not None and site.form.row_axes(own[0][1].ndim) is not None:
-            y = np.concatenate([_rows(site, z) for _, z in own if z is not None], axis=-1)
-        if isinstance(site.form, Lookup):
-            yield Capture(site.name, None, y, np.concatenate([x.reshape(-1) for x, _ in own]).astype(np.int64))
-        else:
-            yield Capture(site.name, np.concatenate([site.form.columns(x) for x, _ in own], axis=-1), y)
+        if site.name in calls:
+            yield _capture(site, calls[site.name])
+
+
+def _capture(site: Site, calls: Calls) -> Capture:
+    """All calls of a layer in one batch; where it computes in 16 bits, y is the product of its x in 32."""
+    shown = calls[0][1] is not None and site.form.row_axes(calls[0][1].ndim) is not None
+    y = np.concatenate([_rows(site, z) for _, z in calls if z is not None], axis=-1) if shown else None
+    if isinstance(site.form, Lookup):
+        return Capture(site.name, None, y, np.concatenate([x.reshape(-1) for x, _ in calls]).astype(np.int64))
+    x = np.concatenate([site.form.columns(x) for x, _ in calls], axis=-1)
+    if y is not None and "16" in site.layer.compute_dtype:
+        y = (site.read().reshape(x.shape[0], -1, x.shape[1]) @ x).reshape(y.shape)
+    return Capture(site.name, x, y)
 
 
 def _rows(site: Site, z: Array) -> Array:
@@ -70,7 +75,7 @@ def _rows(site: Site, z: Array) -> Array:
 
 
 def moments(model: Any, sites: Sequence[Site], batches: Iterable[Any]) -> dict[str, Stats]:
-    """Statistics of every layer that was reached; calls of a shared layer in one batch are positions of its examples."""
+    """Statistics of every layer that was reached; several calls in one batch are positions of the same examples."""
     sums: dict[str, MomentSum | IdCounts] = {}
     for number, inputs in enumerate(batches):
         examples = len(keras.tree.flatten(inputs)[0])

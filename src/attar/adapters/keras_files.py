@@ -96,8 +96,8 @@ def _config_of_hdf5(path: Path) -> dict[str, Any] | None:
         config = None
     if not isinstance(config, dict):
         return None
-    names = {"optimizer_config": "optimizer"}
-    return {names.get(key, key): value for key, value in config.items()}
+    config["optimizer"] = config.pop("optimizer_config", None)
+    return config
 
 
 def copy_of(model: Any) -> Any:
@@ -141,7 +141,7 @@ def _clone_layer(layer: Any) -> Any:
 
 def _reload(model: Any) -> Any:
     """Through a temporary .keras file, knowing the classes of the caller's own layers."""
-    classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    classes: dict[str, type] = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
     classes = {name: cls for name, cls in classes.items() if not cls.__module__.startswith("keras.")}
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -157,7 +157,7 @@ def _reload(model: Any) -> Any:
 
 
 def compile_as(model: Any, config: dict[str, Any] | None) -> None:
-    """Compile a copy as its original was, with a fresh optimizer; left uncompiled, with a warning, where it cannot be."""
+    """Compile a copy as its original was, with a fresh optimizer; uncompiled, with a warning, where it cannot be."""
     if not config:
         return
     try:

@@ -47,9 +47,9 @@ def _followers(model: Any) -> dict[int, Any]:
     for node in nodes:
         users = consumers.get(id(node.outputs[0]), [])
         alone = len(node.outputs) == 1 and len(users) == 1 and id(node.outputs[0]) not in handed_out
-        if alone and isinstance(users[0], keras.layers.BatchNormalization):
-            if calls[id(node.operation)] == 1 and calls[id(users[0])] == 1:
-                pairs[id(node.operation)] = users[0]
+        once = alone and calls[id(node.operation)] == calls[id(users[0])] == 1
+        if once and isinstance(users[0], keras.layers.BatchNormalization):
+            pairs[id(node.operation)] = users[0]
     return pairs
 
 

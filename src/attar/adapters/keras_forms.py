@@ -1,6 +1,7 @@
 """The ways a Keras variable is a matrix: which of its axes are rows, and how a layer's input unfolds to its columns.
 
-Every form is a permutation of the variable's axes (row axes first) and a reshape, so `array(matrix(v))` is `v` bit for bit.
+Every form is a permutation of the variable's axes (row axes first) and a reshape, so that `array(matrix(v))` is
+`v` bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from attar.types import Array, Matrix
 class Form(Protocol):
     """How one weight maps to W[rows, cols], where its rows are in the product z, and its columns in the input."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """One of types.KINDS."""
+        ...
 
     def matrix(self, array: Array) -> Array:
         """The variable as [rows, cols]."""
@@ -33,19 +37,19 @@ class Form(Protocol):
         """Number of rows of a variable of that shape."""
         ...
 
-    def groups(self, shape: tuple[int, ...]) -> int:
+    def groups(self, shape: tuple[int, ...], /) -> int:
         """Number of groups of a variable of that shape."""
         ...
 
-    def row_axes(self, ndim: int) -> tuple[int, ...] | None:
+    def row_axes(self, ndim: int, /) -> tuple[int, ...] | None:
         """The axes of z (of ndim axes, examples first) that are the rows, in order; None where z does not show them."""
         ...
 
-    def positions(self, x: Array) -> int | None:
+    def positions(self, x: Array, /) -> int | None:
         """Positions of one example that are patches and may be sampled; None where they are not."""
         ...
 
-    def columns(self, x: Array, picked: NDArray[np.int64] | None = None) -> Array:
+    def columns(self, x: Array, picked: NDArray[np.int64] | None = None, /) -> Array:
         """X[groups, cols, n] of a layer's input, positions in the order of z's; `picked` as in unfold."""
         ...
 
@@ -55,7 +59,7 @@ class Permuted:
 
     __slots__ = ()
 
-    def order(self, ndim: int) -> tuple[tuple[int, ...], int]:
+    def order(self, ndim: int, /) -> tuple[tuple[int, ...], int]:
         """The variable's axes in canonical order, and how many of them are rows."""
         raise NotImplementedError
 
@@ -74,7 +78,7 @@ class Permuted:
         order, count = self.order(len(shape))
         return prod(int(shape[axis]) for axis in order[:count])
 
-    def positions(self, x: Array) -> int | None:
+    def positions(self, x: Array, /) -> int | None:
         """None: only patches are sampled."""
 
 
@@ -114,21 +118,21 @@ class Einsum(Permuted):
         first = self.input[0] == self.output[0] and self.input[0] not in self.kernel
         return not lone and split and first and bool(self.row_labels) and bool(self.column_labels)
 
-    def order(self, ndim: int) -> tuple[tuple[int, ...], int]:
+    def order(self, _: int, /) -> tuple[tuple[int, ...], int]:
         """Group and row letters first."""
         labels = self.row_labels + self.column_labels
         return tuple(self.kernel.index(c) for c in labels), len(self.row_labels)
 
-    def groups(self, shape: tuple[int, ...]) -> int:
+    def groups(self, shape: tuple[int, ...], /) -> int:
         """Product of the group axes."""
         return prod(int(shape[self.kernel.index(c)]) for c in self.group_labels)
 
-    def row_axes(self, ndim: int) -> tuple[int, ...]:
+    def row_axes(self, ndim: int, /) -> tuple[int, ...]:
         """Where the group and row letters are in the output."""
         labels = _spell(self.output, ndim)
         return tuple(labels.index(c) for c in self.row_labels)
 
-    def columns(self, x: Array, picked: NDArray[np.int64] | None = None) -> Array:
+    def columns(self, x: Array, _: NDArray[np.int64] | None = None, /) -> Array:
         """[groups, cols, n] of the input, positions in the output's order."""
         labels = _spell(self.input, x.ndim)
         elided = [c for c in labels if isinstance(c, int)]
@@ -153,19 +157,19 @@ class Lookup(Permuted):
 
     kind: str = "embedding"
 
-    def order(self, ndim: int) -> tuple[tuple[int, ...], int]:
+    def order(self, _: int, /) -> tuple[tuple[int, ...], int]:
         """Width first."""
         return (1, 0), 1
 
-    def groups(self, shape: tuple[int, ...]) -> int:
+    def groups(self, _: tuple[int, ...], /) -> int:
         """Always one."""
         return 1
 
-    def row_axes(self, ndim: int) -> tuple[int, ...]:
+    def row_axes(self, ndim: int, /) -> tuple[int, ...]:
         """The last axis."""
         return (ndim - 1,)
 
-    def columns(self, x: Array, picked: NDArray[np.int64] | None = None) -> Array:
+    def columns(self, x: Array, _: NDArray[np.int64] | None = None, /) -> Array:
         """An embedding has ids in place of columns."""
         raise NotImplementedError("an embedding has ids in place of columns")
 
@@ -176,18 +180,18 @@ class Recurrent(Permuted):
 
     kind: str = "recurrent"
 
-    def order(self, ndim: int) -> tuple[tuple[int, ...], int]:
+    def order(self, _: int, /) -> tuple[tuple[int, ...], int]:
         """Gates first."""
         return (1, 0), 1
 
-    def groups(self, shape: tuple[int, ...]) -> int:
+    def groups(self, _: tuple[int, ...], /) -> int:
         """Always one."""
         return 1
 
-    def row_axes(self, ndim: int) -> None:
+    def row_axes(self, ndim: int, /) -> None:
         """Hidden in the loop."""
 
-    def columns(self, x: Array, picked: NDArray[np.int64] | None = None) -> Array:
+    def columns(self, x: Array, _: NDArray[np.int64] | None = None, /) -> Array:
         """[1, cols, n] of inputs or states [..., cols]."""
         return x.reshape(-1, x.shape[-1]).T[None]
 
@@ -219,25 +223,25 @@ class Conv(Permuted):
         ones = (1,) * len(layer.kernel_size)
         return cls(ones, ones, ones, "valid", layer.data_format == "channels_last", 1)
 
-    def order(self, ndim: int) -> tuple[tuple[int, ...], int]:
+    def order(self, ndim: int, /) -> tuple[tuple[int, ...], int]:
         """(O, C, k...), or (C, M, k...) for depthwise with both as rows."""
         window = tuple(range(ndim - 2))
         return ((ndim - 2, ndim - 1, *window), 2) if self.split == 0 else ((ndim - 1, ndim - 2, *window), 1)
 
-    def groups(self, shape: tuple[int, ...]) -> int:
+    def groups(self, shape: tuple[int, ...], /) -> int:
         """The layer's groups; all channels for depthwise."""
         return self.split or int(shape[-2])
 
-    def row_axes(self, ndim: int) -> tuple[int, ...] | None:
+    def row_axes(self, ndim: int, /) -> tuple[int, ...] | None:
         """The channel axis."""
         return (ndim - 1,) if self.channels_last else (1,)
 
-    def positions(self, x: Array) -> int | None:
+    def positions(self, x: Array, /) -> int | None:
         """Output positions of one example, of which statistics take some."""
         first = self._channels_first(x)
         return prod(self._window(first).positions(first.shape[2:]))
 
-    def columns(self, x: Array, picked: NDArray[np.int64] | None = None) -> Array:
+    def columns(self, x: Array, picked: NDArray[np.int64] | None = None, /) -> Array:
         """[groups, cols, n] of patches; picked [examples, k] are the output positions wanted."""
         first = self._channels_first(x)
         return unfold.unfold(first, self._window(first), picked)
@@ -261,17 +265,17 @@ class ConvTranspose(Conv):
 
     kind: str = "conv_transpose"
 
-    def order(self, ndim: int) -> tuple[tuple[int, ...], int]:
+    def order(self, ndim: int, /) -> tuple[tuple[int, ...], int]:
         """(O, k..., C) with the last as columns."""
         return (ndim - 2, *range(ndim - 2), ndim - 1), ndim - 1
 
-    def row_axes(self, ndim: int) -> None:
+    def row_axes(self, ndim: int, /) -> None:
         """The products are summed before they are shown."""
 
-    def positions(self, x: Array) -> int | None:
+    def positions(self, x: Array, /) -> int | None:
         """Input positions of one example."""
         return prod(self._channels_first(x).shape[2:])
 
-    def columns(self, x: Array, picked: NDArray[np.int64] | None = None) -> Array:
+    def columns(self, x: Array, picked: NDArray[np.int64] | None = None, /) -> Array:
         """[1, C, n] of input channels."""
         return unfold.channels_to_columns(self._channels_first(x), 1, picked)

@@ -1,8 +1,8 @@
 """Keras layers as canonical matrices: where each weight sits, and how its axes and its inputs map to W[rows, cols].
 
 A `Site` is one weight of one layer. Its `Form` says how the variable's axes become rows and columns, which axes of the
-layer's pre-activation are the rows, and how the layer's input unfolds to the columns x. Written with numpy and keras.ops
-only, so that the TensorFlow, PyTorch and JAX backends are the same code.
+layer's pre-activation are the rows, and how the layer's input unfolds to the columns x. Numpy and keras.ops only,
+so that the TensorFlow, PyTorch and JAX backends are the same code.
 """
 
 from __future__ import annotations
@@ -24,30 +24,29 @@ SMALLEST = 16
 
 @dataclass(frozen=True, slots=True)
 class Bias:
-    """A bias variable, its axes in row order, the entry along its first axis where it holds several, and its sign."""
+    """A bias variable; where it has several axes their sizes without broadcast ones, and their order in the rows.
+
+    part: the entry along the variable's first axis where it holds several biases.
+    """
 
     variable: Any
+    sizes: tuple[int, ...] = (-1,)
     order: tuple[int, ...] = (0,)
     part: int | None = None
 
     def read(self) -> Array:
         """[rows], float32."""
-        return self.value().transpose(self.order).reshape(-1).astype(np.float32)
-
-    def value(self) -> Array:
-        """The variable's own array, or the part of it."""
         whole = to_numpy(self.variable)
-        return whole if self.part is None else whole[self.part]
+        own = whole if self.part is None else whole[self.part]
+        return own.reshape(self.sizes).transpose(self.order).reshape(-1).astype(np.float32)
 
     def write(self, bias: Array) -> None:
         """The exact inverse of read."""
-        shape = [self.value().shape[axis] for axis in self.order]
-        array = np.asarray(bias).reshape(shape).transpose(np.argsort(self.order))
-        if self.part is None:
-            return assign(self.variable, array)
+        array = np.asarray(bias).reshape([self.sizes[axis] for axis in self.order]).transpose(np.argsort(self.order))
         whole = to_numpy(self.variable).copy()
-        whole[self.part] = array
-        return assign(self.variable, whole)
+        place = whole if self.part is None else whole[self.part]
+        place[...] = array.reshape(place.shape)
+        assign(self.variable, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +147,17 @@ def _einsum(layer: Any) -> Iterator[Site]:
     form = _einsum_form(layer)
     assert form is not None  # reason_to_skip has looked
     bias = None
-    labels = [c for c in form.output.replace("...", "") if c in (layer.bias_axes or "")]
-    if layer.bias is not None and sorted(labels) == sorted(form.row_labels):
-        bias = Bias(layer.bias, tuple(labels.index(c) for c in form.row_labels))
+    labels = [c for c in form.output if c in (layer.bias_axes or "")]
+    if layer.bias is not None and sorted(labels) == sorted(form.row_labels):  # Keras puts ones between them
+        sizes = tuple(int(layer._kernel.shape[form.kernel.index(c)]) for c in labels)
+        bias = Bias(layer.bias, sizes, tuple(labels.index(c) for c in form.row_labels))
     yield Site("kernel", layer, layer._kernel, form, bias)
 
 
 def _einsum_form(layer: Any) -> Einsum | None:
     operands, output = layer.equation.replace(" ", "").split("->")
-    form = Einsum("einsum", *operands.split(","), output)
+    inputs, kernel = operands.split(",")
+    form = Einsum("einsum", inputs, kernel, output)
     return form if form.is_product else None
 
 

@@ -38,7 +38,7 @@ def output_specs(model: Any) -> list[TensorSpec]:
     if not tensors:
         given = [keras.KerasTensor(spec.shape, spec.dtype, name=spec.name) for spec in input_specs(model)]
         arranged = given[0] if len(given) == 1 else {tensor.name: tensor for tensor in given}
-        tensors = keras.tree.flatten(model.compute_output_spec(arranged, training=False))
+        tensors = keras.tree.flatten(model.compute_output_spec(arranged))
         return [_spec(tensor, f"output_{i}" if i else "output") for i, tensor in enumerate(tensors)]
     return [_spec(tensor, tensor._keras_history.operation.name) for tensor in tensors]
 

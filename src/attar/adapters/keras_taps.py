@@ -168,7 +168,8 @@ def shift(site: Site, x: Any, z: Any, delta: Any) -> Any:
     """
     if z.shape[0] % delta.shape[0]:
         raise KeyError(
-            f"layer {site.name!r}: its first axis must count examples. Received {z.shape[0]} for {delta.shape[0]}. Leave it out."
+            f"layer {site.name!r}: its first axis must count examples. "
+            f"Received {z.shape[0]} for {delta.shape[0]}. Leave it out."
         )
     delta = ops.repeat(delta, z.shape[0] // delta.shape[0], axis=0)
     if isinstance(site.form, ConvTranspose):
