@@ -19,7 +19,7 @@ class Raw:
     @staticmethod
     def accepts(array: Array) -> bool:
         """Everything but Python objects, strings and records."""
-        return not array.dtype.hasobject and array.dtype.kind not in "SUM m" and array.dtype.names is None
+        return not array.dtype.hasobject and array.dtype.kind not in "SUMm" and array.dtype.names is None
 
     @staticmethod
     def encode(array: Array) -> bytes:

@@ -1,0 +1,205 @@
+"""The manifest: what the sections are, as compact JSON, deflated with a fixed dictionary, in base 85.
+
+It is text, because the metadata of a safetensors header is. A CRC-32 of the JSON guards it, and every field is checked
+before it is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from attar.archive.base import MOST_AXES, ArrayInfo, LayerInfo, SectionInfo, SkeletonInfo, TensorInfo, broken
+from attar.types import Json, Layer
+
+T = TypeVar("T")
+_DICTIONARY = (
+    b'running_mean running_var num_batches_tracked moving_mean moving_variance gamma beta kernel embedding,"tensorflow"'
+    b'"transformers""einsum",null,0,"recurrent","conv_transpose","float16","bfloat16","int64","uint8","int8"],0,"keep"'
+    b',{},[["matrix","float32",["raw",["planes",[{"framework":"keras""torch""onnx"},"version":1}'
+    b'],"remainder":null,"skeleton":null,"remainder":[[["skeleton":["lzma",["deflate",["stored",],"meta":{"layers":[["'
+    b'.weight","dense",10,16,32,64,128,256,512,3,3],1,"float32",1,null,"uniform",{"step":0.00},[["codes","int32",["rans",'
+    b'],["rows","int16",[1],["cols","int16",[1,["bias","int32",[]],["layer1.0.conv1","conv",'
+)
+"""Text that manifests are likely to contain; part of the file format."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """sections in the order of their bytes within each of the two groups; layers, then remainder, then skeleton."""
+
+    meta: dict[str, Json]
+    sections: tuple[SectionInfo, ...]
+    layers: tuple[LayerInfo, ...]
+    tensors: tuple[TensorInfo, ...]
+    skeleton: SkeletonInfo | None
+
+    @property
+    def elements(self) -> int:
+        """Numbers that all arrays and tensors together declare."""
+        arrays = sum(array.size for section in self.sections for array in section.arrays)
+        return arrays + sum(tensor.size for tensor in self.tensors)
+
+
+def to_text(manifest: Manifest) -> str:
+    """The manifest as it stands in the header; raises TypeError or ValueError where meta is not JSON."""
+    raw = json.dumps(_to_json(manifest), separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+    packed = _deflate(raw, 9)
+    if len(raw) > _longest(len(packed)):
+        packed = _deflate(raw, 0)
+    return base64.b85encode(packed + zlib.crc32(raw).to_bytes(4, "little")).decode()
+
+
+def _deflate(raw: bytes, level: int) -> bytes:
+    deflate = zlib.compressobj(level, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
+    return deflate.compress(raw) + deflate.flush()
+
+
+def _longest(packed: int) -> int:
+    """Bytes of JSON that a reader takes from so many deflated ones."""
+    return (1 << 20) + 64 * packed
+
+
+def from_text(text: str) -> Manifest:
+    """Inverse of to_text; raises FormatError."""
+    try:
+        packed = base64.b85decode(text)
+    except ValueError as error:
+        raise broken("manifest", "it must be base 85", str(error)) from error
+    if len(packed) < 4 or base64.b85encode(packed).decode() != text:
+        raise broken("manifest", "it must be the base 85 that attar writes", f"{len(text)} characters")
+    raw = _inflate(packed[:-4])
+    if zlib.crc32(raw) != int.from_bytes(packed[-4:], "little"):
+        raise broken("manifest", "its checksum must hold", "another one")
+    try:
+        return _from_json(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        raise broken("manifest", "it must be JSON", str(error)) from error
+
+
+def _inflate(packed: bytes) -> bytes:
+    inflate = zlib.decompressobj(-15, _DICTIONARY)
+    limit = _longest(len(packed))
+    try:
+        raw = inflate.decompress(packed, limit)
+    except zlib.error as error:
+        raise broken("manifest", "it must be deflated", str(error)) from error
+    if not inflate.eof or inflate.unused_data:
+        raise broken("manifest", f"it must inflate to {limit} bytes at most and end there", f"{len(raw)} and more")
+    return raw
+
+
+def _to_json(manifest: Manifest) -> Json:
+    """Lists in a fixed order of fields; see the readers below for their meaning."""
+    by_kind = {kind: [s for s in manifest.sections if s.kind == kind] for kind in ("layer", "remainder", "skeleton")}
+    result: dict[str, Json] = {
+        "meta": manifest.meta,
+        "layers": [_layer_json(i, s) for i, s in zip(manifest.layers, by_kind["layer"], strict=True)],
+    }
+    for section in by_kind["remainder"]:
+        tensors = [[t.name, t.dtype, list(t.shape), int(t.constant)] for t in manifest.tensors]
+        result["remainder"] = [tensors, [_array_json(a)[1:] for a in section.arrays], section.crc32]
+    for section in by_kind["skeleton"]:
+        assert manifest.skeleton is not None
+        result["skeleton"] = [manifest.skeleton.codec, manifest.skeleton.length, section.nbytes, section.crc32]
+    return result
+
+
+def _layer_json(info: LayerInfo, section: SectionInfo) -> Json:
+    x = info.layer
+    fields = [x.name, x.kind, x.rows, x.cols, list(x.shape), x.groups, x.dtype, int(x.has_bias), x.tied_to]
+    return [*fields, info.method, info.meta, [_array_json(array) for array in section.arrays], section.crc32]
+
+
+def _array_json(array: ArrayInfo) -> list[Json]:
+    return [array.name, array.dtype, list(array.shape), array.coder, array.nbytes]
+
+
+def _from_json(value: Json) -> Manifest:
+    """Checks every field; raises FormatError."""
+    fields = _typed(value, dict, "manifest")
+    unknown = set(fields) - {"meta", "layers", "remainder", "skeleton"}
+    if unknown:
+        raise broken("manifest", "its fields must be known", ", ".join(sorted(map(str, unknown))), "Upgrade attar.")
+    meta = _typed(fields.get("meta"), dict, "manifest: meta")
+    pairs = [_layer(item) for item in _typed(fields.get("layers"), list, "manifest: layers")]
+    layers = tuple(info for info, _ in pairs)
+    sections = [section for _, section in pairs]
+    tensors: tuple[TensorInfo, ...] = ()
+    if "remainder" in fields:
+        tensors, section = _remainder(fields["remainder"])
+        sections.append(section)
+    skeleton = None
+    if "skeleton" in fields:
+        codec, length, nbytes, crc = _row(fields["skeleton"], (str, int, int, int), "skeleton")
+        skeleton = SkeletonInfo(codec, length)
+        sections.append(SectionInfo("skeleton", "skeleton", nbytes, crc))
+    _unique([info.layer.name for info in layers], "layer")
+    _unique([tensor.name for tensor in tensors], "remainder")
+    return Manifest(meta, tuple(sections), layers, tensors, skeleton)
+
+
+def _layer(item: Json) -> tuple[LayerInfo, SectionInfo]:
+    """[name, kind, rows, cols, shape, groups, dtype, has_bias, tied_to, method, meta, arrays, crc32]."""
+    types = (str, str, int, int, list, int, str, int, (str, type(None)), str, dict, list, int)
+    name, kind, rows, cols, shape, groups, dtype, bias, tied, method, meta, arrays, crc = _row(item, types, "layer")
+    place = f"section {name!r}"
+    layer = Layer(name, kind, rows, cols, _shape(shape, place), groups, dtype, bool(bias), tied)
+    coded = tuple(_array(array, place) for array in arrays)
+    _unique([array.name for array in coded], place)
+    return LayerInfo(layer, method, meta), SectionInfo(name, "layer", sum(a.nbytes for a in coded), crc, coded)
+
+
+def _remainder(item: Json) -> tuple[tuple[TensorInfo, ...], SectionInfo]:
+    """[[name, dtype, shape, constant] ..., [dtype, shape, coder, nbytes] ..., crc32]."""
+    rows, arrays, crc = _row(item, (list, list, int), "remainder")
+    tensors = []
+    for row in rows:
+        name, dtype, shape, constant = _row(row, (str, str, list, int), "remainder")
+        tensors.append(TensorInfo(name, dtype, _shape(shape, f"remainder: {name!r}"), bool(constant)))
+    coded = tuple(_array(["", *_typed(array, list, "remainder")], "remainder") for array in arrays)
+    named = tuple(ArrayInfo(a.dtype, a.dtype, a.shape, a.coder, a.nbytes) for a in coded)
+    return tuple(tensors), SectionInfo("remainder", "remainder", sum(a.nbytes for a in named), crc, named)
+
+
+def _array(item: Json, place: str) -> ArrayInfo:
+    """[name, dtype, shape, coder, nbytes]."""
+    name, dtype, shape, coder, nbytes = _row(item, (str, str, list, str, int), place)
+    return ArrayInfo(name, dtype, _shape(shape, place), coder, nbytes)
+
+
+def _typed(value: Json, kind: type[T], place: str) -> T:
+    if not isinstance(value, kind):
+        raise broken(place, f"it must be a {kind.__name__}", type(value).__name__)
+    return value
+
+
+def _row(value: Json, kinds: Sequence[Any], place: str) -> list[Any]:
+    """A list with fields of these types; integers are 0 or more and not booleans."""
+    row = _typed(value, list, place)
+    right = len(row) == len(kinds) and all(
+        isinstance(x, kind) and not isinstance(x, bool) for x, kind in zip(row, kinds, strict=True)
+    )
+    if not right or any(isinstance(x, int) and not 0 <= x < 1 << 62 for x in row):
+        raise broken(place, f"a record has {len(kinds)} fields of fixed types", repr(row)[:200])
+    return row
+
+
+def _shape(value: list[Json], place: str) -> tuple[int, ...]:
+    return tuple(_axes(value, place, lambda x: isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 1 << 40))
+
+
+def _axes(value: list[Json], place: str, right: Callable[[Json], bool]) -> list[int]:
+    if len(value) > MOST_AXES or not all(right(x) for x in value):
+        raise broken(place, f"a shape has up to {MOST_AXES} axes of 0 or more", repr(value)[:200])
+    return value
+
+
+def _unique(names: Sequence[str], place: str) -> None:
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})[0]
+        raise broken(place, "names must differ", f"{twice!r} twice")
