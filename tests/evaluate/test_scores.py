@@ -76,6 +76,8 @@ def test_perplexity_takes_the_next_token_of_the_inputs() -> None:
     metric = resolve_metric("perplexity")
     first = Dataset({"input_ids": ids, "attention_mask": mask}).take([0])
     assert score(knows, first, metric).value == pytest.approx(1)
+    left = Dataset({"input_ids": np.array([[0, 1, 2, 3]]), "attention_mask": np.array([[0, 1, 1, 1]])})
+    assert score(knows, left, metric).value == pytest.approx(1)
     copied = Dataset({"input_ids": ids[:1]}, np.where(mask[:1] > 0, ids[:1], -100))
     assert score(knows, copied, metric).value == pytest.approx(1)
     moved = Dataset({"input_ids": ids[:1]}, np.array([[2, 3, -100, -100]]))

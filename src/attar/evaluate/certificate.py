@@ -144,17 +144,17 @@ def _flipped(
     def unchanged(size: int) -> float:
         return scale * float(unseen_upper(size, confidence))
 
+    high = upper(lost, gained, n)
     low = scale * (1 - float(share_upper(n - lost, n, confidence))) if one_sided else -upper(gained, lost, n)
     drop, even = scale * (lost - gained) / n, (lost + gained) / 2
     short = unchanged(n) > max_drop or (drop < max_drop and not one_sided and upper(even, even, n) > max_drop)
     needed: int | None = None
-    if drop < max_drop:
+    if drop < max_drop < high:
         needed = _fewest(lambda size: upper(lost * size / n, gained * size / n, size), max_drop)
-    elif short:
+    elif short and drop >= max_drop:
         needed = _fewest(unchanged, max_drop)
     bound = "exact" if one_sided or not lost + gained else "score"
-    bounds = (low, upper(lost, gained, n))
-    made = _made(before, after, metric, max_drop, confidence, bounds=bounds, bound=bound)
+    made = _made(before, after, metric, max_drop, confidence, bounds=(low, high), bound=bound)
     return _with_flips(made, flips, short, needed)
 
 

@@ -14,7 +14,8 @@ def flips(before: Score, after: Score, labels: Array | None) -> tuple[NDArray[np
     """Numbers of the examples right before and wrong after, and of those wrong before and right after.
 
     Right is the highest score at the label; without labels, the original's answer (then nothing can be gained). An
-    example of several positions counts by its share of right ones. Raises DataError where scores or labels do not fit.
+    example of several positions counts by its share of right ones. Raises DataError where scores do not fit, or labels
+    are not classes (a regression has no flips).
     """
     if before.n != after.n or before.outputs.shape != after.outputs.shape:
         raise DataError(f"flips: both scores must be of the same examples. Received {before.n} and {after.n}.")
