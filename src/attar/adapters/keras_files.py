@@ -20,16 +20,35 @@ REGISTER = "Register the class with keras.saving.register_keras_serializable() a
 log = logging.getLogger("attar")
 
 
+LOAD_ERRORS = (
+    TypeError, ValueError, KeyError, AttributeError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile,
+)  # fmt: skip
+"""What Keras, h5py and zipfile raise on a file that is not what it should be."""
+
+
 def read_file(path: Path) -> tuple[Any, dict[str, Any] | None]:
     """The model of a .keras or whole-model HDF5 file and its compile config; raises FormatError, ModelError."""
     if not path.is_file():
-        raise FormatError(f"{path}: a Keras model is one file. Received no such file. Check the path.")
-    compiled = _config_of_keras(path) if path.suffix == ".keras" else _config_of_hdf5(path)
+        raise FormatError(f"{path.name}: a Keras model is one file. Received no such file. Check the path.")
+    if path.suffix == ".keras":
+        compiled = _config_of_keras(path)
+        return _load(path), compiled
+    _check_hdf5(path)
+    try:  # the training config of HDF5 files is in an older form, which only Keras' own loader reads
+        model = keras.saving.load_model(path, compile=True, safe_mode=True)
+    except LOAD_ERRORS as error:
+        model = _load(path)
+        log.warning("%s: the compile state is left out: %s", path.name, (str(error).splitlines() or [""])[0])
+        return model, None
+    return model, model.get_compile_config() if model.compiled else None
+
+
+def _load(path: Path) -> Any:
+    """The uncompiled model."""
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (TypeError, ValueError, KeyError, AttributeError, OSError, RuntimeError, NotImplementedError) as error:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except LOAD_ERRORS as error:
         raise _load_error(path.name, error) from error
-    return model, compiled
 
 
 def _load_error(place: str, error: Exception) -> Exception:
@@ -67,8 +86,8 @@ def _config_of_keras(path: Path) -> dict[str, Any] | None:
     return compiled if isinstance(compiled, dict) else None
 
 
-def _config_of_hdf5(path: Path) -> dict[str, Any] | None:
-    """The training config of an HDF5 model in compile form; ModelError where the file holds weights alone."""
+def _check_hdf5(path: Path) -> None:
+    """Refuse what is not HDF5, and a file of weights alone."""
     import h5py
 
     with path.open("rb") as file:
@@ -80,7 +99,6 @@ def _config_of_hdf5(path: Path) -> dict[str, Any] | None:
     try:
         with h5py.File(path, "r") as file:
             whole = "model_config" in file.attrs
-            training = file.attrs.get("training_config")
     except (OSError, KeyError, RuntimeError) as error:
         raise FormatError(
             f"{path.name}: the HDF5 file must be readable. Received {error}. Save the model anew."
@@ -90,14 +108,6 @@ def _config_of_hdf5(path: Path) -> dict[str, Any] | None:
             f"{path.name}: a model is needed. Received a file of weights only. "
             "Load it into the model and pass that, or save the whole model as .keras."
         )
-    try:
-        config = json.loads(training) if training is not None else None
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        return None
-    config["optimizer"] = config.pop("optimizer_config", None)
-    return config
 
 
 def copy_of(model: Any) -> Any:
