@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Small torch models of every kind, as cases for the adapter laws."""
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from attar.adapters.torch import TorchAdapter
-from attar.adapters.torch_files import FactorySpec
+from attar.adapters.torch import FactorySpec, TorchAdapter
 from attar.types import Array
 from kits.adapter_laws import Batch, Case
 
@@ -222,3 +222,44 @@ def plain(name: str) -> nn.Module:
 
 FACTORIES = {name: f"make_{name.replace('-', '_')}" for name in MODELS}
 globals().update({FACTORIES[name]: (lambda name=name: plain(name)) for name in MODELS})
+
+
+def program_case(name: str, folder: Path) -> Case:
+    """The same module as a .pt2 file."""
+    batches = batches_of(name)
+
+    def model() -> Path:
+        path = folder / f"{name}.pt2"
+        if not path.exists():
+            x = example(name)
+            program = torch.export.export(make(name).eval(), (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+            torch.export.save(program, path)
+        return path
+
+    def run_original(model: Any, batch: Batch) -> Array:
+        return run_module(torch.export.load(model).module(), batch)
+
+    return Case(TorchAdapter, model, batches, run_original, run_original, 2e-5, name not in INEXACT)
+
+
+def script_case(name: str, folder: Path, *, traced: bool) -> Case:
+    """The same module as a TorchScript file."""
+    batches = batches_of(name)
+
+    def model() -> Path:
+        path = folder / f"{name}.pt"
+        if not path.exists():
+            module = make(name).eval()
+            script = torch.jit.trace(module, example(name)) if traced else torch.jit.script(module)
+            script.save(str(path))
+        return path
+
+    def run_original(model: Any, batch: Batch) -> Array:
+        return run_module(torch.jit.load(str(model)), batch)
+
+    return Case(TorchAdapter, model, batches, run_original, run_original, 2e-5)
+
+
+def example(name: str) -> Tensor:
+    x = torch.tensor(batches_of(name)[0]["x"])
+    return x.to(next(make(name).parameters()).dtype) if x.is_floating_point() else x

@@ -184,7 +184,7 @@ def _transposed(a: dict[str, Any], weight: Operand, groups: int) -> list[Call | 
     return [Call("conv_transpose", weight, form, a["input"], a.get("bias"), geometry=geometry)]
 
 
-def _lookup(a: dict[str, Any], find: Find, ndim: Any) -> list[Call | None]:
+def _lookup(a: dict[str, Any], find: Find, _ndim: Any) -> list[Call | None]:
     """F.embedding takes the ids first, aten.embedding the weight."""
     for weight, ids in (("weight", "input"), ("input", "weight")):
         operand = find(a.get(weight))
@@ -197,14 +197,14 @@ def _bag(a: dict[str, Any], find: Find, ndim: Any) -> list[Call | None]:
     return [Call("bag", c.weight, c.form, c.x) for c in _lookup(a, find, ndim) if c is not None]
 
 
-def _cell(a: dict[str, Any], find: Find, ndim: Any) -> list[Call | None]:
+def _cell(a: dict[str, Any], find: Find, _ndim: Any) -> list[Call | None]:
     hidden = a["hx"][0] if isinstance(a["hx"], list | tuple) else a["hx"]
     pairs = ((a["w_ih"], a["input"], a.get("b_ih")), (a["w_hh"], hidden, a.get("b_hh")))
     found = [(find(w), x, b) for w, x, b in pairs]
     return [Call("states", w, recurrent_form(w.shape), x, b) for w, x, b in found if w is not None and _plain(w)]
 
 
-def _recurrent(a: dict[str, Any], find: Find, ndim: Any) -> list[Call | None]:
+def _recurrent(a: dict[str, Any], find: Find, _ndim: Any) -> list[Call | None]:
     """A whole recurrent network: its weights, without their inputs (see torch_recurrent.py)."""
     packed = isinstance(a["third"], list | tuple)
     weights = a["third"] if packed else a["fourth"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from attar.adapters import torch_programs
-from attar.adapters.torch_source import Source, from_module, from_program, from_script
+from attar.adapters.torch import FactorySpec
+from attar.adapters.torch_source import Source, copied, from_module, from_program, from_script
 from attar.errors import FormatError, ModelError, OutputError
 from attar.types import Array
 
@@ -25,18 +25,6 @@ SUFFIXES = {
     "script": (".pt", ".ts", ".pth"),
 }
 """Endings that `save` takes for each kind of source."""
-READABLE = (".pt2", ".pt", ".pth", ".ts")
-
-
-@dataclass(frozen=True, slots=True)
-class FactorySpec:
-    """A function without arguments that makes the module, as "package.module:name", and a state dict to load into it.
-
-    state is a .pt or .safetensors file, or None where the factory loads the weights itself.
-    """
-
-    factory: str
-    state: Path | str | None = None
 
 
 def source_of(model: Any) -> Source:
@@ -46,12 +34,15 @@ def source_of(model: Any) -> Source:
     if isinstance(model, FactorySpec):
         return from_module(_made(model))
     if isinstance(model, torch.export.ExportedProgram):
-        return from_program(model)
+        return from_program(copied(model))
     if isinstance(model, torch.jit.ScriptModule):
         return from_script(model)
     if isinstance(model, nn.Module):
         return from_module(model)
-    raise ModelError(f"torch: the model must be a Module, an ExportedProgram, a FactorySpec or a path. Received {type(model).__name__}.")  # fmt: skip
+    raise ModelError(
+        "torch: the model must be a Module, an ExportedProgram, a FactorySpec or a path. Received "
+        f"{type(model).__name__}."
+    )
 
 
 def _from_file(path: Path) -> Source:
@@ -63,7 +54,9 @@ def _from_file(path: Path) -> Source:
         try:
             return from_script(torch.jit.load(str(path), map_location="cpu"))
         except RuntimeError as error:
-            raise FormatError(f"{path}: it must be a TorchScript archive. Received a damaged one ({_first(error)}). Save it anew.") from error  # fmt: skip
+            raise FormatError(
+                f"{path}: it must be a TorchScript archive. Received a damaged one ({_first(error)}). Save it anew."
+            ) from error
     state = read_state(path)
     raise ModelError(
         f"{path}: a state dict alone does not say what the model computes. Received {len(state)} tensors. "
@@ -88,7 +81,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise FormatError(f"{path}: it must be a safetensors file. Received a damaged one ({error}). Save it anew.") from error  # fmt: skip
+            raise FormatError(
+                f"{path}: it must be a safetensors file. Received a damaged one ({error}). Save it anew."
+            ) from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -116,10 +111,16 @@ def _made(spec: FactorySpec) -> nn.Module:
     try:
         function = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(f"factory {spec.factory!r}: it must be 'package.module:function'. Received one that does not import ({error}). Check PYTHONPATH.") from error  # fmt: skip
+        raise ModelError(
+            f"factory {spec.factory!r}: it must be 'package.module:function'. Received one that does not import "
+            f"({error}). Check PYTHONPATH."
+        ) from error
     made = function()
     if not isinstance(made, nn.Module):
-        raise ModelError(f"factory {spec.factory!r}: it must return a torch.nn.Module. Received {type(made).__name__}. Return the module.")  # fmt: skip
+        raise ModelError(
+            f"factory {spec.factory!r}: it must return a torch.nn.Module. Received {type(made).__name__}. Return "
+            "the module."
+        )
     if spec.state is not None:
         _load(made, Path(spec.state))
     return made
@@ -135,16 +136,19 @@ def _load(module: nn.Module, path: Path) -> None:
     wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
     if missing or extra or wrong:
         raise ModelError(
-            f"{path}: the state dict must fit the factory's module. Received missing {missing[:3]}, unknown {extra[:3]}, "
-            f"of another shape {wrong[:3]}. Check the class and its arguments."
+            f"{path}: the state dict must fit the factory's module. Received missing {missing[:3]}, "
+            f"unknown {extra[:3]}, of another shape {wrong[:3]}. Check the class and its arguments."
         )
     module.load_state_dict(state, strict=False)
 
 
-def save(source: Source, path: Path, example: Mapping[str, Array]) -> None:
+def save(source: Source, path: Path) -> None:
     """Write the file in the format that fits the source; raises OutputError for an ending that does not."""
     if path.suffix not in SUFFIXES[source.kind]:
-        raise OutputError(f"{path}: the ending must be one of {', '.join(SUFFIXES[source.kind])} for this model. Received {path.suffix!r}. Rename the output.")  # fmt: skip
+        raise OutputError(
+            f"{path}: the ending must be one of {', '.join(SUFFIXES[source.kind])} for this model. Received "
+            f"{path.suffix!r}. Rename the output."
+        )
     if source.program is not None:
         torch.export.save(source.program, path)
     elif source.kind == "script":
@@ -183,7 +187,13 @@ def check_same(rest: Mapping[str, Tensor], remainder: Mapping[str, Array]) -> No
     """Raise ModelError unless both have the same names and shapes."""
     if set(rest) != set(remainder):
         missing, extra = sorted(set(rest) - set(remainder)), sorted(set(remainder) - set(rest))
-        raise ModelError(f"remainder: its names must be the model's. Received {extra[:5]} too many, {missing[:5]} missing. Load into the model it came from.")  # fmt: skip
+        raise ModelError(
+            f"remainder: its names must be the model's. Received {extra[:5]} too many, {missing[:5]} missing. Load "
+            "into the model it came from."
+        )
     for name, tensor in rest.items():
         if tuple(remainder[name].shape) != tuple(tensor.shape):
-            raise ModelError(f"remainder {name!r}: the shape must be {tuple(tensor.shape)}. Received {remainder[name].shape}. Load into the model it came from.")  # fmt: skip
+            raise ModelError(
+                f"remainder {name!r}: the shape must be {tuple(tensor.shape)}. Received {remainder[name].shape}. "
+                "Load into the model it came from."
+            )

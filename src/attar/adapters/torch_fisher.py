@@ -1,8 +1,8 @@
 """Row sensitivities by gradients: the Fisher diagonal of a layer's pre-activations.
 
 Labels are drawn from the model's own softmax; the squared gradient of -log p(label) with respect to each element of a
-layer's output is summed over the positions of an example and averaged over examples (Amari 1998; Kunstner et al. 2019 on
-why the labels must be drawn). Summing squares takes the errors at different positions for independent.
+layer's output is summed over the positions of an example and averaged over examples (Amari 1998; on why the labels
+must be drawn: Kunstner et al. 2019). Summing squares takes the errors at different positions for independent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Forward = Callable[[Batch, Callable[[Product], Tensor | None]], Tensor]
 
 
 def fisher(forward: Forward, batches: Iterable[Batch], rows: Mapping[str, int], seed: int) -> dict[str, Array]:
-    """[rows] for each layer that was reached, nats of KL per squared unit times two; forward runs a batch with a hook."""
+    """[rows] for each layer that was reached, 2 KL in nats per squared unit; forward runs a batch with a hook."""
     rng = np.random.default_rng(seed)
     sums: dict[str, Array] = {}
     examples = 0
@@ -60,11 +60,11 @@ def _sampled_loss(logits: Tensor, rng: np.random.Generator) -> Tensor:
 def _add(total: Array, product: Product, gradient: Tensor) -> None:
     """Add the squared gradients, summed over all axes but the rows; a part of the rows where the call has a part.
 
-    Every product of a transposed convolution is summed into output elements: a row (channel, tap) gets its channel's sum,
-    less the edges that the window cuts off.
+    The products of a transposed convolution are summed into output elements: a row (channel, tap) reaches one of
+    stride elements of its channel, so that it gets that share of the channel's sum.
     """
     squared = gradient.double().square()
-    axes = (1,) if product.call.op == "conv_transpose" else product.row_axes()
+    axes = product.row_axes()
     others = [axis for axis in range(squared.ndim) if axis not in axes]
     summed = squared.sum(others) if others else squared
     ordered = sorted(axes)

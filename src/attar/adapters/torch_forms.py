@@ -18,7 +18,7 @@ from attar.types import Json, Layer
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """split: the parameter's shape with group axes cut out; order: axes of split, rows first; row_axes: how many are."""
+    """split: the parameter's shape with group axes cut out; order: its axes, rows first; row_axes: their number."""
 
     kind: str
     split: tuple[int, ...]
@@ -121,7 +121,7 @@ def conv_form(shape: Sequence[int], groups: int) -> Form:
 
 
 def conv_transpose_form(shape: Sequence[int], groups: int) -> Form:
-    """A transposed convolution's kernel [C, O / groups, k...]: rows (O, k...), columns the input channels of a group."""
+    """A transposed convolution's kernel [C, O / groups, k...]: rows (O, k...), columns a group's input channels."""
     channels, *rest = shape
     if groups == 1:
         return Form("conv_transpose", tuple(shape), (*range(1, len(shape)), 0), len(rest))
@@ -137,6 +137,13 @@ def lookup_form(shape: Sequence[int]) -> Form:
 def recurrent_form(shape: Sequence[int]) -> Form:
     """A recurrent kernel [gates, inputs or states]."""
     return Form("recurrent", tuple(shape), (0, 1), 1)
+
+
+def memory(tensor: Tensor) -> tuple[int, ...]:
+    """What tells tied tensors from others: they may be different objects over the same memory."""
+    if not tensor.numel():
+        return (id(tensor),)
+    return (tensor.data_ptr(), *tensor.shape, *tensor.stride())
 
 
 def dtype_name(dtype: torch.dtype) -> str:

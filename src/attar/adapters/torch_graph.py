@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from attar.adapters.torch_calls import Call, Operand, name_of, parse
+from attar.adapters.torch_forms import memory
 
 OPENED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 """Modules that a trace looks into, so that their weights appear in it."""
@@ -48,7 +49,7 @@ class _Tracer(fx.Tracer):
         return type(m) not in OPENED and super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(model: nn.Module, names: dict[int, str]) -> Graph:
+def trace(model: nn.Module, names: dict[tuple[int, ...], str]) -> Graph:
     """The graph of a module by symbolic tracing; an empty one where its code cannot be traced."""
     try:
         graph = _Tracer().trace(model)
@@ -58,7 +59,7 @@ def trace(model: nn.Module, names: dict[int, str]) -> Graph:
     constants: dict[fx.Node, str] = {}
     for node in graph.nodes:
         if node.op == "get_attr" and node.target in tensors:
-            constants[node] = names.get(id(tensors[node.target]), str(node.target))
+            constants[node] = names.get(memory(tensors[node.target]), str(node.target))
     return _read(graph, constants, {n: tuple(t.shape) for n, t in tensors.items()}, dict(model.named_modules()))
 
 
@@ -66,17 +67,17 @@ def exported(program: torch.export.ExportedProgram) -> Graph:
     """The graph of an exported program; weights that share memory are one, by their first name."""
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    firsts: dict[Any, str] = {}
+    firsts: dict[tuple[int, ...], str] = {}
     for target in names.values():
         tensor = program.state_dict.get(target)
         if tensor is not None:
-            firsts.setdefault((tensor.data_ptr(), tuple(tensor.shape), tensor.stride()), target)
+            firsts.setdefault(memory(tensor), target)
     constants, shapes = {}, {}
     for node in program.graph.nodes:
         target = names.get(node.name) if node.op == "placeholder" else None
         tensor = None if target is None else program.state_dict.get(target)
         if target is not None and tensor is not None:
-            first = firsts[tensor.data_ptr(), tuple(tensor.shape), tensor.stride()]
+            first = firsts[memory(tensor)]
             constants[node] = first
             shapes[first] = tuple(tensor.shape)
     return _read(program.graph, constants, shapes, {})
@@ -98,7 +99,8 @@ def _read(
             found = parse(name_of(node.target), node.args, node.kwargs, find, _ndim)
             found = [replace(call, bias=constants.get(call.bias)) for call in found if call.weight.rows is None]
             calls.extend(found)
-            made.update({node: call for call in found})
+            if found:
+                made[node] = found[0]
         norm = _norm(node, made, constants, modules)
         if norm is not None:
             norms.append(norm)
@@ -134,6 +136,7 @@ def _operand(value: Any, constants: dict[fx.Node, str], shapes: dict[str, tuple[
 
 
 def permutation(name: str, args: Sequence[Any], inner: Operand | None) -> list[int] | None:
+    """The axes in their order after t, transpose or permute; None where the arguments are not constants."""
     if inner is None:
         return None
     axes = list(range(len(inner.perm)))

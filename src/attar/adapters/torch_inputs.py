@@ -47,7 +47,8 @@ class Signature:
         unknown, missing = set(batch) - set(self.names), set(self.required) - set(batch)
         if self.names and (unknown or missing):
             raise DataError(
-                f"model inputs: names must be those of forward, {list(self.names)}. Received {sorted(batch)}. Rename the entries."
+                f"model inputs: names must be those of forward, {list(self.names)}. "
+                f"Received {sorted(batch)}. Rename the entries."
             )
         return {name: batch[name] for name in self.names if name in batch}
 
@@ -83,7 +84,9 @@ def first_tensor(output: Any) -> Tensor:
     for value in values:
         if isinstance(value, Tensor | list | tuple | Mapping):
             return first_tensor(value)
-    raise ModelError(f"model output: there must be a tensor in it. Received {type(output).__name__}. Return a tensor, tuple or dict.")  # fmt: skip
+    raise ModelError(
+        f"model output: there must be a tensor in it. Received {type(output).__name__}. Return a tensor, tuple or dict."
+    )
 
 
 def specification(name: str, array: Array | None) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""Find the compressible parameters of a model: by the class of the module that owns them, and by their use in a graph."""
+"""Find the compressible parameters of a model: by the class of the module they are in, or by use in a graph."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from attar.adapters.torch_forms import (
     dense_form,
     dtype_name,
     lookup_form,
+    memory,
     recurrent_form,
 )
 
@@ -33,11 +34,11 @@ class Found:
     skipped: dict[str, str]
 
 
-def find_sites(model: nn.Module, calls: Sequence[Call], names: dict[int, str]) -> Found:
+def find_sites(model: nn.Module, calls: Sequence[Call], names: dict[tuple[int, ...], str]) -> Found:
     """Sites of every parameter of two or more axes.
 
-    calls are the uses of parameters in a graph of the model, with names of parameters for biases; names gives the name
-    of each parameter object (the first one, where it has several).
+    calls are the uses of parameters in a graph of the model, with names of parameters for biases; names gives the first
+    name of each parameter by its memory.
     """
     forms, reasons = _by_module(model)
     by_call: dict[str, list[Call]] = {}
@@ -47,7 +48,7 @@ def find_sites(model: nn.Module, calls: Sequence[Call], names: dict[int, str]) -
     sites: list[Site] = []
     skipped: dict[str, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        owner = names[id(parameter)]
+        owner = names[memory(parameter)]
         if parameter.ndim < 2:
             continue
         form, bias = forms.get(owner) or _by_call(by_call.get(owner, []))
@@ -103,17 +104,20 @@ def _by_module(model: nn.Module) -> tuple[dict[str, tuple[Form, Bias | None]], d
         for base, maker in _MAKERS:
             if isinstance(module, base):
                 for parameter, form, bias in maker(module):
-                    own = None if bias is None else Bias(names[id(bias[0])], *bias[1:])
-                    forms.setdefault(names[id(parameter)], (form, own))
+                    own = None if bias is None else Bias(names[memory(bias[0])], *bias[1:])
+                    forms.setdefault(names[memory(parameter)], (form, own))
                 break
         for parameter, reason in _against(module):
-            reasons[names[id(parameter)]] = reason
+            reasons[names[memory(parameter)]] = reason
     return forms, reasons
 
 
-def first_names(model: nn.Module) -> dict[int, str]:
-    """The name of every parameter object."""
-    return {id(parameter): name for name, parameter in model.named_parameters()}
+def first_names(model: nn.Module) -> dict[tuple[int, ...], str]:
+    """The first name of every parameter, by its memory."""
+    names: dict[tuple[int, ...], str] = {}
+    for name, parameter in model.named_parameters():
+        names.setdefault(memory(parameter), name)
+    return names
 
 
 Part = tuple[Tensor, Form, Any]

@@ -18,15 +18,11 @@ from attar.types import Array
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A call with its output y; y is None where the call does not show it. examples: examples in the batch.
-
-    example_axis: the axis of the input that counts examples where that is known and not the first of that length.
-    """
+    """A call with its output y; y is None where the call does not show it. examples: examples in the batch."""
 
     call: Call
     y: Tensor | None
     examples: int
-    example_axis: int | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +68,7 @@ class Product:
     def row_axes(self) -> tuple[int, ...]:
         """Axes of y that are the rows, in order."""
         assert self.y is not None
-        if self.call.op == "conv":
+        if self.call.op in ("conv", "conv_transpose"):
             return (1,)
         if self.call.op in ("lookup", "bag"):
             return (self.y.ndim - 1,)
@@ -85,43 +81,24 @@ class Product:
         assert self.y is not None
         return bias.reshape(-1, *[1] * (self.y.ndim - 2)) if self.call.op == "conv" else bias
 
-    def shifted(self, delta: Tensor) -> Tensor:
-        """Y with delta[n, rows] added at every position of each example; raises KeyError where it cannot be."""
-        if self.y is None or self.call.op == "states":
-            raise KeyError(self.name)
+    def shifted(self, delta: Tensor, axis: int, *, fastest: bool) -> Tensor:
+        """Y with delta[n, rows] added at every position of each example.
+
+        axis of y counts the examples; where it counts positions as well, `fastest` says that examples vary fastest.
+        """
+        assert self.y is not None
         if self.call.weight.rows is not None:
             delta = delta[:, slice(*self.call.weight.rows)]
         delta = delta.to(self.y.dtype)
         if self.call.op == "conv_transpose":
             return self.y + self._scattered(delta)
-        axes = self.row_axes()
-        place, delta = self._aligned(delta, axes)
-        shape = [1] * self.y.ndim
-        shape[place] = len(delta)
+        repeats = self.y.shape[axis] // len(delta)
+        if repeats > 1:
+            delta = delta.repeat(repeats, 1) if fastest else delta.repeat_interleave(repeats, 0)
+        axes = (axis, *self.row_axes())
         ordered = sorted(range(len(axes)), key=axes.__getitem__)
-        blocks = delta.reshape(len(delta), *[self.y.shape[axis] for axis in axes]).permute(0, *[i + 1 for i in ordered])
-        for axis in axes:
-            shape[axis] = self.y.shape[axis]
-        if place > min(axes):
-            blocks = blocks.movedim(0, sum(axis < place for axis in axes))
-        return self.y + blocks.reshape(shape)
-
-    def _aligned(self, delta: Tensor, axes: tuple[int, ...]) -> tuple[int, Tensor]:
-        """The axis of y that counts examples, and delta repeated where that axis counts positions as well."""
-        assert self.y is not None
-        free = [axis for axis in range(self.y.ndim) if axis not in axes]
-        hint = self.example_axis
-        if hint is not None and hint in free and self.y.shape[hint] == self.examples:
-            return hint, delta
-        if hint is None:
-            for axis in free:
-                if self.y.shape[axis] == self.examples:
-                    return axis, delta
-        first = free[0] if free else 0
-        if not free or self.y.shape[first] % self.examples:
-            raise KeyError(self.name)
-        repeats = self.y.shape[first] // self.examples
-        return first, delta.repeat(repeats, 1) if hint else delta.repeat_interleave(repeats, 0)
+        blocks = delta.reshape([self.y.shape[a] for a in axes]).permute(ordered)
+        return self.y + blocks.reshape([n if a in axes else 1 for a, n in enumerate(self.y.shape)])
 
     def _scattered(self, delta: Tensor) -> Tensor:
         """What a shift of a transposed convolution's products adds to its output: ones, convolved with delta."""

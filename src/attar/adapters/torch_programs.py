@@ -1,7 +1,7 @@
-"""Read exported programs (.pt2) that hold tensors and plain operators only, and refuse all others before torch reads them.
+"""Read exported programs (.pt2) that hold tensors and plain operators only; refuse others before torch reads them.
 
 `torch.export.load` unpickles objects, evaluates shape expressions and resolves operator names to any attribute of
-torch. Here an archive is checked first: no pickled weights or objects, no compiled code, shape expressions made of known
+torch. Here an archive is checked first: no pickled weights or objects, no compiled code, shape expressions of known
 names, operators that are registered operators. Guards (Python code) are never run.
 """
 
@@ -31,10 +31,13 @@ _SYMBOL = re.compile(r"[suz]f?\d+")
 _QUOTED = re.compile(r"Symbol\('(\w{1,20})'(?:, (?:positive|nonnegative|integer|real|finite)=(?:True|False))*\)")
 _POWER = re.compile(r"Pow\((\w+), Integer\(\d\)\)")
 _FUNCTIONS = frozenset(
-    "FloorDiv Mod PythonMod ModularIndexing Max Min TruncToInt TruncToFloat CeilToInt FloorToInt RoundToInt IntTrueDiv "
-    "FloatTrueDiv CleanDiv PowByNatural ToFloat Identity Where Eq Ne Lt Le Gt Ge And Or Not True False int_oo oo "
-    "Mul Add Integer Rational Float".split()
-)
+    (
+        "FloorDiv", "Mod", "PythonMod", "ModularIndexing", "Max", "Min", "TruncToInt", "TruncToFloat",
+        "CeilToInt", "FloorToInt", "RoundToInt", "IntTrueDiv", "FloatTrueDiv", "CleanDiv", "PowByNatural",
+        "ToFloat", "Identity", "Where", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "True", "False",
+        "int_oo", "oo", "Mul", "Add", "Integer", "Rational", "Float",
+    )
+)  # fmt: skip
 _EXPRESSION = re.compile(r"[\w\s+\-*/(),<>=!&|~.]{1,300}")
 
 
@@ -56,7 +59,10 @@ def read(data: bytes, place: str) -> torch.export.ExportedProgram:
         AttributeError,
     ) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
-        raise FormatError(f"{place}: it must be an exported program. Received a damaged or unknown one ({first}). Save it anew by torch.export.save.") from error  # fmt: skip
+        raise FormatError(
+            f"{place}: it must be an exported program. Received a damaged or unknown one ({first}). Save it anew by "
+            "torch.export.save."
+        ) from error
 
 
 def _check_archive(data: bytes, place: str) -> None:
@@ -69,14 +75,18 @@ def _check_archive(data: bytes, place: str) -> None:
         models = 0
         for entry, name in zip(archive.namelist(), names, strict=True):
             if name.startswith("data/aotinductor/"):
-                raise FormatError(f"{place}: a program must not hold compiled code. Received {name}. Save it by torch.export.save.")  # fmt: skip
+                raise FormatError(
+                    f"{place}: a program must not hold compiled code. Received {name}. Save it by torch.export.save."
+                )
             if name.startswith("models/"):
                 models += 1
                 check_program(json.loads(archive.read(entry)), place)
             elif re.fullmatch(r"data/(weights|constants)/.*config\.json", name):
                 _check_payload(json.loads(archive.read(entry)), place)
             elif re.fullmatch(r"data/(weights|constants)/.*\.pt", name):
-                raise FormatError(f"{place}: weights must be stored as bytes. Received a pickle, {name}. Save it by a newer torch.")  # fmt: skip
+                raise FormatError(
+                    f"{place}: weights must be stored as bytes. Received a pickle, {name}. Save it by a newer torch."
+                )
             elif name.startswith("data/sample_inputs/"):
                 _check_samples(archive.read(entry), place)
         if models != 1:
@@ -87,7 +97,10 @@ def _check_payload(config: Json, place: str) -> None:
     """Every weight and constant is raw bytes."""
     for name, entry in config["config"].items():
         if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
-            raise FormatError(f"{place}: weights and constants must be plain tensors. Received an object at {name!r}. Remove custom objects.")  # fmt: skip
+            raise FormatError(
+                f"{place}: weights and constants must be plain tensors. Received an object at {name!r}. Remove "
+                "custom objects."
+            )
 
 
 def _check_samples(data: bytes, place: str) -> None:
@@ -97,7 +110,9 @@ def _check_samples(data: bytes, place: str) -> None:
     try:
         torch.load(io.BytesIO(data), weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise FormatError(f"{place}: sample inputs must be tensors. Received other objects. Export with plain inputs.") from error  # fmt: skip
+        raise FormatError(
+            f"{place}: sample inputs must be tensors. Received other objects. Export with plain inputs."
+        ) from error
 
 
 def check_program(program: Json, place: str) -> None:
@@ -108,7 +123,10 @@ def check_program(program: Json, place: str) -> None:
         elif key == "expr_str":
             _check_expression(value, place)
         elif key in ("in_spec", "out_spec") and "__enum__" in str(value):
-            raise FormatError(f"{place}: inputs and outputs must be plain containers. Received an enum in {key}. Export with plain types.")  # fmt: skip
+            raise FormatError(
+                f"{place}: inputs and outputs must be plain containers. Received an enum in {key}. Export with "
+                "plain types."
+            )
     for symbol in program["range_constraints"]:
         _check_expression(symbol, place)
 
@@ -138,11 +156,13 @@ def _check_operator(target: str, place: str) -> None:
             return
     elif parts[0] not in ("torch", "_operator", "math") and not target.startswith("#"):
         return  # a dotted name of a parameter in a signature; torch takes it for a string
-    raise FormatError(f"{place}: a program may only call registered operators. Received {target!r}. Export it with torch.export.")  # fmt: skip
+    raise FormatError(
+        f"{place}: a program may only call registered operators. Received {target!r}. Export it with torch.export."
+    )
 
 
 def _check_expression(text: Any, place: str) -> None:
-    """Sizes are evaluated by sympy: allow numbers, operators, symbols and known functions, no attributes, no large powers."""
+    """Sizes are evaluated by sympy: allow numbers, operators, symbols and known functions, nothing else."""
     known: Any = isinstance(text, str)
     if known:
         text = _POWER.sub(r"\1", _QUOTED.sub(r"\1", text))
@@ -151,4 +171,7 @@ def _check_expression(text: Any, place: str) -> None:
         known = all(w in _FUNCTIONS or _SYMBOL.fullmatch(w) for w in _WORD.findall(text))
         known = known and not re.search(r"\.\s*[A-Za-z_]|[\w)]\s*\.\s*[A-Za-z_(]", text)
     if not known:
-        raise FormatError(f"{place}: a size must be an expression of symbols. Received {str(text)[:60]!r}. Export it with torch.export.")  # fmt: skip
+        raise FormatError(
+            f"{place}: a size must be an expression of symbols. Received {str(text)[:60]!r}. Export it with "
+            "torch.export."
+        )

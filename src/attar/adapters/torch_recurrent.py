@@ -52,7 +52,7 @@ class _Loop:
         return function(data, hx, weights, *flags, self.batch_first)[0]  # type: ignore[no-any-return]
 
     def before(self, output: Tensor, start: Tensor, backward: bool) -> Tensor:
-        """h_{t-1} [steps, units] of every step that ran, given one direction's outputs and its first state [n, units]."""
+        """h_{t-1} [steps, units] of every step that ran, given one direction's outputs, first state [n, units]."""
         if self.batch_sizes is None:
             steps = output.transpose(0, 1) if self.batch_first and output.ndim == 3 else output
             if steps.ndim == 2:  # one sequence without a batch axis

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from attar.adapters.torch_calls import Operand, parse
+from attar.adapters.torch_forms import memory
 from attar.adapters.torch_graph import Graph, permutation
 
 
@@ -16,10 +17,8 @@ def script_graph(module: nn.Module) -> Graph:
     """Uses of parameters in the inlined graph of forward; batch norms are not folded in scripts."""
     graph = module.inlined_graph  # type: ignore[union-attr]
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters(remove_duplicate=False)}
-    firsts: dict[int, str] = {}
-    aliases = {
-        name: firsts.setdefault(p.data_ptr(), name) for name, p in module.named_parameters(remove_duplicate=False)
-    }
+    firsts: dict[tuple[int, ...], str] = {}
+    aliases = {name: firsts.setdefault(memory(p), name) for name, p in module.named_parameters(remove_duplicate=False)}
 
     def find(value: Any) -> Operand | None:
         return _operand(value, shapes, aliases)

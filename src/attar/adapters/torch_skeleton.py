@@ -15,8 +15,8 @@ from torch import Tensor
 from torch._export.serde import serialize as serde
 
 from attar.adapters import torch_inputs
-from attar.adapters.torch_files import from_array, to_array
-from attar.adapters.torch_forms import Site
+from attar.adapters.torch_files import to_array
+from attar.adapters.torch_forms import Site, memory
 from attar.adapters.torch_programs import check_program
 from attar.adapters.torch_source import Source, from_program
 from attar.errors import FormatError, ModelError
@@ -52,12 +52,11 @@ def dump(
     stored = {site.name for site in sites} | set(rest) | set(constants)
     stored |= {site.bias.name for site in sites if site.bias is not None}
     tensors = {name: t.detach() for name, t in program.state_dict.items()}
-    firsts: dict[Any, str] = {}
+    firsts: dict[tuple[int, ...], str] = {}
     aliases: dict[str, str] = {}
     small: dict[str, Json] = {}
     for name, tensor in tensors.items():
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.numel() else name
-        owner = firsts.setdefault(key, name)
+        owner = firsts.setdefault(memory(tensor), name)
         if owner != name:
             aliases[name] = owner
         elif name not in stored:
@@ -81,7 +80,10 @@ def dump(
 def _export(source: Source, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
     """The module exported on zeros of the remembered shapes, with a free batch axis."""
     if source.kind == "script":
-        raise ModelError("TorchScript model: an archive must not hold code, and a script is code. Received one. Use torch.export, or load with into=.")  # fmt: skip
+        raise ModelError(
+            "TorchScript model: an archive must not hold code, and a script is code. Received one. Use "
+            "torch.export, or load with into=."
+        )
     if not example:
         raise ModelError("model: its input shapes must be known for a skeleton. Received no batch yet. Run one before.")
     names = torch_inputs.Signature.of(source.network).names
@@ -98,13 +100,13 @@ def _export(source: Source, example: Mapping[str, Array]) -> torch.export.Export
             else:
                 args, kwargs, shapes = (), tensors, {name: {0: free} for name in tensors}
             return torch.export.export(source.network, args, kwargs, dynamic_shapes=shapes)
-    except Exception as error:  # noqa: BLE001 - torch.export raises whatever the module's code or its own passes raise
+    except Exception as error:
         first = " ".join(str(error).split())[:300] or type(error).__name__
         if "specialized it to be a constant" in first:
             first = "its code fixes the batch size, perhaps by len(x) or int(x.shape[0]) in place of x.shape[0]"
         raise ModelError(
-            f"model {type(source.network).__name__}: torch.export must take it, with a free batch axis, for a file that "
-            f"stands alone. Received a module that it refuses ({first}). Load with into=, or save a state dict."
+            f"model {type(source.network).__name__}: torch.export must take it, with a free batch axis, for a file "
+            f"that stands alone. Received a module that it refuses ({first}). Load with into=, or save a state dict."
         ) from error
 
 
@@ -154,9 +156,12 @@ def load(skeleton: bytes) -> Parts:
         return _parts(content)
     except FormatError:
         raise
-    except Exception as error:  # noqa: BLE001 - torch's reader raises whatever a wrong field leads it to
+    except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise FormatError(f"skeleton: it must describe an exported program. Received a damaged one ({first}). Compress the model again.") from error  # fmt: skip
+        raise FormatError(
+            f"skeleton: it must describe an exported program. Received a damaged one ({first}). Compress the model "
+            "again."
+        ) from error
 
 
 def _parts(content: Json) -> Parts:
@@ -187,7 +192,7 @@ def _state(content: Json, constants: Mapping[str, float]) -> dict[str, Any]:
         if name in content["values"]:
             tensor = _unpacked(content["values"][name])
         else:
-            tensor = torch.full(shape, constants[name], dtype=_dtype(dtype)) if name in constants else torch.zeros(shape, dtype=_dtype(dtype))  # fmt: skip
+            tensor = torch.full(shape, constants.get(name, 0), dtype=_dtype(dtype))
         floats = tensor.is_floating_point()
         state[name] = torch.nn.Parameter(tensor, requires_grad=floats) if name in parameters else tensor
     return state | {name: state[owner] for name, owner in content["aliases"].items()}

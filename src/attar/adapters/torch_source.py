@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -46,7 +48,10 @@ def from_module(model: nn.Module) -> Source:
             f"({error}). Define __deepcopy__ or pass a fresh instance without stored activations."
         ) from error
     if any(nn.parameter.is_lazy(p) for p in network.parameters()):
-        raise ModelError(f"model {type(model).__name__}: all parameters must have a shape. Received a lazy module. Run it once before.")  # fmt: skip
+        raise ModelError(
+            f"model {type(model).__name__}: all parameters must have a shape. Received a lazy module. Run it once "
+            "before."
+        )
     for parameter in network.parameters():
         parameter.grad = None
     modes = {name: module.training for name, module in network.named_modules()}
@@ -69,10 +74,19 @@ def _plain_weights(modules: Iterable[nn.Module]) -> None:
 
 
 def from_program(program: torch.export.ExportedProgram) -> Source:
-    """The module of a deep copy of an exported program; the two share their tensors."""
-    own = deepcopy(program)
-    network = own.module()
-    return Source("program", network, {}, own)
+    """The module of an exported program, whose tensors it shares; no copy is made."""
+    # Guards are Python code from the file; without them the shapes are still checked.
+    known = "check_guards" in inspect.signature(program.module).parameters
+    network = program.module(check_guards=False) if known else program.module()
+    return Source("program", network, {}, program)
+
+
+def copied(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """A copy by way of a file in memory; deepcopy may rename a graph's nodes, which torch.export.save then refuses."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    buffer.seek(0)
+    return torch.export.load(buffer)
 
 
 def from_script(script: torch.jit.ScriptModule) -> Source:

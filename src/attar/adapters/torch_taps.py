@@ -8,7 +8,7 @@ parameter, so that transposed, split or tied weights are found too. Nothing is l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import permutations
 from types import FunctionType
 from typing import Any
@@ -35,7 +35,6 @@ class Watch:
         self.sites = {site.name: site for site in sites}
         self.hook = hook
         self.examples = examples
-        self.example_axis: int | None = None
         self._owners: dict[int, list[tuple[str, Tensor]]] = {}
         for name in self.sites:
             tensor = tensors[name]
@@ -61,7 +60,7 @@ class Watch:
             return result
         for call in calls:
             y = None if call.op == "states" else result[0] if isinstance(result, tuple) else result
-            changed = self.hook(Product(call, y, self.examples, self.example_axis))
+            changed = self.hook(Product(call, y, self.examples))
             if changed is not None:
                 result = (changed, *result[1:]) if isinstance(result, tuple) else changed
         return result
@@ -124,12 +123,8 @@ class _FunctionTap(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Each call of torch's API; attention is run step by step, so that its projections are seen."""
         if func is functional.multi_head_attention_forward:
-            self.watch.example_axis = 1
-            try:
-                with self:
-                    return _attention(*args, **(kwargs or {}))
-            finally:
-                self.watch.example_axis = None
+            with self:
+                return _attention(*args, **(kwargs or {}))
         return self.watch.call(func, args, kwargs or {})
 
 
@@ -163,6 +158,10 @@ def tapped(watch: Watch, *, script: bool = False) -> Iterator[None]:
         with _FunctionTap(watch):
             yield
         return
-    # The fused recurrent kernels would hide the products; the profiling executor would fuse pointwise operators.
-    with torch.backends.mkldnn.flags(enabled=False), torch.jit.optimized_execution(False), _DispatchTap(watch):  # type: ignore[no-untyped-call,attr-defined]
+    with ExitStack() as stack:
+        if any(site.form.kind == "recurrent" for site in watch.sites.values()):
+            # The fused recurrent kernels would hide the products.
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # type: ignore[no-untyped-call]
+        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[no-untyped-call,attr-defined]
+        stack.enter_context(_DispatchTap(watch))
         yield

@@ -1,0 +1,369 @@
+"""One PyTorch model as canonical matrices: a module, an exported program (.pt2) or TorchScript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.adapters import torch_files, torch_inputs, torch_skeleton, unfold
+from attar.adapters.base import Batch
+from attar.adapters.moments import IdCounts, MomentSum, seed_of
+from attar.adapters.torch import TorchAdapter
+from attar.adapters.torch_axes import Place, find_places
+from attar.adapters.torch_fisher import fisher
+from attar.adapters.torch_fold import fold
+from attar.adapters.torch_forms import Site, memory
+from attar.adapters.torch_graph import exported, trace
+from attar.adapters.torch_layers import find_sites, first_names
+from attar.adapters.torch_products import Product
+from attar.adapters.torch_script import script_graph
+from attar.adapters.torch_source import Source, restored_modes
+from attar.adapters.torch_taps import Hook, Watch, tapped
+from attar.errors import DataError, ModelError
+from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
+
+COUNTER = "num_batches_tracked"
+"""Batch norms count training batches in a buffer of this name; it is of no use in inference."""
+
+
+class TorchModel(TorchAdapter):
+    """One PyTorch model; see adapters/base.py for the laws."""
+
+    def __init__(
+        self, source: Source, sites: Sequence[Site], skipped: Mapping[str, str], constants: Mapping[str, float]
+    ):
+        self._source = source
+        self._sites = {site.name: site for site in sites}
+        self._skipped = dict(skipped)
+        self._constants = dict(constants)
+        self._signature = torch_inputs.Signature.of(source.network)
+        self._example: dict[str, Array] = {}
+        self._output: Array | None = None
+        self._flat: list[str] = []
+        self._places: dict[str, list[Place | None]] | None = None
+        self._exact: dict[str, tuple[Array, Tensor]] = {}
+        self.suffixes = torch_files.SUFFIXES[source.kind]
+
+    @classmethod
+    def opened(cls, model: object) -> Self:
+        """See TorchAdapter.open."""
+        source = torch_files.source_of(model)
+        names = first_names(source.network)
+        if source.program is not None:
+            graph = exported(source.program)
+        else:
+            graph = script_graph(source.network) if source.kind == "script" else trace(source.network, names)
+        found = find_sites(source.network, graph.calls, names)
+        if not found.sites:
+            raise ModelError(
+                f"model {type(source.network).__name__}: it must have a weight that is a matrix. Received none. "
+                f"{_reasons(found.skipped)}"
+            )
+        sites, constants = fold(graph.norms, found.sites, source.tensors)
+        adapter = cls(source, sites, found.skipped, constants)
+        adapter._flat = [norm.layer for norm in graph.norms if norm.flat and norm.weight in constants]
+        return adapter
+
+    def inputs(self) -> Sequence[TensorSpec]:
+        """The model's inputs; with their batch axis only, until a batch was run."""
+        names = tuple(self._example) or self._signature.required or self._signature.names[:1] or ("input",)
+        return [torch_inputs.specification(name, self._example.get(name)) for name in names]
+
+    def outputs(self) -> Sequence[TensorSpec]:
+        """The output that metrics look at; with its batch axis only, until a batch was run."""
+        return [torch_inputs.specification("output", self._output)]
+
+    def layers(self) -> Sequence[Layer]:
+        """Every compressible weight, in the order of the state dict."""
+        return [site.layer() for site in self._sites.values()]
+
+    def skipped(self) -> Mapping[str, str]:
+        """Parameters of two or more axes that are left as they are, with the reason."""
+        return dict(self._skipped)
+
+    def read(self, name: str) -> Weight:
+        """The canonical matrix and bias, float32 copies; raises KeyError for a tied weight that another one owns."""
+        site, tensors = self._owner(name), self._source.tensors
+        bias = None if site.bias is None else _numpy(site.bias.of(tensors))
+        return Weight(_numpy(site.form.matrix(tensors[name].detach())), bias)
+
+    @torch.no_grad()
+    def write(self, name: str, weight: Weight) -> None:
+        """The exact inverse of read, rounded to the parameter's dtype; a float64 weight just read keeps its digits."""
+        site, tensors = self._owner(name), self._source.tensors
+        if weight.matrix.shape != (site.form.rows, site.form.cols):
+            raise ModelError(
+                f"layer {name!r}: the matrix must be {(site.form.rows, site.form.cols)}. Received "
+                f"{weight.matrix.shape}. Pass what read gives."
+            )
+        if site.bias is not None and weight.bias is not None:
+            self._put(f"{name}/bias", site.bias.of(tensors), torch.tensor(np.asarray(weight.bias, np.float32)))
+        matrix = torch.tensor(np.asarray(weight.matrix, np.float32))
+        self._put(name, tensors[name], site.form.tensor(matrix, site.shape))
+
+    def _put(self, key: str, target: Tensor, value: Tensor) -> None:
+        """Copy, but keep the digits of a float64 tensor beyond float32 where the value is its own rounding."""
+        if target.dtype == torch.float64:
+            original = self._exact.setdefault(key, (_numpy(target), target.detach().clone()))
+            if np.array_equal(original[0], value.numpy()):
+                target.copy_(original[1])
+                return
+        target.copy_(value.reshape(target.shape))
+
+    def capture(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Iterator[Capture]:
+        """What each layer saw, one Capture per call of a layer."""
+        for batch in batches:
+            found: list[Capture] = []
+
+            def hook(product: Product, found: list[Capture] = found) -> None:
+                ids = product.ids()
+                x, y = None if ids is not None else product.columns(), product.rows()
+                # Copies: the model may go on to change its tensors in place.
+                found.append(Capture(product.name, *(None if a is None else np.array(a) for a in (x, y, ids))))
+
+            self._watched(batch, self._wanted(only), hook)
+            yield from found
+
+    def moments(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Mapping[str, Stats]:
+        """Input statistics; convolutions by a seeded sample of their patches (unfold.pick)."""
+        sums: dict[str, MomentSum | IdCounts] = {}
+        for number, batch in enumerate(batches):
+            reached: set[str] = set()
+
+            def hook(product: Product, number: int = number, reached: set[str] = reached) -> None:
+                new = 0 if product.name in reached else product.examples
+                reached.add(product.name)
+                _accumulate(sums, self._sites[product.name], product, number, new)
+
+            self._watched(batch, self._wanted(only), hook)
+        stats = {name: sums[name].stats() for name in self._sites if name in sums}
+        return {name: each for name, each in stats.items() if each is not None}
+
+    def run(self, batch: Batch, perturb: Mapping[str, Array] | None = None) -> Array:
+        """The first output, [n, ...], float32; see the protocol for perturb."""
+        if not perturb:
+            return self._forward(batch)
+        for name in perturb:
+            if not self.can_perturb(name):
+                raise KeyError(name)
+        places = self._places_of(batch)
+        device = self._place()[1]
+        deltas = {name: torch.tensor(np.asarray(delta, np.float32)).to(device) for name, delta in perturb.items()}
+        calls = dict.fromkeys(deltas, 0)
+
+        def hook(product: Product) -> Tensor:
+            number = calls[product.name]
+            calls[product.name] += 1
+            place = (places.get(product.name, []) + [None] * (number + 1))[number]
+            if place is None or product.y is None:
+                raise KeyError(product.name)
+            return product.shifted(deltas[product.name], place.axis, fastest=place.fastest)
+
+        return self._watched(batch, list(deltas), hook)
+
+    def _places_of(self, batch: Batch) -> dict[str, list[Place | None]]:
+        """Where examples are in each layer's output; found with the first batch."""
+        if self._places is None:
+            names = [name for name in self._sites if self.can_perturb(name)]
+
+            @torch.no_grad()
+            def forward(probe: Batch, hook: Hook) -> object:
+                return self._tap(probe, names, hook)
+
+            self._places = find_places(forward, batch)
+        return self._places
+
+    def can_perturb(self, name: str) -> bool:
+        """All but recurrent kernels, whose products are hidden in a loop, and tied weights."""
+        site = self._sites[name]
+        return site.form.kind != "recurrent" and site.tied_to is None
+
+    def fisher(self, batches: Iterable[Batch], seed: int = 0) -> Mapping[str, Array]:
+        """Row sensitivities [rows] by gradients, in nats per squared unit; see torch_fisher.py. Not for TorchScript."""
+        if self._source.kind == "script":
+            raise ModelError(
+                "TorchScript model: gradients inside a script are not visible. Received one. Perturb rows by run()."
+            )
+        names = [name for name in self._sites if self.can_perturb(name)]
+
+        def forward(batch: Batch, hook: Hook) -> Tensor:
+            return self._tap(batch, names, hook)
+
+        return fisher(forward, batches, {name: self._sites[name].form.rows for name in names}, seed)
+
+    def remainder(self) -> Mapping[str, Array]:
+        """All other parameters and buffers by name, each once; constants of folded batch norms are not in it."""
+        return {name: torch_files.to_array(tensor) for name, tensor in self._rest().items()}
+
+    @torch.no_grad()
+    def restore(self, remainder: Mapping[str, Array]) -> None:
+        """Put a remainder into the model; raises ModelError where names or shapes differ, before anything changes."""
+        rest = self._rest()
+        torch_files.check_same(rest, remainder)
+        for name, tensor in rest.items():
+            tensor.copy_(torch_files.from_array(remainder[name], tensor.dtype).reshape(tensor.shape))
+
+    def skeleton(self) -> bytes:
+        """The graph as torch.export has it, without weights or code; the shapes are those of the first batch that ran.
+
+        Raises ModelError before any batch ran, for TorchScript, and for modules that torch.export does not take.
+        """
+        return torch_skeleton.dump(
+            self._source, list(self._sites.values()), self._skipped, self._constants, self._example, self._rest()
+        )
+
+    @classmethod
+    def rebuilt(cls, skeleton: bytes, remainder: Mapping[str, Array]) -> Self:
+        """See TorchAdapter.rebuild."""
+        parts = torch_skeleton.load(skeleton)
+        adapter = cls(parts.source, parts.sites, parts.skipped, parts.constants)
+        adapter._example = parts.example
+        adapter.restore(remainder)
+        return adapter
+
+    def model(self) -> Any:
+        """A module of the class that came in and in its mode, a module of the exported program, or a ScriptModule."""
+        return restored_modes(self._source)
+
+    def save(self, path: Path) -> None:
+        """A state dict (.safetensors, or .pt for torch.load(weights_only=True)), .pt2 or TorchScript, as it came in."""
+        torch_files.save(self._source, Path(path))
+
+    def _owner(self, name: str) -> Site:
+        site = self._sites[name]
+        if site.tied_to is not None:
+            raise KeyError(f"{name} is tied to {site.tied_to}")
+        return site
+
+    def _rest(self) -> dict[str, Tensor]:
+        """The tensors of the remainder: saved ones that are no layer's weight or bias, no constant, no counter."""
+        tensors = self._source.tensors
+        taken = {memory(tensors[site.name]) for site in self._sites.values()}
+        taken |= _covered([site for site in self._sites.values() if site.tied_to is None], tensors)
+        rest: dict[str, Tensor] = {}
+        for name in tensors:
+            tensor = tensors[name]
+            spare = name in self._constants or name.endswith(COUNTER) or memory(tensor) in taken
+            if name in self._source.saved_names() and not spare:
+                rest[name] = tensor
+                taken.add(memory(tensor))
+        return rest
+
+    def _wanted(self, only: Sequence[str] | None) -> list[str]:
+        names = self._sites if only is None else only
+        return [name for name in names if self._sites[name].tied_to is None]
+
+    def _place(self) -> tuple[torch.dtype, torch.device]:
+        """Dtype and device of the first parameter with a point."""
+        for tensor in self._source.tensors.values():
+            if tensor.is_floating_point():
+                return tensor.dtype, tensor.device
+        return torch.float32, torch.device("cpu")
+
+    def _arguments(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch as tensors by forward's names, its shape remembered."""
+        arrays = self._signature.arguments(batch)
+        if len({len(array) for array in arrays.values()}) != 1:
+            raise DataError(
+                "model inputs: all must have as many examples. Received "
+                f"{ ({n: len(a) for n, a in arrays.items()}) }. Check the batch."
+            )
+        if not self._example:
+            self._example = {n: np.zeros((torch_inputs.EXAMPLES, *a.shape[1:]), a.dtype) for n, a in arrays.items()}
+        dtype, device = self._place()
+        return {name: torch_inputs.to_tensor(array, dtype, device) for name, array in arrays.items()}
+
+    def _call(self, batch: Batch) -> Tensor:
+        if self._flat:
+            self._check_flat(batch)
+        with _undisturbed():
+            output = torch_inputs.call(self._source.network, self._arguments(batch), self._signature.names)
+            return torch_inputs.first_tensor(output)
+
+    def _check_flat(self, batch: Batch) -> None:
+        """Before the first batch: whether the dense layers with a folded batch norm put out two axes.."""
+        names, self._flat = self._flat, []
+
+        def hook(product: Product) -> None:
+            if product.y is not None and product.y.ndim != 2:
+                self._flat = names
+                raise ModelError(
+                    f"layer {product.name!r}: a BatchNorm1d that follows a Linear must see one vector for each example. "
+                    f"Received outputs of shape {tuple(product.y.shape)}. Pass the model as torch.export has it."
+                )
+
+        with torch.no_grad():
+            self._tap(batch, names, hook)
+
+    def _tap(self, batch: Batch, names: Sequence[str], hook: Hook) -> Tensor:
+        """The first output, with a hook on every use of the named sites."""
+        sites, examples = [self._sites[name] for name in names], len(next(iter(batch.values())))
+        watch = Watch(sites, self._source.tensors, examples, hook)
+        with tapped(watch, script=self._source.kind == "script"):
+            return self._call(batch)
+
+    @torch.no_grad()
+    def _forward(self, batch: Batch) -> Array:
+        return self._noted(self._call(batch))
+
+    @torch.no_grad()
+    def _watched(self, batch: Batch, names: Sequence[str], hook: Hook) -> Array:
+        return self._noted(self._tap(batch, names, hook))
+
+    def _noted(self, output: Tensor) -> Array:
+        array = _numpy(output)
+        if self._output is None:
+            self._output = array[:1].copy()
+        return array
+
+
+def _reasons(skipped: Mapping[str, str]) -> str:
+    listed = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
+    return f"Skipped: {listed}." if listed else "Pass a model with parameters of two or more axes."
+
+
+def _covered(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> set[tuple[int, ...]]:
+    """Bias tensors of which every entry belongs to a layer."""
+    entries: dict[tuple[int, ...], int] = {}
+    for site in sites:
+        if site.bias is not None:
+            key = memory(tensors[site.bias.name])
+            entries[key] = entries.get(key, 0) + site.bias.of(dict(tensors)).numel()
+    return {memory(t) for t in tensors.values() if entries.get(memory(t)) == t.numel()}
+
+
+def _accumulate(
+    sums: dict[str, MomentSum | IdCounts], site: Site, product: Product, number: int, examples: int
+) -> None:
+    """Add a call's columns to its layer's statistics."""
+    ids, form = product.ids(), site.form
+    if ids is not None:
+        counts = sums.setdefault(site.name, IdCounts(form.cols))
+        assert isinstance(counts, IdCounts)
+        counts.add(ids, examples)
+        return
+    positions = product.positions()
+    picked = None if positions is None else unfold.pick(product.examples, positions, seed_of(site.name, number))
+    moments = sums.setdefault(site.name, MomentSum(form.groups, form.cols))
+    assert isinstance(moments, MomentSum)
+    moments.add(product.columns(picked), examples)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Within, random numbers start from a fixed state; the caller's generator is as before afterwards."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))  # type: ignore[no-untyped-call]
+        torch.default_generator.manual_seed(0)
+        yield
+
+
+def _numpy(tensor: Tensor) -> Array:
+    """A float32 copy on the CPU."""
+    return np.array(tensor.detach().to("cpu", torch.float32).numpy())

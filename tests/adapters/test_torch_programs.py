@@ -1,0 +1,41 @@
+"""The adapter laws on exported programs and TorchScript files, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kits.adapter_laws import LAWS, Case, law_rebuild, law_skeleton_holds_no_weights
+
+torch = pytest.importorskip("torch")
+
+from adapters import torch_cases  # noqa: E402
+
+PROGRAMS = ("dense-norm", "conv", "transposed", "embedding", "tied", "lstm", "attention", "raw", "einsum", "shared")
+SCRIPTS = {
+    "dense": False, "conv": True, "conv-paddings": False, "transposed": True,
+    "embedding": True, "tied": True, "gru": True, "raw": True,
+}  # fmt: skip
+"""Name to whether it is traced; scripted otherwise."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("torch")
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_laws_hold_for_exported_programs(name: str, law: Callable[[Case], None], folder: Path) -> None:
+    law(torch_cases.program_case(name, folder))
+
+
+SCRIPT_LAWS = [law for law in LAWS if law not in (law_rebuild, law_skeleton_holds_no_weights)]
+
+
+@pytest.mark.parametrize("law", SCRIPT_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_laws_hold_for_scripts(name: str, law: Callable[[Case], None], folder: Path) -> None:
+    law(torch_cases.script_case(name, folder, traced=SCRIPTS[name]))
