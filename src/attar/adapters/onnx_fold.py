@@ -73,18 +73,19 @@ def fold(site: Site) -> None:
     assert norm is not None
     epsilon = np.float32(norm.epsilon)
     gamma, mean = norm.scale.array, norm.mean.array.astype(np.float64)
-    deviation = np.sqrt(norm.variance.array + epsilon)
+    with np.errstate(invalid="ignore"):
+        deviation = np.sqrt(norm.variance.array + epsilon)
     before = site.prior.read().astype(np.float64) if site.prior else np.zeros(site.form.rows)
-    if np.array_equal(gamma / deviation, np.ones_like(gamma)) and not mean.any() and not before.any():
+    if np.array_equal(gamma, deviation) and not mean.any() and not before.any():
         return
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # a diverged model stays one: its layers read as NaN or infinite
         scale = gamma.astype(np.float64) / np.sqrt(norm.variance.array.astype(np.float64) + float(epsilon))
-    matrix = site.form.matrix(site.chain.read()).astype(np.float64) * scale[:, None]
-    shift = norm.shift.array + scale * (before - mean)
+        matrix = (site.form.matrix(site.chain.read()) * scale[:, None]).astype(np.float32)
+        shift = (norm.shift.array + scale * (before - mean)).astype(np.float32)
     _set_identity(norm.scale, norm.mean, norm.variance, epsilon)
     if site.prior is not None:
         site.prior.write(np.zeros(site.form.rows, np.float32))
-    site.write(Weight(matrix.astype(np.float32), shift.astype(np.float32)))
+    site.write(Weight(matrix, shift))
 
 
 def _set_identity(scale: Slot, mean: Slot, variance: Slot, epsilon: np.float32) -> None:

@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attar.adapters.moments import seed_of
 from attar.adapters.unfold import Window, channels_to_columns, pick, same_padding, unfold
 from attar.types import Array, Matrix
 
-Seed = tuple[str, int]
-"""A layer's name and a batch number: sample the positions of each example. None in its place: take all."""
+
+@dataclass(frozen=True)
+class Sample:
+    """Which positions of each example to take: `keep` of them, drawn anew for each layer and piece of data."""
+
+    layer: str
+    number: int
+    keep: int
+
+    def picked(self, examples: int, positions: int) -> NDArray[np.int64] | None:
+        """Positions [examples, keep], or None for all."""
+        return pick(examples, positions, seed_of(self.layer, self.number), self.keep)
 
 
 class Form(Protocol):
@@ -37,7 +48,7 @@ class Form(Protocol):
         """W in the operator's shape: the inverse of `matrix`."""
         ...
 
-    def columns(self, sources: Sequence[Array], seed: Seed | None) -> Array:
+    def columns(self, sources: Sequence[Array], sample: Sample | None) -> Array:
         """X[groups, cols, n] from the operator's inputs (ids [n] for an embedding)."""
         ...
 
@@ -109,7 +120,7 @@ class Product:
         """W in the operator's shape."""
         return matrix.reshape(self._shape).transpose(np.argsort(self._order))
 
-    def columns(self, sources: Sequence[Array], seed: Seed | None) -> Array:  # noqa: ARG002
+    def columns(self, sources: Sequence[Array], sample: Sample | None) -> Array:  # noqa: ARG002
         """X[groups, cols, n]; every position is a column."""
         x = sources[0]
         letters, rest = self._letters(self.x, x.ndim)
@@ -174,12 +185,12 @@ class Convolution:
         """W in the operator's shape."""
         return matrix.reshape(self.shape)
 
-    def columns(self, sources: Sequence[Array], seed: Seed | None) -> Array:
+    def columns(self, sources: Sequence[Array], sample: Sample | None) -> Array:
         """Patches [groups, cols, n], of all positions or of a sample."""
         x = sources[0]
         window = self.attributes.window(self.shape[2:], x.shape[2:])
         positions = math.prod(window.positions(x.shape[2:]))
-        return unfold(x, window, None if seed is None else pick(len(x), positions, seed_of(*seed)))
+        return unfold(x, window, None if sample is None else sample.picked(len(x), positions))
 
     def products(self, sources: Sequence[Array], y: Array) -> Array:  # noqa: ARG002
         """Y[rows, n]."""
@@ -207,10 +218,10 @@ class TransposedConvolution:
         """W in the operator's shape."""
         return matrix.reshape(self.groups, -1, self.cols).transpose(0, 2, 1).reshape(self.shape)
 
-    def columns(self, sources: Sequence[Array], seed: Seed | None) -> Array:
+    def columns(self, sources: Sequence[Array], sample: Sample | None) -> Array:
         """Input channels at every position, or at a sample of them."""
         x = sources[0]
-        picked = None if seed is None else pick(len(x), math.prod(x.shape[2:]), seed_of(*seed))
+        picked = None if sample is None else sample.picked(len(x), math.prod(x.shape[2:]))
         return channels_to_columns(x, self.groups, picked)
 
     def products(self, sources: Sequence[Array], y: Array) -> Array:
@@ -238,7 +249,7 @@ class Lookup:
         """The table."""
         return matrix.T.reshape(self.shape)
 
-    def columns(self, sources: Sequence[Array], seed: Seed | None) -> Array:  # noqa: ARG002
+    def columns(self, sources: Sequence[Array], sample: Sample | None) -> Array:  # noqa: ARG002
         """The ids looked up, [n]."""
         return sources[0].reshape(-1).astype(np.int64) % self.cols
 
@@ -273,7 +284,7 @@ class Recurrent:
         """W in the operator's shape."""
         return matrix.reshape(self.shape)
 
-    def columns(self, sources: Sequence[Array], seed: Seed | None) -> Array:  # noqa: ARG002
+    def columns(self, sources: Sequence[Array], sample: Sample | None) -> Array:  # noqa: ARG002
         """Inputs of every step, [directions, inputs, n], example by example."""
         if not self._hidden:
             x = sources[0] if self._batch_first else sources[0].transpose(1, 0, 2)

@@ -37,6 +37,8 @@ class Scope:
     users: dict[str, list[NodeProto]] = field(default_factory=dict)
     inside: dict[int, list[Scope]] = field(default_factory=dict)
     """Bodies by the index of the node that holds them."""
+    resolved: dict[str, Chain | None] = field(default_factory=dict)
+    """What `resolve` has found."""
 
     def home(self, name: str) -> Scope | None:
         """The graph in which this name is defined; None for a name that nothing defines."""
@@ -175,6 +177,12 @@ def resolve(scope: Scope, name: str) -> Chain | None:
     home = scope.home(name)
     if home is None:
         return None
+    if name not in home.resolved:
+        home.resolved[name] = _resolved(home, name)
+    return home.resolved[name]
+
+
+def _resolved(home: Scope, name: str) -> Chain | None:
     if name in home.slots:
         return Chain(home.slots[name], (), name, home)
     node = home.makers.get(name)
@@ -196,9 +204,11 @@ def _shuffled(scope: Scope, node: NodeProto) -> Chain | None:
         return None
     slot, index = found
     order = index.reshape(-1)
-    if order.size != math.prod(slot.shape) or len(np.unique(order)) != order.size:
+    size = math.prod(slot.shape)
+    if order.size != size or not np.array_equal(np.bincount(order, minlength=size), np.ones(size)):
         return None
-    back = np.argsort(order)
+    back = np.empty_like(order)
+    back[order] = np.arange(size)
     step = Step(
         node,
         lambda a: a.reshape(-1)[order].reshape(index.shape),

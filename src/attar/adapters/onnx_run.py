@@ -13,11 +13,12 @@ import numpy as np
 
 from attar.adapters.base import Batch
 from attar.adapters.moments import IdCounts, MomentSum
-from attar.adapters.onnx_forms import Convolution, Lookup, Seed, spread
+from attar.adapters.onnx_forms import Convolution, Lookup, Sample, spread
 from attar.adapters.onnx_session import Feed, Session, feed_of, fixed_batch, parts
 from attar.adapters.onnx_sites import Site
 from attar.adapters.onnx_tensors import Store
 from attar.adapters.onnx_watch import delta_name, perturbable, uses_by_owner, watching
+from attar.adapters.unfold import PATCHES_PER_EXAMPLE
 from attar.errors import DataError
 from attar.types import Array, Capture, Stats, TensorSpec
 
@@ -25,6 +26,8 @@ CAPTURE_BYTES = 2**28
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
 SMALL_BYTES = 2**26
 """Bytes of values up to which several sessions are kept."""
+PATCHES_PER_BATCH = 16384
+"""Patches of a convolution that the first batch should give at least, however few its examples."""
 COLUMN_BYTES = 2**27
 """Bytes of columns in one Capture of a convolution."""
 
@@ -66,15 +69,15 @@ class Runner:
         """Sessions of one kind that are kept: each holds a copy of all weights."""
         return 8 if self._store.nbytes() < SMALL_BYTES else 1
 
-    def _feed(self, batch: Batch) -> Feed:
-        feed = feed_of(batch, self._inputs)
+    def _remember(self, feed: Feed) -> None:
+        """Keep one example that the model has accepted, for `places`."""
         if self._seen is None:
             self._seen = feed.part(np.arange(min(feed.count, 1)))
-        return feed
+            self._places = None
 
     def run(self, batch: Batch, perturb: Mapping[str, Array] | None) -> Array:
         """The first output, float32; raises KeyError for a layer that cannot be perturbed."""
-        feed = self._feed(batch)
+        feed = feed_of(batch, self._inputs)
         for name in perturb or ():
             if not self.can_perturb(name):
                 raise KeyError(name)
@@ -91,7 +94,9 @@ class Runner:
     def _run_feed(self, feed: Feed, perturb: Mapping[str, Array]) -> Array:
         name = self._outputs[0].name
         if not perturb:
-            return _float(self._session("plain").run([name], feed.values)[0])
+            output = _float(self._session("plain").run([name], feed.values)[0])
+            self._remember(feed)
+            return output
         sites = [site for owner in sorted(perturb) for site in self._uses[owner]]
         session = self._session("perturbed", sorted(perturb), sites)
         return _float(session.run([name], {**feed.values, **self._deltas(feed, perturb, sites)})[0])
@@ -177,11 +182,14 @@ class Runner:
         for owner, sites in uses.items():
             form = sites[0].form
             sums[owner] = IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols)
-        for tensors, count, _, number in self._watch(batches, uses, outputs=False):
+        keep = 0
+        for tensors, count, feed, number in self._watch(batches, uses, outputs=False):
+            # The same for every example, or a small last batch would weigh as much as a large one.
+            keep = keep or max(PATCHES_PER_EXAMPLE, PATCHES_PER_BATCH // feed.count)
             for owner, sites in uses.items():
                 for place, site in enumerate(sites):
-                    seed: Seed = (site.layer.name, number)
-                    columns = site.form.columns([tensors[name] for name in site.sources], seed)
+                    sample = Sample(site.layer.name, number, keep)
+                    columns = site.form.columns([tensors[name] for name in site.sources], sample)
                     new = 0 if place else count
                     if self._by_example(site):
                         sums[owner].add(columns, new)
@@ -202,7 +210,7 @@ class Runner:
     def _watch(
         self, batches: Iterable[Batch], uses: Mapping[str, list[Site]], *, outputs: bool
     ) -> Iterator[tuple[dict[str, Array], int, Feed, int]]:
-        """(tensors by name, examples, feed, running number) of each piece of each batch."""
+        """(tensors by name, examples, the whole batch, running number) of each piece of each batch."""
         sites = [site for found in uses.values() for site in found]
         names = {name for site in sites for name in site.sources}
         if outputs:
@@ -210,7 +218,7 @@ class Runner:
         fetched = sorted(names - {spec.name for spec in self._inputs})
         number, piece = 0, 0
         for batch in batches:
-            feed = self._feed(batch)
+            feed = feed_of(batch, self._inputs)
             size = fixed_batch(self._inputs, feed)
             start = 0
             while start < feed.count:
@@ -219,12 +227,13 @@ class Runner:
                 padded = np.concatenate([rows, np.full((size or len(rows)) - len(rows), rows[-1])])
                 part = feed.part(padded)
                 values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
+                self._remember(part)
                 tensors = {**part.values, **dict(zip(fetched, values, strict=True))}
                 if len(rows) < len(padded):
                     tensors = {n: v[: len(rows)] if v.ndim and len(v) == len(padded) else v for n, v in tensors.items()}
                 each = max(sum(value.nbytes for value in tensors.values()) // len(padded), 1)
                 piece = max(CAPTURE_BYTES // each, 1)
-                yield tensors, len(rows), part, number
+                yield tensors, len(rows), feed, number
                 number, start = number + 1, start + len(rows)
 
 

@@ -107,7 +107,7 @@ def specs(values: list[ValueInfoProto], without: set[str]) -> list[TensorSpec]:
         tensor = value.type.tensor_type
         dtype = DTYPES[tensor.elem_type].name if tensor.elem_type in DTYPES else "object"
         dims = tensor.shape.dim
-        shape = tuple(int(d.dim_value) if d.HasField("dim_value") else None for d in dims)
+        shape = tuple(int(d.dim_value) if d.dim_value > 0 else None for d in dims)
         found.append(TensorSpec(value.name, dtype, shape))
     return found
 
@@ -154,7 +154,7 @@ def _by_name(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> dict[str, 
 def _shaped(value: Array, spec: TensorSpec) -> Array:
     """One value for all examples, where the model takes a scalar (a sampling rate, say) and the data repeat it."""
     if spec.shape == () and value.ndim == 1 and len(value) and (value == value[0]).all():
-        return value[0]  # type: ignore[no-any-return]
+        return np.asarray(value[0])
     return value
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from attar.errors import FormatError
 from attar.types import Array
@@ -219,26 +219,33 @@ def decoded(slot: Slot) -> Array:
     """The array of a tensor whose data are in the message; packed types come as bytes."""
     tensor, wanted = slot.proto, expected_bytes(slot)
     if wanted < 0:
-        raw = tensor.raw_data or np.asarray(tensor.int32_data, np.uint8).tobytes()
+        raw = tensor.raw_data or np.asarray(tensor.int32_data, np.int32).astype(np.uint8).tobytes()
         return np.frombuffer(raw, np.uint8)
     if tensor.HasField("raw_data") or not wanted:
         if len(tensor.raw_data) != wanted:
             raise _wrong_length(slot, wanted, len(tensor.raw_data))
         return np.frombuffer(tensor.raw_data, slot.dtype).reshape(slot.shape)
-    if slot.dtype.kind == "V" or slot.dtype.name.startswith(("bfloat", "float8")):
-        bits = np.asarray(tensor.int32_data, np.uint16 if slot.dtype.itemsize == 2 else np.uint8)
-        values = bits.view(slot.dtype)
-    else:
-        flat = TensorProto(data_type=tensor.data_type)
-        flat.CopyFrom(tensor)
-        count = max(len(tensor.float_data), len(tensor.int32_data), len(tensor.int64_data))
-        count = max(count, len(tensor.double_data), len(tensor.uint64_data)) // (2 if slot.dtype.kind == "c" else 1)
-        del flat.dims[:]
-        flat.dims.append(count)
-        values = numpy_helper.to_array(flat)
+    values = _from_field(tensor, slot.dtype)
     if values.size * slot.dtype.itemsize != wanted:
         raise _wrong_length(slot, wanted, values.size * slot.dtype.itemsize)
     return values.reshape(slot.shape)
+
+
+def _from_field(tensor: TensorProto, dtype: np.dtype[Any]) -> Array:
+    """Values from the typed field that onnx.proto assigns to the type; 16-bit and 8-bit floats are stored as bits."""
+    kind = tensor.data_type
+    if kind in (TensorProto.FLOAT, TensorProto.COMPLEX64):
+        return np.asarray(tensor.float_data, np.float32).view(dtype)
+    if kind in (TensorProto.DOUBLE, TensorProto.COMPLEX128):
+        return np.asarray(tensor.double_data, np.float64).view(dtype)
+    if kind == TensorProto.INT64:
+        return np.asarray(tensor.int64_data, np.int64)
+    if kind in (TensorProto.UINT32, TensorProto.UINT64):
+        return np.asarray(tensor.uint64_data, np.uint64).astype(dtype)
+    whole = np.asarray(tensor.int32_data, np.int32)
+    if dtype.kind in "iub":
+        return whole.astype(dtype)
+    return whole.astype(np.uint16 if dtype.itemsize == 2 else np.uint8).view(dtype)
 
 
 def _wrong_length(slot: Slot, wanted: int, found: int) -> FormatError:

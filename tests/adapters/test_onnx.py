@@ -1,0 +1,359 @@
+"""What the ONNX adapter finds in a model, how it lays it out, and what it keeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from adapters import onnx_models as models  # noqa: E402
+from attar.adapters.onnx import OnnxAdapter  # noqa: E402
+from attar.adapters.onnx_fold import identity  # noqa: E402
+from attar.adapters.onnx_forms import Product, gather, spread  # noqa: E402
+from attar.adapters.unfold import Window, fold  # noqa: E402
+from attar.errors import DataError, ModelError  # noqa: E402
+from attar.types import Weight  # noqa: E402
+
+KINDS = {
+    # name: (kind, rows, cols, groups, has_bias) of the first layer
+    "matmul": ("dense", 7, 5, 1, True),
+    "matmul_left": ("dense", 6, 4, 1, True),
+    "matmul_stack": ("dense", 15, 4, 3, False),
+    "gemm_trans": ("dense", 7, 5, 1, True),
+    "gemm_alpha": ("dense", 7, 5, 1, False),
+    "gemm_norm": ("dense", 7, 5, 1, True),
+    "conv_grouped": ("conv", 6, 18, 2, True),
+    "conv_depthwise": ("conv", 4, 9, 4, True),
+    "conv_norm_no_bias": ("conv", 6, 27, 1, True),
+    "conv_add": ("conv", 6, 27, 1, True),
+    "conv_transpose_grouped": ("conv_transpose", 36, 2, 2, False),
+    "embedding": ("embedding", 6, 11, 1, False),
+    "lstm_bidirectional": ("recurrent", 40, 4, 2, False),
+    "attention": ("dense", 24, 8, 1, True),
+    "einsum": ("einsum", 8, 6, 1, False),
+    "einsum_grouped": ("einsum", 12, 5, 3, False),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_kind_and_shape(name):
+    layer = OnnxAdapter.open(models.MODELS[name]()).layers()[0]
+    assert (layer.kind, layer.rows, layer.cols, layer.groups, layer.has_bias) == KINDS[name]
+
+
+@pytest.mark.parametrize("name", [n for n in models.MODELS if n not in ("branches", "tied_dense", "tied_embedding")])
+def test_layers_of_the_main_graph_have_statistics(name):
+    """All but those in branches; and only a hidden output or a recurrence stops perturbation."""
+    adapter = OnnxAdapter.open(models.MODELS[name]())
+    spec = adapter.inputs()[0]
+    shape = [4 if i == 0 and size is None else size for i, size in enumerate(spec.shape)]
+    x = np.random.default_rng(0).integers(0, 5, shape).astype(spec.dtype)
+    stats = adapter.moments([{"x": x}])
+    own = [layer for layer in adapter.layers() if layer.tied_to is None]
+    assert set(stats) == {layer.name for layer in own}
+    hidden = {"conv_transpose", "recurrent"}
+    for layer in own:
+        expected = layer.kind not in hidden and name not in ("attention", "fused_conv")
+        assert adapter.can_perturb(layer.name) == expected
+
+
+def test_weights_in_branches_are_found_without_statistics():
+    adapter = OnnxAdapter.open(models.branches())
+    names = [layer.name for layer in adapter.layers()]
+    assert names == ["w", "inner", "shared", "branch/then_branch/inner"]
+    assert [layer.has_bias for layer in adapter.layers()] == [False, True, False, True]
+    assert set(adapter.moments([{"x": np.ones((3, 4), np.float32)}])) == {"w"}
+    assert not adapter.can_perturb("inner")
+    adapter.write("branch/then_branch/inner", Weight(np.zeros((5, 5), np.float32), np.full(5, 2, np.float32)))
+    # The "then" branch runs for inputs whose maximum is not zero.
+    np.testing.assert_array_equal(adapter.run({"x": np.ones((3, 4), np.float32)}), np.full((3, 5), 2, np.float32))
+
+
+def test_einsum_and_matrix_agree_with_numpy():
+    adapter = OnnxAdapter.open(models.einsum())
+    w = models.random(6, 2, 4)
+    np.testing.assert_array_equal(adapter.read("w").matrix, w.reshape(6, 8).T)
+    adapter = OnnxAdapter.open(models.matmul_stack())
+    np.testing.assert_array_equal(adapter.read("w").matrix, models.random(3, 4, 5).transpose(0, 2, 1).reshape(15, 4))
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "fits"),
+    [
+        (("bij", "jk", "bik"), True),
+        (("...j", "jk", "...k"), True),
+        (("bhi", "hij", "bhj"), True),
+        (("bi", "i", "b"), False),  # no rows
+        (("bi", "ij", "bij"), False),  # nothing is summed
+        (("bii", "ij", "bj"), False),  # a diagonal
+        (("bia", "ij", "bj"), False),  # the activation alone is summed
+        (("bi", "ijk", "bj"), False),  # the weight alone is summed
+    ],
+)
+def test_which_einsums_are_products(subscripts, fits):
+    assert Product.fits(subscripts) == fits
+
+
+def test_einsums_that_are_no_product_are_skipped():
+    adapter = OnnxAdapter.open(models.einsum("nsd,dhk->nsdhk"))
+    assert not adapter.layers()
+    assert adapter.skipped() == {"w": "read by Einsum, which attar does not map to a matrix product"}
+
+
+@given(st.permutations(range(3)), st.integers(0, 2))
+def test_spread_and_gather_are_inverse(order, extra):
+    axes = [axis - 3 - extra for axis in order]
+    sizes = [2 + axis for axis in order]
+    values = np.arange(24.0)
+    placed = spread(values, axes, sizes, 4 + extra)
+    assert placed.shape == (1, 2, 3, 4, *(1,) * extra)
+    np.testing.assert_array_equal(gather(placed, axes, sizes), values)
+    both = spread(np.stack([values, -values]), axes, sizes, 4 + extra, 0)
+    np.testing.assert_array_equal(both[1], -placed[0])
+
+
+def test_products_of_a_transposed_convolution_scatter_to_its_output():
+    adapter = OnnxAdapter.open(models.MODELS["conv_transpose"]())
+    x = models.random(2, 4, 5, 6, seed=8)
+    capture = next(adapter.capture([{"x": x}]))
+    assert capture.y is None
+    products = adapter.read("w").matrix @ capture.x[0]
+    scattered = fold(products, Window((3, 3), (2, 1), (1, 1), (1, 0), (0, 1)), 2, (5, 6))
+    bias = adapter.remainder()["b"].reshape(1, -1, 1, 1)
+    np.testing.assert_allclose(scattered + bias, adapter.run({"x": x}), atol=1e-5)
+
+
+@pytest.mark.parametrize(("direction", "named"), [("forward", True), ("reverse", False), ("bidirectional", False)])
+def test_hidden_states_drive_the_recurrence(direction, named):
+    """A plain RNN is h = tanh(W x + R h' + b), so the captured columns must reproduce its own next states."""
+    model = models.recurrent("RNN", direction, named=named)
+    model.graph.node[1].output[0] = "seq"
+    model.graph.output.append(helper.make_tensor_value_info("seq", TensorProto.FLOAT, None))
+    x = models.random(3, 6, 4, seed=1)
+    adapter = OnnxAdapter.open(model)
+    captures = {c.name: c.x for c in adapter.capture([{"x": x}])}
+    groups = len(captures["w"])
+    bias = adapter.remainder()["b"].reshape(groups, 2, 5).sum(1)[:, :, None]
+    w, r = (adapter.read(n).matrix.reshape(groups, 5, -1) for n in ("w", "r"))
+    states = np.tanh(w @ captures["w"] + r @ captures["r"] + bias)
+    following = captures["r"].reshape(groups, 5, 3, 6)
+    made = states.reshape(groups, 5, 3, 6)
+    for group in range(groups):
+        backwards = direction == "reverse" or group == 1
+        if backwards:
+            np.testing.assert_allclose(made[group, :, :, 1:], following[group, :, :, :-1], atol=1e-6)
+        else:
+            np.testing.assert_allclose(made[group, :, :, :-1], following[group, :, :, 1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [0, 1e-12, 1e-7, 1e-5, 1e-3, 0.0123, 0.3, 1.0, 2.5])
+def test_identity_norm_is_exact(epsilon):
+    epsilon = np.float32(epsilon)
+    variance, scale = identity(epsilon)
+    assert scale / np.sqrt(variance + epsilon) == 1
+
+
+def test_norm_is_left_alone_where_something_else_reads_the_layer():
+    model = models.conv_norm()
+    model.graph.node[3].CopyFrom(models.node("Mul", "r h", "y"))
+    adapter = OnnxAdapter.open(model)
+    np.testing.assert_array_equal(adapter.remainder()["gamma"], models.batch_norm(6)["gamma"])
+    np.testing.assert_array_equal(adapter.read("w").bias, models.random(6))
+
+
+def test_opening_a_folded_model_again_changes_nothing():
+    once = OnnxAdapter.open(models.conv_norm())
+    twice = OnnxAdapter.open(once.model())
+    assert once.model().SerializeToString(deterministic=True) == twice.model().SerializeToString(deterministic=True)
+
+
+def test_tied_weights_have_one_owner():
+    adapter = OnnxAdapter.open(models.tied_embedding())
+    first, second = adapter.layers()
+    assert (first.name, first.tied_to) == ("table", None)
+    assert (second.kind, second.tied_to) == ("dense", "table")
+    dense = OnnxAdapter.open(models.tied_dense())
+    x = models.random(8, 6, seed=4)
+    stats = dense.moments([{"x": x}])
+    assert list(stats) == ["w"]
+    assert (stats["w"].count, stats["w"].samples) == (16, 8)  # both uses
+
+
+def test_what_is_left_alone_has_a_reason():
+    nodes = [
+        models.node("MatMulInteger", "i q", "h"),
+        models.node("Cast", "h", "f", to=TensorProto.FLOAT),
+        models.node("MatMul", "f tiny", "m"),
+        models.node("Mul", "m grid", "p"),
+        models.node("MatMul", "p w", "y"),
+        models.node("Cast", "x", "i", to=TensorProto.INT8),
+    ]
+    nodes.insert(0, nodes.pop())
+    weights = {
+        "q": np.ones((4, 3), np.int8),
+        "tiny": models.random(3, 4),
+        "grid": models.random(1, 4),
+        "w": models.random(4, 5),
+        "unread": models.random(5, 5),
+    }
+    adapter = OnnxAdapter.open(models.model(nodes, weights, [4]))
+    assert [layer.name for layer in adapter.layers()] == ["w"]
+    skipped = adapter.skipped()
+    assert set(skipped) == {"q", "tiny", "grid", "unread"}
+    assert skipped["q"] == "integer weights, read by MatMulInteger"
+    assert skipped["tiny"] == skipped["grid"] == "fewer than 16 weights"
+    assert "nothing" in skipped["unread"]
+
+
+def decorated():
+    """A model with everything that must survive: metadata, doc strings, free sizes, a custom operator's domain."""
+    model = models.matmul_add_then_relu_gemm()
+    model.producer_name, model.doc_string, model.model_version = "someone", "what it is", 7
+    model.graph.doc_string = "a graph"
+    for holder, key in ((model, "author"), (model.graph, "note")):
+        holder.metadata_props.add(key=key, value="kept")
+    model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="File x.py, line 3" * 50)
+    model.graph.node[0].metadata_props.add(key="mine", value="kept")
+    model.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["n", 8]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4]))
+    model.opset_import.append(helper.make_opsetid("com.example", 3))
+    return model
+
+
+def rebuilt(model):
+    adapter = OnnxAdapter.open(model)
+    twin = OnnxAdapter.rebuild(adapter.skeleton(), adapter.remainder())
+    for layer in adapter.layers():
+        if layer.tied_to is None:
+            twin.write(layer.name, adapter.read(layer.name))
+    return twin.model()
+
+
+def test_structure_and_metadata_survive():
+    model = decorated()
+    found = rebuilt(model)
+    assert [n.name for n in found.graph.node] == [n.name for n in model.graph.node]
+    assert list(found.graph.input) == list(model.graph.input)
+    assert list(found.graph.output) == list(model.graph.output)
+    assert list(found.opset_import) == list(model.opset_import)
+    assert [(p.key, p.value) for p in found.metadata_props] == [("author", "kept")]
+    assert [(p.key, p.value) for p in found.graph.metadata_props] == [("note", "kept")]
+    assert [p.key for p in found.graph.node[0].metadata_props] == ["mine"]
+    for name in ("ir_version", "producer_name", "doc_string", "model_version"):
+        assert getattr(found, name) == getattr(model, name)
+    assert found.graph.doc_string == "a graph"
+    stored = {t.name: numpy_helper.to_array(t) for t in found.graph.initializer}
+    for tensor in model.graph.initializer:
+        np.testing.assert_array_equal(stored[tensor.name], numpy_helper.to_array(tensor))
+    onnx.checker.check_model(found)
+
+
+def test_shapes_stay_in_the_skeleton_where_a_layer_needs_them():
+    """The rank of a custom operator's output is known from value_info alone."""
+    nodes = [helper.make_node("Odd", ["x"], ["o"], domain="com.example"), models.node("MatMul", "o w", "y")]
+    model = models.model(nodes, {"w": models.random(3, 4, 5)}, [3, 2, 4])
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    model.graph.value_info.append(helper.make_tensor_value_info("o", TensorProto.FLOAT, ["n", 3, 2, 4]))
+    adapter = OnnxAdapter.open(model)
+    assert adapter.layers()[0].groups == 3
+    assert OnnxAdapter.rebuild(adapter.skeleton(), adapter.remainder()).layers() == adapter.layers()
+    with pytest.raises(ModelError, match="onnxruntime must be able to run it"):
+        adapter.run({"x": np.zeros((1, 3, 2, 4), np.float32)})
+
+
+def test_write_refuses_before_anything_changes():
+    adapter = OnnxAdapter.open(models.matmul())
+    before = adapter.read("w")
+    for weight in (
+        Weight(np.zeros((5, 7), np.float32), before.bias),
+        Weight(before.matrix + 1, np.zeros(3, np.float32)),
+    ):
+        with pytest.raises(ModelError, match=r"must be \[7, 5\]"):
+            adapter.write("w", weight)
+    np.testing.assert_array_equal(adapter.read("w").matrix, before.matrix)
+    with pytest.raises(ModelError, match="has no bias"):
+        OnnxAdapter.open(models.embedding()).write("w", Weight(models.random(4, 6), np.zeros(4, np.float32)))
+
+
+def test_bias_is_kept_where_none_is_given():
+    adapter = OnnxAdapter.open(models.matmul())
+    before = adapter.read("w")
+    adapter.write("w", Weight(before.matrix * 2))
+    np.testing.assert_array_equal(adapter.read("w").bias, before.bias)
+
+
+def test_data_that_do_not_fit_are_refused_with_both_shapes():
+    adapter = OnnxAdapter.open(models.gemm())
+    with pytest.raises(DataError, match=r"x \[2, 4\]"):
+        adapter.run({"anything": np.zeros((2, 4), np.float32)})
+    with pytest.raises(DataError, match="fractions"):
+        OnnxAdapter.open(models.embedding()).run({"x": np.full((2, 5), 0.5)})
+    assert adapter.run({"x": np.zeros((2, 5))}).shape == (2, 7)  # float64 is converted
+    with pytest.raises(DataError, match="perturbation"):
+        adapter.run({"x": np.zeros((2, 5), np.float32)}, {"w": np.zeros((2, 3), np.float32)})
+
+
+def test_inputs_by_name_and_scalars():
+    given = [
+        helper.make_tensor_value_info("a", TensorProto.FLOAT, ["n", 4]),
+        helper.make_tensor_value_info("s", TensorProto.FLOAT, []),
+    ]
+    nodes = [models.node("Mul", "a s", "h"), models.node("MatMul", "h w", "y")]
+    adapter = OnnxAdapter.open(models.model(nodes, {"w": models.random(4, 5)}, [], inputs=given))
+    assert [spec.name for spec in adapter.inputs()] == ["a", "s"]
+    a = models.random(3, 4, seed=2)
+    expected = 2 * a @ models.random(4, 5)
+    np.testing.assert_allclose(adapter.run({"a": a, "s": np.full(3, 2.0)}), expected, atol=1e-6)
+    np.testing.assert_allclose(adapter.run({"a": a, "s": np.float32(2)}), expected, atol=1e-6)
+    with pytest.raises(DataError, match="input 's'"):
+        adapter.run({"a": a})
+
+
+def test_captures_of_large_batches_come_in_pieces(monkeypatch):
+    from attar.adapters import onnx_run
+
+    adapter = OnnxAdapter.open(models.conv_large())
+    x = models.random(40, 2, 14, 13, seed=3)
+    whole = np.concatenate([c.x for c in adapter.capture([{"x": x}])], axis=2)
+    monkeypatch.setattr(onnx_run, "CAPTURE_BYTES", 2**16)
+    monkeypatch.setattr(onnx_run, "COLUMN_BYTES", 2**15)
+    pieces = list(adapter.capture([{"x": x}]))
+    assert len(pieces) > 10
+    assert max(c.x.nbytes for c in pieces) <= 2**15
+    np.testing.assert_array_equal(np.concatenate([c.x for c in pieces], axis=2), whole)
+
+
+def test_layers_can_be_read_without_onnxruntime():
+    """In a fresh interpreter in which importing onnxruntime fails."""
+    model = Path(__file__).parents[2] / "examples" / "models" / "lenet300.onnx"
+    if not model.exists():
+        pytest.skip("examples/models/lenet300.onnx is made by examples/train_torch.py")
+    code = f"""
+import sys, pathlib
+sys.modules["onnxruntime"] = None
+from attar.adapters.onnx import OnnxAdapter
+from attar.errors import ModelError
+assert "onnx" not in sys.modules and not OnnxAdapter.accepts(object())
+adapter = OnnxAdapter.open(pathlib.Path({str(model)!r}))
+name = adapter.layers()[0].name
+adapter.write(name, adapter.read(name))
+adapter.skeleton()
+import numpy
+try:
+    adapter.run({{"x": numpy.zeros((1, 1, 28, 28), "float32")}})
+except ModelError as error:
+    assert "pip install 'attar[onnx]'" in str(error)
+else:
+    raise SystemExit("ran without onnxruntime")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

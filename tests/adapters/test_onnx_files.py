@@ -1,0 +1,222 @@
+"""Files: what is refused and why, external data, sizes of skeletons."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from adapters import onnx_models as models  # noqa: E402
+from attar.adapters import onnx_files  # noqa: E402
+from attar.adapters.onnx import OnnxAdapter  # noqa: E402
+from attar.errors import FormatError  # noqa: E402
+from attar.types import Weight  # noqa: E402
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("archive/data.pkl", b"...")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (zipped(), "zip archive"),
+        (pickle.dumps({"a": 1}), "pickle"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"GGUF\x03\x00\x00\x00", "GGUF"),
+        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"<!DOCTYPE html>", "HTML"),
+        (b"", "0 nodes|empty"),
+        (b"\xff\xff\xff\xff", "protobuf"),
+        (b"\x08\x07", "0 nodes"),
+    ],
+)
+def test_other_files_are_named(tmp_path, data, word):
+    path = tmp_path / "weights.onnx"
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match=word) as error:
+        OnnxAdapter.open(path)
+    assert "weights.onnx" in str(error.value)
+    assert "Export the model to ONNX again" in str(error.value)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1), byte=st.integers(0, 255), cut=st.floats(0, 1), truncate=st.booleans())
+def test_damaged_files_open_or_are_refused(tmp_path, place, byte, cut, truncate):
+    """Never anything but FormatError: a flipped byte may also be a value or a name."""
+    data = bytearray(models.conv_norm().SerializeToString())
+    data[int(place * (len(data) - 1))] = byte
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data[: int(cut * len(data))] if truncate else data)
+    try:
+        adapter = OnnxAdapter.open(path)
+        adapter.skeleton()
+    except FormatError:
+        return
+    for layer in adapter.layers():
+        if layer.tied_to is None:
+            adapter.read(layer.name)
+
+
+def externally(tmp_path: Path) -> Path:
+    path = tmp_path / "m.onnx"
+    nodes = [models.node("MatMul", "x w", "h"), models.node("Add", "h b", "y")]
+    model = models.model(nodes, {"w": models.random(40, 30), "b": models.random(30)}, [40])
+    onnx.save(model, str(path), save_as_external_data=True, location="m.bin", size_threshold=0)
+    return path
+
+
+def test_external_data_are_mapped_and_written_beside(tmp_path):
+    path = externally(tmp_path)
+    adapter = OnnxAdapter.open(path)
+    x = models.random(5, 40, seed=6)
+    np.testing.assert_array_equal(adapter.read("w").matrix, models.random(40, 30).T)
+    expected = ort.InferenceSession(str(path)).run(None, {"x": x})[0]
+    np.testing.assert_allclose(adapter.run({"x": x}), expected, atol=1e-6)
+    before = (tmp_path / "m.bin").read_bytes()
+    adapter.write("w", Weight(adapter.read("w").matrix * 2))
+    target = tmp_path / "out" / "small.onnx"
+    target.parent.mkdir()
+    adapter.save(target)
+    assert (tmp_path / "m.bin").read_bytes() == before
+    assert sorted(p.name for p in target.parent.iterdir()) == ["small.onnx", "small.onnx.data"]
+    assert target.stat().st_size < 1500
+    saved = ort.InferenceSession(str(target)).run(None, {"x": x})[0]
+    np.testing.assert_allclose(saved, adapter.run({"x": x}), atol=1e-6)
+    np.testing.assert_array_equal(OnnxAdapter.open(target).read("w").matrix, models.random(40, 30).T * 2)
+
+
+def edit(path: Path, **entries: str) -> None:
+    model = onnx.load(str(path), load_external_data=False)
+    tensor = model.graph.initializer[0]
+    kept = {e.key: e.value for e in tensor.external_data} | entries
+    del tensor.external_data[:]
+    for key, value in kept.items():
+        tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("entries", "word"),
+    [
+        ({"location": "../m.bin"}, "beside the model"),
+        ({"location": "/etc/passwd"}, "beside the model"),
+        ({"location": "gone.bin"}, "does not"),
+        ({"offset": "4000"}, "bytes"),
+        ({"offset": "-4"}, "numbers"),
+        ({"length": "99999999999999"}, "bytes"),
+        ({"length": "x"}, "numbers"),
+    ],
+)
+def test_external_data_are_checked(tmp_path, entries, word):
+    path = externally(tmp_path)
+    edit(path, **entries)
+    with pytest.raises(FormatError, match=word):
+        OnnxAdapter.open(path)
+
+
+def test_a_message_without_its_data_is_refused(tmp_path):
+    with pytest.raises(FormatError, match=r"Pass the path of the \.onnx file"):
+        OnnxAdapter.open(onnx.load(str(externally(tmp_path)), load_external_data=False))
+
+
+def test_models_beyond_one_message_go_through_files(tmp_path, monkeypatch):
+    """With the limit of 2 GB lowered to 2 kB: running, perturbing and saving all use external data."""
+    from attar.adapters import onnx_session
+    from attar.errors import ModelError
+
+    model = models.matmul_add_then_relu_gemm()
+    x = models.random(3, 6, seed=2)
+    expected = OnnxAdapter.open(model).run({"x": x})
+    monkeypatch.setattr(onnx_files, "LARGEST", 100)
+    monkeypatch.setattr(onnx_session, "LARGEST", 100)
+    monkeypatch.setattr(onnx_files, "EXTERNAL_BYTES", 64)
+    adapter = OnnxAdapter.open(model)
+    np.testing.assert_array_equal(adapter.run({"x": x}), expected)
+    np.testing.assert_array_equal(adapter.run({"x": x}, {"w": np.zeros((3, 8), np.float32)}), expected)
+    assert set(adapter.moments([{"x": x}])) == {"w", "v"}
+    adapter.save(tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx.data").stat().st_size >= 4 * (48 + 32)
+    np.testing.assert_array_equal(ort.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"x": x})[0], expected)
+    with pytest.raises(ModelError, match="at most 2 GB"):
+        adapter.model()
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        OnnxAdapter.open(models.matmul()).save(path)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_packed_integers_survive():
+    """int4 weights behind DequantizeLinear are no layer, and every bit of them comes back."""
+    tensor = onnx.helper.make_tensor("q", onnx.TensorProto.INT4, [20, 10], np.arange(200) % 15 - 7)
+    nodes = [
+        models.node("DequantizeLinear", "q s", "w"),
+        models.node("MatMul", "x w", "h"),
+        models.node("MatMul", "h v", "y"),
+    ]
+    weights = {"s": np.float32(0.5), "v": models.random(10, 4)}
+    model = models.model(nodes, weights, [20], opset=21)
+    model.ir_version = 10
+    model.graph.initializer.append(tensor)
+    adapter = OnnxAdapter.open(model)
+    assert [layer.name for layer in adapter.layers()] == ["v"]
+    assert "integer" in adapter.skipped()["q"]
+    twin = OnnxAdapter.rebuild(adapter.skeleton(), adapter.remainder())
+    twin.write("v", adapter.read("v"))
+    stored = next(t for t in twin.model().graph.initializer if t.name == "q")
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), onnx.numpy_helper.to_array(tensor))
+    x = models.random(3, 20)
+    np.testing.assert_array_equal(adapter.run({"x": x}), twin.run({"x": x}))
+
+
+@pytest.mark.parametrize(("name", "limit"), [("lenet300", 700), ("lenet5", 1000), ("dwcnn", 1700), ("resnet20", 4500)])
+def test_skeletons_are_small(name, limit):
+    path = EXAMPLES / f"{name}.onnx"
+    if not path.exists():
+        pytest.skip(f"examples/models/{name}.onnx is made by examples/train_torch.py")
+    adapter = OnnxAdapter.open(path)
+    assert len(zlib.compress(adapter.skeleton(), 9)) < limit
+    assert not adapter.skipped()
+    assert sum(value.nbytes for value in adapter.remainder().values()) < 0.05 * path.stat().st_size
+
+
+@given(st.binary(max_size=200))
+def test_a_wrong_skeleton_is_refused(data):
+    with pytest.raises(FormatError):
+        OnnxAdapter.rebuild(data, {})
+
+
+def test_a_skeleton_needs_its_own_remainder():
+    adapter = OnnxAdapter.open(models.conv_norm())
+    with pytest.raises(FormatError, match="belong together"):
+        OnnxAdapter.rebuild(adapter.skeleton(), {})
+    wrong = {**adapter.remainder(), "gamma": np.zeros(5, np.float32)}
+    with pytest.raises(FormatError, match="gamma"):
+        OnnxAdapter.rebuild(adapter.skeleton(), wrong)
