@@ -29,6 +29,14 @@ def test_same_seed_same_bound_and_it_brackets_the_drop(name: str) -> None:
     assert one.lower < one.drop < one.upper < one.drop + 5
 
 
+@pytest.mark.parametrize("name", ["f1", "auroc"])
+def test_pieces_of_any_size_say_the_same(name: str, monkeypatch) -> None:
+    before, after = pair(name, n=100)
+    whole = bootstrap.bounds(before, after, resolve_metric(name), 0.95)
+    monkeypatch.setattr(bootstrap, "CHUNK_BYTES", 8 * 100 * 30)
+    assert bootstrap.bounds(before, after, resolve_metric(name), 0.95) == pytest.approx(whole)
+
+
 def test_pairing_makes_the_interval_narrow() -> None:
     before, after = pair("f1", noise=0.05)
     low, high = bootstrap.bounds(before, after, resolve_metric("f1"), 0.95)

@@ -54,6 +54,9 @@ def test_an_original_that_is_not_finite_is_an_error_and_a_candidate_is_wrong(cap
     data = Dataset({"x": np.arange(N)}, Y)
     with pytest.raises(DataError, match="1 of 50"):
         score(lambda b: broken[b["x"]], data, ACCURACY)
+    huge = np.full((N, 1), 1e200)  # finite, but its square is not
+    with pytest.raises(DataError, match="value must be finite"):
+        score(lambda b: huge[b["x"]], Dataset({"x": np.arange(N)}, np.zeros(N)), resolve_metric("mse"))
     found = score(lambda b: broken[b["x"]], data, ACCURACY, X)
     assert found.value == 98 and "1 of 50 outputs are not finite" in caplog.text
 

@@ -5,6 +5,8 @@ Efron, JASA 82 (1987) 171-185. Approximate: nothing bounds the mean of unbounded
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.stats import norm
 
@@ -15,30 +17,41 @@ from attar.types import Score
 RESAMPLES = 2000
 GROUPS = 200
 """Most groups left out in turn by the jackknife that measures the skewness."""
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 256 << 20
 """Memory for the weights of the resamples that are worked on at once."""
 
 
 def bounds(before: Score, after: Score, metric: Metric, confidence: float, seed: int = 0) -> tuple[float, float]:
     """Lower and upper bound on the drop, each one-sided, from resampled examples.
 
-    For percentages the upper bound is no less than what an event that was not seen once in n examples may cost.
+    For percentages where no resample differs, the upper bound is what an event that was not seen once in n examples may
+    cost.
     """
-    n, rng = before.n, np.random.default_rng(seed)
-    chunk = max(1, CHUNK_BYTES // (8 * n))
-    drops = [
-        _drops(before, after, metric, resample(n, min(chunk, RESAMPLES - start), rng))
-        for start in range(0, RESAMPLES, chunk)
-    ]
-    drawn = np.concatenate(drops)
+    groups = min(GROUPS, before.n)
+    values = np.concatenate([_drops(before, after, metric, w) for w in _weights(before.n, groups, seed)])
+    observed, left, drawn = float(values[0]), values[1 : 1 + groups], values[1 + groups :]
     drawn = np.sort(drawn[np.isfinite(drawn)])
-    observed = float(_drops(before, after, metric, np.ones((1, n)))[0])
     if not len(drawn):
         return -np.inf, np.inf
-    low, high = _ends(drawn, observed, _acceleration(before, after, metric, chunk), confidence)
-    if metric.unit == "points":
-        high = max(high, observed + 100 * float(unseen_upper(n, confidence)) if drawn[0] == drawn[-1] else high)
+    low, high = _ends(drawn, observed, _acceleration(left[np.isfinite(left)]), confidence)
+    if metric.unit == "points" and drawn[0] == drawn[-1]:
+        high = max(high, observed + 100 * float(unseen_upper(before.n, confidence)))
     return low, high
+
+
+def _weights(n: int, groups: int, seed: int) -> Iterator[Floats]:
+    """Rows of weights [b, n], as many at once as memory allows: all ones, each group left out, the resamples.
+
+    Few, large pieces: a metric may have to go through large outputs for each.
+    """
+    rng, member = np.random.default_rng(seed), np.arange(n) % groups
+    chunk = max(1, CHUNK_BYTES // (8 * n))
+    total = 1 + groups + RESAMPLES
+    for start in range(0, total, chunk):
+        rows = np.arange(start, min(start + chunk, total))
+        fixed = rows[rows <= groups]
+        kept = (member[None, :] != fixed[:, None] - 1).astype(np.float64)  # row 0 leaves out no group
+        yield np.concatenate([kept, resample(n, len(rows) - len(fixed), rng)])
 
 
 def _drops(before: Score, after: Score, metric: Metric, weights: Floats) -> Floats:
@@ -51,22 +64,9 @@ def _drops(before: Score, after: Score, metric: Metric, weights: Floats) -> Floa
     return np.asarray(moved if metric.higher_is_better else -moved)
 
 
-def _acceleration(before: Score, after: Score, metric: Metric, chunk: int) -> float:
-    """Skewness of the drop's jackknife values over six: how fast its standard error changes."""
-    groups = min(GROUPS, before.n)
-    member = np.arange(before.n) % groups
-    left = [
-        _drops(
-            before,
-            after,
-            metric,
-            (member[None, :] != np.arange(start, min(start + chunk, groups))[:, None]).astype(float),
-        )
-        for start in range(0, groups, chunk)
-    ]
-    values = np.concatenate(left)
-    values = values[np.isfinite(values)]
-    deviation = values.mean() - values if len(values) else np.zeros(1)
+def _acceleration(left: Floats) -> float:
+    """How fast the drop's standard error changes: the skewness of its jackknife values over six."""
+    deviation = left.mean() - left if len(left) else np.zeros(1)
     scale = float(np.sum(np.square(deviation)) ** 1.5)
     return float(np.sum(deviation**3)) / (6 * scale) if scale > 0 else 0.0
 
