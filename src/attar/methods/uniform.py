@@ -24,6 +24,10 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 OCTAVE = 4
 """Step exponents are counted in 1/OCTAVE octaves."""
+FEW_ROWS = 4
+"""Rows of a group from which on columns get steps of their own."""
+LOWEST_STEP = 2.0**-8
+"""Smallest row or column factor, relative to the largest: a step for what hardly matters need not grow without end."""
 RADIUS = 255
 """Codes up to this magnitude have a price of their own; there is no maximum code."""
 
@@ -47,7 +51,7 @@ class UniformParams:
 class Problem:
     """A layer in units of its steps, columns in the order of quantisation; layout as in feedback.py.
 
-    order [groups, cols]; exponents [rows] and [groups, cols] (in the layer's own order); scaled [groups, cols, rows];
+    order [groups, cols]; exponents [rows] and [groups, cols or 1] (in the layer's own order); scaled [groups, cols, rows];
     hessian [groups, cols, cols] or its diagonal [groups, cols]; stiffness [groups, rows]; costs: the pivots R_jj^2.
     """
 
@@ -148,9 +152,11 @@ def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Unif
         factor = feedback.upper_factor(hessian)
         rows = feedback.feedback_rows(factor)
         pivots = np.square(np.diagonal(factor, axis1=1, axis2=2))
-    row_exponent, column_exponent, step = _grid(layer, stats, pivots, slope, params)
+    step = params.step * float(np.sqrt(12 * slope / np.log(2)))
+    row_exponent = -_exponents(np.sqrt(row_sensitivity(layer, stats)), LOWEST_STEP)
+    column_exponent = _column_exponents(layer, pivots, params)
     row_step = _steps(row_exponent, step).reshape(layer.groups, -1)
-    column_step = _steps(column_exponent, 1.0)
+    column_step = np.broadcast_to(_steps(column_exponent, 1.0), pivots.shape)
     scaled = weight.matrix.reshape(layer.groups, -1, layer.cols).transpose(0, 2, 1)
     scaled = np.take_along_axis(scaled, order[:, :, None], 1) / (column_step[:, :, None] * row_step[:, None, :])
     if weight.bias is not None:
@@ -161,8 +167,10 @@ def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Unif
         hessian = hessian * column_step[:, :, None] * column_step[:, None, :]
         rows = np.ascontiguousarray(rows * column_step[:, :, None] / column_step[:, None, :], np.float32)
     stiffness = 0.5 * row_sensitivity(layer, stats).reshape(layer.groups, -1) * np.square(row_step)
-    own = np.empty_like(column_exponent)
-    np.put_along_axis(own, order, column_exponent, axis=1)
+    own = column_exponent
+    if own.shape == order.shape:
+        own = np.empty_like(column_exponent)
+        np.put_along_axis(own, order, column_exponent, axis=1)
     return Problem(
         order, row_exponent, own, step, np.ascontiguousarray(scaled), np.ascontiguousarray(hessian, np.float32), rows,
         stiffness.astype(np.float32), (pivots * np.square(column_step)).astype(np.float32),
@@ -174,15 +182,14 @@ def _diagonal(hessian: F64) -> F64:
     return hessian if hessian.ndim == 2 else np.diagonal(hessian, axis1=1, axis2=2)
 
 
-def _grid(
-    layer: Layer, stats: Stats, pivots: F64, slope: float, params: UniformParams
-) -> tuple[NDArray[np.int16], NDArray[np.int16], float]:
-    """Row exponents [rows], column exponents [groups, cols] (in the order of the pivots), and the common step."""
-    rows = -_exponents(np.sqrt(row_sensitivity(layer, stats)), 2.0**-8)
-    step = params.step * float(np.sqrt(12 * slope / np.log(2)))
-    if params.columns:
-        return rows, -_exponents(np.sqrt(pivots), 2.0**-8), step
-    return rows, np.zeros(pivots.shape, np.int16), step / float(np.exp(0.5 * np.log(pivots).mean()))
+def _column_exponents(layer: Layer, pivots: F64, params: UniformParams) -> NDArray[np.int16]:
+    """[groups, cols] in the order of the pivots, or [groups, 1] where one step for a group is cheaper.
+
+    Where a group has few rows (depthwise), an exponent for every column would cost more than it saves.
+    """
+    if params.columns and layer.rows // layer.groups >= FEW_ROWS:
+        return -_exponents(np.sqrt(pivots), LOWEST_STEP)
+    return -_exponents(np.exp(0.5 * np.log(pivots).mean(1, keepdims=True)), LOWEST_STEP)
 
 
 def _solve(problem: Problem, slope: float, params: UniformParams) -> NDArray[np.int32]:
