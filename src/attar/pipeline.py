@@ -26,7 +26,7 @@ from attar.opening import check_weights, from_archive
 from attar.recipe import Recipe
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
-from attar.search.divergence import divergence, kind_of
+from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, Outcome
 from attar.search.sensitivity import measure_rows
 from attar.search.subject import Subject, blind_stats, shared
@@ -173,22 +173,36 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
             "model: its outputs on the user's data must be finite. Received NaN or infinite outputs. "
             "Check the scaling of the inputs."
         )
-    kind = kind_of(original, job.metric.name not in ("mse", "mae", "r2"))
-    stats = measure_rows(
-        adapter, subject.layers, subject.weights, subject.stats, few, kind, seed=job.recipe.seed, progress=progress
-    )
+    kind = kind_of(original, job.metric.name not in ("mse", "mae", "r2", "cosine"))
+    subject, method = with_sensitivities(job, subject, few, kind, progress)
 
     def measure() -> float:
         changed = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
         return float(divergence(original, changed, kind).mean())
 
     first = 2 * float(np.log(2)) * FIRST_KL / subject.weight_count
-    subject, factors = replace(subject, stats=stats).corrected(first, measure, progress)
+    subject, factors = subject.corrected(first, measure, progress)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
-    ledger.add("sensitivity", method="output-kl", layers=levels, factors=factors)
+    ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress)
     loop.originals()
     return loop
+
+
+def with_sensitivities(job: Job, subject: Subject, few: Dataset, kind: Kind, progress: Progress) -> tuple[Subject, str]:
+    """The subject with row sensitivities, and how they were found: by gradients only where asked for and possible."""
+    fisher = getattr(job.adapter, "fisher", None)
+    if job.recipe.sensitivity == "fisher" and fisher is not None and kind != "regression":
+        progress.stage("gradients", 1)
+        rows = fisher(list(few.batches(BATCH)), job.recipe.seed)
+        stats = {name: replace(s, sensitivity=rows.get(name)) for name, s in subject.stats.items()}
+        return replace(subject, stats=stats), "fisher"
+    if job.recipe.sensitivity == "fisher":
+        progress.note(f"sensitivity: {job.adapter.framework} models give no gradients here; output KL is measured.")
+    stats = measure_rows(
+        job.adapter, subject.layers, subject.weights, subject.stats, few, kind, seed=job.recipe.seed, progress=progress
+    )
+    return replace(subject, stats=stats), "output-kl"
 
 
 def _level(layer: Layer, subject: Subject) -> float:

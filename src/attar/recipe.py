@@ -37,6 +37,9 @@ class Recipe(BaseModel):
     guarantee: Literal["bound", "estimate"] = Field(
         "bound", description="what must be within the drop: bound or point estimate"
     )
+    sensitivity: Literal["output-kl", "fisher"] = Field(
+        "output-kl", description="how rows are weighed: measured without gradients, or gradients where there are any"
+    )
     scale: float | None = Field(None, description="factor for the inputs (uint8 without it: 1/255)")
     mean: list[float] | None = Field(None, description="subtracted from the scaled inputs, per channel")
     std: list[float] | None = Field(None, description="divides the scaled inputs, per channel")
