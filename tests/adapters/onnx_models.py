@@ -297,6 +297,29 @@ def dequantized():
     return model(nodes, {"q": q, "scale": scale, "zero": np.arange(6, dtype=np.int8)}, [5])
 
 
+def weight_norm():
+    """g * v / |v|, left in the graph, and a bias that is a sum."""
+    nodes = [
+        node("ReduceL2", "v", "length", axes=[1, 2, 3], keepdims=1),
+        node("Div", "v length", "unit"),
+        node("Mul", "unit g", "w"),
+        node("Add", "b0 b0", "b"),
+        node("Conv", "x w b", "y"),
+    ]
+    return model(nodes, {"v": random(16, 3, 3, 3), "g": random(16, 1, 1, 1), "b0": random(16)}, [3, 5, 5])
+
+
+def fake_quantised():
+    """A float weight rounded in the graph, as quantisation-aware training leaves it."""
+    nodes = [
+        node("QuantizeLinear", "w0 scale zero", "q", axis=1),
+        node("DequantizeLinear", "q scale zero", "w", axis=1),
+        node("MatMul", "x w", "y"),
+    ]
+    weights = {"w0": random(5, 6), "scale": np.full(6, 0.01, np.float32), "zero": np.zeros(6, np.int8)}
+    return model(nodes, weights, [5])
+
+
 def branches():
     """Weights inside both bodies of an If, and one outside that a body uses."""
     bodies = []
@@ -373,6 +396,8 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
     "brain": brain,
     "double": double,
     "dequantized": dequantized,
+    "weight_norm": weight_norm,
+    "fake_quantised": fake_quantised,
     "branches": branches,
     "fixed_batch": fixed_batch,
 }

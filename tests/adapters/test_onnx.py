@@ -189,6 +189,27 @@ def test_tied_weights_have_one_owner():
     assert (stats["w"].count, stats["w"].samples) == (16, 8)  # both uses
 
 
+def test_computed_weights_become_tensors_and_their_nodes_go():
+    adapter = OnnxAdapter.open(models.weight_norm())
+    (layer,) = adapter.layers()
+    assert (layer.name, layer.has_bias) == ("w", True)
+    assert not adapter.remainder()
+    assert [n.op_type for n in adapter.model().graph.node] == ["Conv"]
+    v, g = models.random(16, 3, 3, 3).reshape(16, -1), models.random(16, 1, 1, 1).reshape(16, 1)
+    expected = g * v / np.linalg.norm(v, axis=1, keepdims=True)
+    np.testing.assert_allclose(adapter.read("w").matrix, expected, atol=1e-6)
+    np.testing.assert_array_equal(adapter.read("w").bias, 2 * models.random(16))
+
+
+def test_dequantised_weights_are_what_the_operator_sees():
+    adapter = OnnxAdapter.open(models.dequantized())
+    tensors = {t.name: numpy_helper.to_array(t) for t in models.dequantized().graph.initializer}
+    whole = tensors["q"].astype(np.float32) - tensors["zero"][:, None]
+    np.testing.assert_array_equal(adapter.read("d").matrix, whole * tensors["scale"][:, None])
+    assert not adapter.remainder()
+    assert not adapter.skipped()
+
+
 def test_what_is_left_alone_has_a_reason():
     nodes = [
         models.node("MatMulInteger", "i q", "h"),

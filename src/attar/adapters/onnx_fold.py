@@ -1,43 +1,56 @@
-"""What `open` changes on its private copy: weights behind lossy chains become plain tensors, batch norms are folded.
+"""What `open` changes on its private copy: computed weights become plain tensors, batch norms are folded.
 
-The graph's inputs, outputs and remaining names stay. A dequantised or cast-up weight is replaced by an initializer of
-the same name as the last node's output; the nodes and the stored integers that nothing else uses go.
+Computed are weights behind lossy chains, and those that other operators make from stored values alone. The graph's
+inputs, outputs and remaining names stay. A dequantised or cast-up weight is replaced by an initializer of the same
+name as the last node's output; the nodes and the stored integers that nothing else uses go.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import GraphProto, TensorProto
 
-from attar.adapters.onnx_graph import Chain, Scope, scopes
-from attar.adapters.onnx_sites import Site, find_sites
-from attar.adapters.onnx_tensors import DTYPES, Slot, Store
-from attar.types import Weight
+from attar.adapters.onnx_constants import computed, value_of
+from attar.adapters.onnx_graph import Scope, scopes
+from attar.adapters.onnx_sites import SMALLEST, Site, find_sites
+from attar.adapters.onnx_tensors import DTYPES, FLOATS, Slot, Store
+from attar.types import Array, Weight
 
 TYPE_OF = {dtype: number for number, dtype in DTYPES.items()}
 
 
 def prepared(store: Store) -> Store:
     """The store with every layer's weight stored as it is seen, and batch norms folded into the layers before them."""
-    sites, _ = find_sites(store)
-    lossy = {site.chain.result: site.chain for site in sites if not site.chain.exact}
+    for scope, name in computed(scopes(store)):
+        values = value_of(store, scope, name)
+        if values is not None and values.size >= SMALLEST and TYPE_OF.get(values.dtype) in FLOATS:
+            store = _replace(store, scope, name, values)
+    lossy = {site.chain.result: site.chain for site in find_sites(store)[0] if not site.chain.exact}
+    done: set[tuple[str, str]] = set()
     for chain in lossy.values():
-        store = _replace(store, chain)
+        last = max(i for i, step in enumerate(chain.steps) if step.backward is None)
+        name = chain.steps[last].node.output[0]
+        home = chain.scope.home(name) or chain.scope
+        if (home.path, name) not in done:
+            done.add((home.path, name))
+            values = replace(chain, steps=chain.steps[: last + 1]).read()
+            store = _replace(store, home, name, values)
     for site in find_sites(store)[0]:
         if site.norm is not None:
             fold(site)
     return store
 
 
-def _replace(store: Store, chain: Chain) -> Store:
-    """Put the chain's result in the place of its last node."""
-    values = chain.read()
+def _replace(store: Store, scope: Scope, name: str, values: Array) -> Store:
+    """Put a constant in the place of the node that makes it."""
     root = scopes(store)
-    home = next(scope for scope in root.all() if scope.graph is chain.scope.graph or scope.path == chain.scope.path)
-    maker = home.makers[chain.result]
-    _remove_node(home.graph, chain.result)
-    store.add(home.graph, chain.result, np.ascontiguousarray(values), TYPE_OF[values.dtype])
-    _prune(root, home, [name for name in maker.input if name])
+    home = next(found for found in root.all() if found.path == scope.path)
+    inputs = [used for used in home.makers[name].input if used]
+    _remove_node(home.graph, name)
+    store.add(home.graph, name, np.ascontiguousarray(values), TYPE_OF[values.dtype])
+    _prune(root, home, inputs)
     return store.refreshed()
 
 
