@@ -96,6 +96,11 @@ def test_options_that_cannot_be_are_refused() -> None:
         fit(COLOUR, (None, 6, 5, 3), mean=[1, 2])
 
 
+def test_an_empty_set_is_refused() -> None:
+    with pytest.raises(DataError, match="empty"):
+        fit(GREY[:0], (None, 6, 5))
+
+
 def test_ids_stay_exact() -> None:
     ids = np.array([[1, 2**31 - 1], [0, 5]])
     assert fit(ids, (None, None), "int32").dtype == np.int32

@@ -36,6 +36,8 @@ def fit_inputs(
     scale, mean or std.
     """
     _check_options(scale, mean, std)
+    if not len(dataset):
+        raise DataError(f"data {dataset.origin!r}: the set must not be empty. Received no examples. Add some.")
     chosen = _by_name(dataset, specs)
     fitted: dict[str, Array] = {}
     for spec in specs:
