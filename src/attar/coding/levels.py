@@ -200,3 +200,10 @@ def shortest(values: list[int], limit: int = 1 << 40) -> tuple[int, bytes]:
         describe_run(coder, len(values), model, values, limit)
         runs.append((model, coder.finish()))
     return min(runs, key=lambda one: len(one[1]))
+
+
+def run_bits(side: U8) -> float:
+    """About what small numbers 0 .. 255 take: their entropy, and half a logarithm for each that occurs."""
+    counts = np.bincount(side)
+    counts = counts[counts > 0]
+    return float(-(counts * np.log2(counts / side.size)).sum() + 0.5 * counts.size * np.log2(side.size + 1))

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from attar.coding.levels import run_bits
 from attar.coding.rans import Rans
 from attar.coding.raw import Raw
 from attar.coding.streams import Reader, varint
@@ -76,8 +77,10 @@ def _rotate(words: Array, left: int) -> Array:
 
 def _encode_plane(plane: Array) -> bytes:
     """Length and bytes; the length is that of the plane where they are plain."""
-    coded = Rans.encode(plane)
-    data = coded if len(coded) < plane.size else plane.tobytes()
+    data = plane.tobytes()
+    if run_bits(plane) < 8 * plane.size:
+        coded = Rans.encode(plane)
+        data = coded if len(coded) < len(data) else data
     return varint(len(data)) + data
 
 

@@ -18,6 +18,9 @@ from attar.errors import FormatError
 from attar.types import Array
 
 NO_CONTEXTS = np.zeros(0, np.uint8)
+SIDES = ((False, False), (True, False), (False, True), (True, True))
+CLOSE = 1.03
+"""Plans whose estimate is this close to the best are written, to compare their actual sizes."""
 BATCH = 8
 """Chunks that are in memory, decoded, at a time."""
 
@@ -44,28 +47,25 @@ def make_plan(values: I64) -> tuple[Plan, U8, NDArray[np.uint64]]:
     """The plan with the fewest bits, the symbols [n] and the escaped values of a matrix (or of [1, n])."""
     alphabet = symbols.choose(values.ravel())
     coded, escaped = alphabet.symbols(values.ravel())
-    best: tuple[float, Plan] | None = None
-    matrix = min(values.shape) > 1
-    for by_row, by_column in (
-        ((False, False), (True, False), (False, True), (True, True)) if matrix else ((False, False),)
-    ):
-        chosen = levels.fitted(values, by_row, by_column) if by_row or by_column else levels.flat(values.shape)
-        bits, plan = _planned(coded, alphabet, chosen, (by_row, by_column))
-        if best is None or bits < best[0]:
-            best = bits, plan
-    assert best is not None
-    return best[1], coded, escaped
+    plans = []
+    for sides in SIDES if min(values.shape) > 1 else SIDES[:1]:
+        chosen = levels.fitted(values, *sides) if any(sides) else levels.flat(values.shape)
+        plans.append(_planned(coded, alphabet, chosen, sides))
+    likely = min(bits for bits, _, _ in plans) * CLOSE + 64
+    sure = [(code + 8 * len(write_plan(plan)), plan) for bits, code, plan in plans if bits <= likely]
+    return min(sure, key=lambda one: one[0])[1], coded, escaped
 
 
-def _planned(coded: U8, alphabet: Alphabet, chosen: Levels, sides: tuple[bool, bool]) -> tuple[float, Plan]:
-    """The plan for given levels, and its bits with those of all symbols."""
+def _planned(coded: U8, alphabet: Alphabet, chosen: Levels, sides: tuple[bool, bool]) -> tuple[float, float, Plan]:
+    """The plan for given levels: all its bits, estimated; those of the code, exact; itself."""
     counts = _class_counts(coded, alphabet.size, chosen if any(sides) else None)
     table_of, merged = levels.merged(counts) if any(sides) else (np.zeros(1, np.uint8), counts)
     mode = int(merged[:, : alphabet.width].sum(0).argmax())
-    form, specs, _ = tables.best(merged, mode, alphabet.escape)
+    form, specs, bits = tables.best(merged, mode, alphabet.escape)
     frequencies = np.asarray([form.frequencies(spec) for spec in specs], np.uint16)
     plan = Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
-    return tables.cost_bits(merged, frequencies) + 8 * len(write_plan(plan)), plan
+    bits += sum(levels.run_bits(side) for side, used in zip((chosen.rows, chosen.cols), sides, strict=True) if used)
+    return bits, tables.cost_bits(merged, frequencies), plan
 
 
 def _class_counts(coded: U8, alphabet: int, chosen: Levels | None) -> Array:

@@ -14,8 +14,8 @@ from attar.errors import FormatError
 
 _TOP = 1 << 24
 _FULL = (1 << 32) - 1
-_HALF = 1 << 15
-_LIMIT = 255
+_EVEN = [1, 2]
+_LIMIT = 512
 
 
 class Reader:
@@ -95,13 +95,6 @@ class Coder(ABC):
     def bit(self, key: Hashable, value: int = 0) -> int:
         """One bit: encodes `value`, or decodes and returns it."""
 
-    def _counted(self, key: Hashable) -> list[int]:
-        """The counts of a key's zeros and ones."""
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._counts[key] = [0, 0]
-        return counts
-
     def bits(self, width: int, value: int = 0) -> int:
         """A number of `width` bits, all values alike."""
         result = 0
@@ -145,17 +138,15 @@ class Encoder(Coder):
 
     def bit(self, key: Hashable, value: int = 0) -> int:
         """Encode one bit."""
-        if key is None:
-            bound = (self._range >> 16) * _HALF
-        else:
-            counts = self._counted(key)
-            bound = (self._range >> 16) * _probability(counts)
-            _learn(counts, value)
+        counts = _EVEN if key is None else self._counts.get(key) or self._counts.setdefault(key, [1, 2])
+        bound = (self._range >> 16) * ((counts[0] << 16) // counts[1])
         if value:
             self._range = bound
         else:
             self._low += bound
             self._range -= bound
+        if key is not None:
+            _learn(counts, value)
         while self._range < _TOP:
             self._shift()
         return value
@@ -202,8 +193,8 @@ class Decoder(Coder):
     def bit(self, key: Hashable, value: int = 0) -> int:
         """Decode one bit; `value` is not looked at."""
         del value
-        counts = None if key is None else self._counted(key)
-        bound = (self._range >> 16) * (_HALF if counts is None else _probability(counts))
+        counts = _EVEN if key is None else self._counts.get(key) or self._counts.setdefault(key, [1, 2])
+        bound = (self._range >> 16) * ((counts[0] << 16) // counts[1])
         # The lower part of the interval is a one.
         one = int(self._code < bound)
         if one:
@@ -211,7 +202,7 @@ class Decoder(Coder):
         else:
             self._code -= bound
             self._range -= bound
-        if counts is not None:
+        if key is not None:
             _learn(counts, one)
         while self._range < _TOP:
             self._shift()
@@ -223,22 +214,27 @@ class Decoder(Coder):
         self._at += 1
 
     def finish(self) -> None:
-        """That the bytes were all looked at, and written as the encoder writes them; raises FormatError."""
-        if self._at < len(self._data) or self._data[-1:] == b"\0":
+        """That the bytes are those that the encoder writes, no longer and no shorter; raises FormatError.
+
+        The encoder writes the shortest number in the last interval, and of these the smallest.
+        """
+        size = len(self._data)
+        unit = 256 ** max(self._at - size, 0)
+        last = self._data[-1] if size else 1
+        shorter = self._code - last * unit + 256 * unit < self._range if size else False
+        if size > self._at or last == 0 or self._code >= unit or shorter:
             raise FormatError(
-                f"coded array: the side information must end with its bytes. Received {len(self._data)} bytes and a "
-                f"use of {self._at}. Fetch the file again."
+                f"coded array: the side information must end with its bytes. Received {size} bytes that do not. "
+                "Fetch the file again."
             )
 
 
-def _probability(counts: list[int]) -> int:
-    """That of a one, in 1/65536, never 0 or 1."""
-    return ((2 * counts[1] + 1) << 16) // (2 * (counts[0] + counts[1]) + 2)
-
-
 def _learn(counts: list[int], bit: int) -> None:
-    """Count a bit; old ones fade."""
-    counts[bit] += 1
-    if counts[0] + counts[1] > _LIMIT:
-        counts[0] = (counts[0] + 1) >> 1
-        counts[1] = (counts[1] + 1) >> 1
+    """Count a bit; old ones fade. counts: 2 ones + 1, 2 bits + 2 (Krichevsky and Trofimov's estimate of a one)."""
+    counts[1] += 2
+    if bit:
+        counts[0] += 2
+    if counts[1] > _LIMIT:
+        # Both stay odd and even, and a zero as well as a one stays possible.
+        counts[0] = counts[0] >> 1 | 1
+        counts[1] = max((counts[1] >> 1) + 1 & ~1, counts[0] + 1)
