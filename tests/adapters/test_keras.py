@@ -12,7 +12,7 @@ import pytest
 
 HERE = Path(__file__).parent
 FEW = {
-    "tensorflow": "mlp or convolutions or embeddings or subclassed",
+    "tensorflow": "mlp or convolutions or embeddings or attention",
     "jax": "mlp or embeddings",
 }
 """Models that a backend runs in the quick tests (the rest are slow there: each shape is compiled)."""

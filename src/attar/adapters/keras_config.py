@@ -18,6 +18,7 @@ def to_bytes(model: Any, compile_config: Json) -> bytes:
     """The skeleton; raises ModelError where the model is not described by data alone."""
     config = _plain(model)
     _check(config, model.name)
+    _check_assets(model)
     smaller = (_reduced(config, built) for built in (False, True))
     reduced = next((candidate for candidate in smaller if _same(candidate, config)), config)
     whole = {"framework": "keras", "model": reduced}
@@ -89,6 +90,17 @@ def _check(config: Json, place: str) -> None:
         if registered is None and not known:
             raise ModelError(
                 f"model {place!r}: every class must be known. Received {module}.{name}. {REGISTER} the model."
+            )
+
+
+def _check_assets(model: Any) -> None:
+    """Refuse layers that learned a vocabulary, which is neither a weight nor in the config."""
+    for layer in model._flatten_layers():
+        lookup = isinstance(layer, keras.layers.StringLookup | keras.layers.IntegerLookup)
+        if lookup and layer.input_vocabulary is None:
+            raise ModelError(
+                f"layer {layer.name!r}: its tables must be in the config. Received a vocabulary learned by adapt(). "
+                "Give the layer vocabulary= when it is made, or pass into= the model."
             )
 
 

@@ -80,11 +80,12 @@ def _draw(output: Array, random: np.random.Generator) -> tuple[Array, bool]:
 
 
 def _negative_log(output: Any, labels: Array, is_probability: bool) -> Any:
-    """-log p(labels), summed over everything."""
+    """-log p(labels), averaged over the positions of an example (tokens) and summed over examples."""
+    share = len(labels) / int(np.prod(labels.shape[:-1]))
     if labels.shape[-1] == 1:
-        return ops.sum(ops.square(output - ops.convert_to_tensor(labels))) / 2
+        return share * ops.sum(ops.square(output - ops.convert_to_tensor(labels))) / 2
     log = ops.log(ops.maximum(output, 1e-12)) if is_probability else ops.log_softmax(output, axis=-1)
-    return -ops.sum(log * ops.convert_to_tensor(labels))
+    return -share * ops.sum(log * ops.convert_to_tensor(labels))
 
 
 def gradients(loss: Callable[[Offsets], Any], values: list[Array]) -> list[Array]:
