@@ -219,6 +219,53 @@ def attention():
     return model(nodes, {"w": random(8, 24), "b": random(24)}, [5, 8], microsoft=True)
 
 
+def embed_layer_norm():
+    names = ["x", "segments", "word", "place", "part", "gain", "shift"]
+    nodes = [
+        node("Cast", "x", "ids", to=TensorProto.INT32),
+        node("Mul", "ids zero", "segments"),
+        helper.make_node(
+            "EmbedLayerNormalization", ["ids", *names[1:]], ["h", "mask"], name="embed", domain="com.microsoft"
+        ),
+        node("MatMul", "h w", "y"),
+    ]
+    weights = {"zero": np.zeros(1, np.int32), "word": random(11, 8), "place": random(5, 8), "part": random(2, 8)}
+    weights |= {"gain": random(8) + 1, "shift": random(8), "w": random(8, 4)}
+    return model(nodes, weights, [5], kind=TensorProto.INT64, microsoft=True)
+
+
+def positions():
+    """A second table that is looked up by stored ids."""
+    nodes = [
+        node("Gather", "words x", "a"),
+        node("Gather", "places ids", "b"),
+        node("Add", "a b", "s"),
+        node("MatMul", "s w", "y"),
+    ]
+    weights = {"words": random(11, 6), "places": random(7, 6), "ids": np.arange(5), "w": random(6, 4)}
+    return model(nodes, weights, [5], kind=TensorProto.INT64)
+
+
+def listed_inputs():
+    """Weights that are graph inputs too, as before IR version 4."""
+    made = gemm()
+    for tensor_ in made.graph.initializer:
+        made.graph.input.append(helper.make_tensor_value_info(tensor_.name, FLOAT, list(tensor_.dims)))
+    made.ir_version = 3
+    return made
+
+
+def in_function():
+    """A weight inside a function of the model: kept, but no layer."""
+    made = matmul()
+    inner = [node("Constant", [], "k", value=tensor(random(7, 20), "")), node("MatMul", "a k", "r")]
+    made.functions.append(helper.make_function("local", "Last", ["a"], ["r"], inner, [helper.make_opsetid("", OPSET)]))
+    made.opset_import.append(helper.make_opsetid("local", 1))
+    made.graph.node[1].output[0] = "z"
+    made.graph.node.append(helper.make_node("Last", ["z"], ["y"], domain="local"))
+    return made
+
+
 def fused_matmul():
     nodes = [
         helper.make_node("FusedMatMul", ["x", "w"], ["y"], name="f", domain="com.microsoft", transB=1, alpha=0.5)
@@ -384,6 +431,11 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
     "sliced_gates": sliced_gates,
     "time_major": time_major,
     "attention": attention,
+    "embed_layer_norm": embed_layer_norm,
+    "positions": positions,
+    "listed_inputs": listed_inputs,
+    "in_function": in_function,
+    "gru": lambda: recurrent("GRU", initial=True),
     "fused_matmul": fused_matmul,
     "fused_conv": fused_conv,
     "einsum": einsum,

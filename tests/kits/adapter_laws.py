@@ -86,6 +86,7 @@ def fingerprint(model: Any) -> list[bytes]:
 def law_layers(case: Case) -> None:
     """Layers are well formed, and read gives copies of the right shape."""
     adapter = case.open()
+    assert isinstance(adapter, Adapter)
     layers = adapter.layers()
     names = [layer.name for layer in layers]
     assert len(set(names)) == len(names), "layer names must be unique"

@@ -93,7 +93,7 @@ def filled(store: Store) -> ModelProto:
     """The model with all values in it."""
     model = ModelProto()
     model.CopyFrom(store.model)
-    for name, tensor in named(model.graph):
+    for name, tensor in named(model):
         slot = store.slots[name]
         if slot.values is not None:
             put(tensor, slot.values)
@@ -107,7 +107,7 @@ def filled_externally(store: Store, data: Path) -> ModelProto:
     tensors = list(model.graph.initializer)  # held, so that their identity stays
     initializers = {id(tensor) for tensor in tensors}
     with data.open("wb") as file:
-        for name, tensor in named(model.graph):
+        for name, tensor in named(model):
             values = store.slots[name].array
             if id(tensor) not in initializers or values.nbytes < EXTERNAL_BYTES:
                 put(tensor, values)

@@ -296,7 +296,8 @@ def _skipped(store: Store, root: Scope, sites: list[Site], small: set[str]) -> d
                 chain = resolve(scope, name)
                 if chain is not None:
                     readers.setdefault(chain.slot.name, set()).add(node.op_type)
-    return {
+    sparse = {item.values.name: "a sparse tensor" for scope in root.all() for item in scope.graph.sparse_initializer}
+    return sparse | {
         slot.name: _reason(slot, readers.get(slot.name, set()), small)
         for slot in store.slots.values()
         if len(slot.shape) >= 2 and slot.name not in used
@@ -306,7 +307,7 @@ def _skipped(store: Store, root: Scope, sites: list[Site], small: set[str]) -> d
 def _reason(slot: Slot, readers: set[str], small: set[str]) -> str:
     count = int(np.prod(slot.shape))
     if not readers:
-        return "nothing in the graph reads it"
+        return "nothing reads it, or a function of the model does"
     if not slot.floating:
         return f"integer weights, read by {', '.join(sorted(readers))}"
     if count < SMALLEST or slot.name in small:

@@ -8,8 +8,9 @@ alone are the archive's skeleton.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,11 @@ def all_tensors(graph: GraphProto, path: str = "") -> Iterator[tuple[str, str, T
     """(path, name, tensor) of every initializer and Constant node in a graph and the graphs in it."""
     for tensor in graph.initializer:
         yield path, tensor.name, tensor
-    for index, node in enumerate(graph.node):
+    yield from _node_tensors(graph.node, path)
+
+
+def _node_tensors(nodes: Iterable[NodeProto], path: str) -> Iterator[tuple[str, str, TensorProto]]:
+    for index, node in enumerate(nodes):
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
             for attribute in node.attribute:
                 if attribute.name == "value":
@@ -111,7 +116,7 @@ class Store:
         """Whether the model came with external data; it is then saved so."""
         self.slots: dict[str, Slot] = {}
         self._of_proto: dict[int, Slot] = {}
-        for name, tensor in named(model.graph):
+        for name, tensor in named(model):
             slot = Slot(name, tensor, None)
             self.external |= bool(tensor.external_data)
             slot.values = _take(slot, folder)
@@ -149,15 +154,16 @@ class Store:
 def _adopt(model: ModelProto, external: bool, values: Callable[[TensorProto, str], Array | None]) -> Store:
     store = Store.__new__(Store)
     store.model, store.external, store.slots, store._of_proto = model, external, {}, {}
-    for name, tensor in named(model.graph):
+    for name, tensor in named(model):
         store._add(Slot(name, tensor, values(tensor, name)))
     return store
 
 
-def named(graph: GraphProto) -> Iterator[tuple[str, TensorProto]]:
+def named(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
     """Every tensor but strings, with a unique name: its own, with the path of its graph where that is taken."""
     taken: set[str] = set()
-    for path, name, tensor in all_tensors(graph):
+    functions = (_node_tensors(f.node, f"{f.domain}.{f.name}/") for f in model.functions)
+    for path, name, tensor in chain(all_tensors(model.graph), *functions):
         if tensor.data_type == TensorProto.STRING:
             continue
         unique = name if name not in taken else f"{path}{name}"
