@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 from adapters import torch_cases  # noqa: E402
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("name", list(torch_cases.MODELS))
+@pytest.mark.parametrize(("name", "law"), torch_cases.pairs(torch_cases.MODELS, LAWS))
 def test_laws_hold(name: str, law: Callable[[Case], None]) -> None:
     law(torch_cases.module_case(name))

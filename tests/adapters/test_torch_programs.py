@@ -26,8 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("torch")
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(("name", "law"), torch_cases.pairs(PROGRAMS, LAWS))
 def test_laws_hold_for_exported_programs(name: str, law: Callable[[Case], None], folder: Path) -> None:
     law(torch_cases.program_case(name, folder))
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -148,6 +149,21 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...] | str]] = {
 
 INEXACT = ("double", "attention", "attention-kv", "cross", "encoder")
 """float64 is handed on in float32, and an exported attention uses other kernels."""
+
+
+EXPORTED = ("conv", "lstm", "einsum", "tied")
+"""Models whose export is tested in every run; that of the others is slow in sum."""
+
+
+def pairs(names: Iterable[str], laws: Iterable[Any]) -> list[Any]:
+    """Parameters (name, law) of a test, the exports of most models marked as slow."""
+    found = []
+    for name in names:
+        for law in laws:
+            heavy = law.__name__ in ("law_rebuild", "law_skeleton_holds_no_weights") and name not in EXPORTED
+            marks = [pytest.mark.slow] if heavy else []
+            found.append(pytest.param(name, law, id=f"{name}-{law.__name__}", marks=marks))
+    return found
 
 
 def make(name: str) -> nn.Module:

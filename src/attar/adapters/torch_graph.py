@@ -177,7 +177,7 @@ def _norm(
 
 def _module_norm(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, str, str, str, float] | None:
     path = str(node.target)
-    module = modules.get(path)
+    module: Any = modules.get(path)
     if type(module) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
         return None
     if not module.affine or not module.track_running_stats or module.running_mean is None:

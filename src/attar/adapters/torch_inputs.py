@@ -29,7 +29,8 @@ class Signature:
     def of(cls, network: nn.Module) -> Signature:
         """From Python's signature or TorchScript's schema."""
         if isinstance(network, torch.jit.ScriptModule):
-            schema = network.forward.schema  # type: ignore[operator,union-attr]
+            forward: Any = network.forward
+            schema = forward.schema
             names = [argument.name for argument in schema.arguments[1:]]
             return cls(tuple(names), tuple(a.name for a in schema.arguments[1:] if not a.has_default_value()))
         named = [

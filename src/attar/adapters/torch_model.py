@@ -287,14 +287,14 @@ class TorchModel(TorchAdapter):
             return torch_inputs.first_tensor(output)
 
     def _check_flat(self, batch: Batch) -> None:
-        """Before the first batch: whether the dense layers with a folded batch norm put out two axes.."""
+        """Before the first batch: whether dense layers with a folded batch norm put out two axes."""
         names, self._flat = self._flat, []
 
         def hook(product: Product) -> None:
             if product.y is not None and product.y.ndim != 2:
                 self._flat = names
                 raise ModelError(
-                    f"layer {product.name!r}: a BatchNorm1d that follows a Linear must see one vector for each example. "
+                    f"layer {product.name!r}: a BatchNorm1d that follows a Linear must see one vector an example. "
                     f"Received outputs of shape {tuple(product.y.shape)}. Pass the model as torch.export has it."
                 )
 
@@ -359,7 +359,7 @@ def _accumulate(
 def _undisturbed() -> Iterator[None]:
     """Within, random numbers start from a fixed state; the caller's generator is as before afterwards."""
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))  # type: ignore[no-untyped-call]
+        stack.enter_context(torch.random.fork_rng(devices=[]))
         torch.default_generator.manual_seed(0)
         yield
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch._export.serde import serialize as serde
 
 from attar.adapters import torch_inputs
+from attar.adapters.torch_compact import expand, shrink
 from attar.adapters.torch_files import to_array
-from attar.adapters.torch_forms import Site, memory
+from attar.adapters.torch_forms import Site, dtype_name, memory
 from attar.adapters.torch_programs import check_program
 from attar.adapters.torch_source import Source, from_program
 from attar.errors import FormatError, ModelError
@@ -51,26 +52,24 @@ def dump(
     described = json.loads(serde.serialize(program).exported_program)
     stored = {site.name for site in sites} | set(rest) | set(constants)
     stored |= {site.bias.name for site in sites if site.bias is not None}
-    tensors = {name: t.detach() for name, t in program.state_dict.items()}
     firsts: dict[tuple[int, ...], str] = {}
+    tensors: dict[str, Json] = {}
     aliases: dict[str, str] = {}
-    small: dict[str, Json] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in program.state_dict.items():
         owner = firsts.setdefault(memory(tensor), name)
         if owner != name:
             aliases[name] = owner
-        elif name not in stored:
-            small[name] = _packed(tensor)
+            continue
+        parameter = int(isinstance(tensor, torch.nn.Parameter))
+        value = [constants[name]] if name in constants else [] if name in stored else [_packed(tensor)]
+        tensors[name] = [list(tensor.shape), dtype_name(tensor.dtype), parameter, *value]
     content = {
         "version": VERSION,
-        "program": _stripped(described),
+        "program": shrink(_stripped(described)),
         "sites": [site.to_json() for site in sites],
         "skipped": dict(skipped),
-        "constants": dict(constants),
-        "tensors": {n: [list(t.shape), str(t.dtype).removeprefix("torch.")] for n, t in tensors.items()},
-        "parameters": sorted(n for n, t in program.state_dict.items() if isinstance(t, torch.nn.Parameter)),
+        "tensors": tensors,
         "aliases": aliases,
-        "values": small,
         "lifted": {n: _packed(t) for n, t in program.constants.items() if isinstance(t, Tensor)},
         "example": {n: [list(a.shape), a.dtype.name] for n, a in example.items()},
     }
@@ -123,7 +122,7 @@ def _stripped(program: Json) -> Json:
 
 def _packed(tensor: Tensor) -> Json:
     array = to_array(tensor)
-    return [list(array.shape), str(tensor.dtype).removeprefix("torch."), base64.b64encode(array.tobytes()).decode()]
+    return [list(array.shape), dtype_name(tensor.dtype), base64.b64encode(array.tobytes()).decode()]
 
 
 def _unpacked(entry: Json) -> Tensor:
@@ -152,6 +151,7 @@ def load(skeleton: bytes) -> Parts:
             raise FormatError(
                 f"skeleton: its version must be {VERSION}. Received {content['version']!r}. Use a newer attar."
             )
+        content["program"] = expand(content["program"])
         check_program(content["program"], "skeleton")
         return _parts(content)
     except FormatError:
@@ -166,8 +166,7 @@ def load(skeleton: bytes) -> Parts:
 
 def _parts(content: Json) -> Parts:
     sites = [Site.from_json(site) for site in content["sites"]]
-    constants = {str(name): float(value) for name, value in content["constants"].items()}
-    state = _state(content, constants)
+    state, constants = _state(content)
     example = {str(n): np.zeros(shape, np.dtype(str(dtype))) for n, (shape, dtype) in content["example"].items()}
     lifted = {name: _unpacked(entry) for name, entry in content["lifted"].items()}
     described = json.dumps(content["program"]).encode()
@@ -181,18 +180,18 @@ def _parts(content: Json) -> Parts:
     return Parts(source, sites, dict(content["skipped"]), constants, example)
 
 
-def _state(content: Json, constants: Mapping[str, float]) -> dict[str, Any]:
-    """Tensors by name: zeros to be filled, constants, small values, ties."""
-    claimed = sum(prod(shape) * _dtype(dtype).itemsize for shape, dtype in content["tensors"].values())
+def _state(content: Json) -> tuple[dict[str, Any], dict[str, float]]:
+    """Tensors by name, zeros where they are to be filled, and the values of constant ones."""
+    claimed = sum(prod(shape) * _dtype(dtype).itemsize for shape, dtype, *_ in content["tensors"].values())
     if claimed > LARGEST:
         raise FormatError(f"skeleton: tensors must take less than {LARGEST} bytes. Received {claimed}. Check the file.")
-    parameters = set(content["parameters"])
     state: dict[str, Any] = {}
-    for name, (shape, dtype) in content["tensors"].items():
-        if name in content["values"]:
-            tensor = _unpacked(content["values"][name])
+    constants: dict[str, float] = {}
+    for name, (shape, dtype, parameter, *value) in content["tensors"].items():
+        if value and isinstance(value[0], list):
+            tensor = _unpacked(value[0])
         else:
-            tensor = torch.full(shape, constants.get(name, 0), dtype=_dtype(dtype))
-        floats = tensor.is_floating_point()
-        state[name] = torch.nn.Parameter(tensor, requires_grad=floats) if name in parameters else tensor
-    return state | {name: state[owner] for name, owner in content["aliases"].items()}
+            tensor = torch.full(shape, *(value or [0]), dtype=_dtype(dtype))
+            constants.update({name: float(value[0])} if value else {})
+        state[name] = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if parameter else tensor
+    return state | {name: state[owner] for name, owner in content["aliases"].items()}, constants

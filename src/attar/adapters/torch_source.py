@@ -65,9 +65,10 @@ def _plain_weights(modules: Iterable[nn.Module]) -> None:
     for module in list(modules):
         if parametrize.is_parametrized(module):
             module.eval()
-            for name in list(module.parametrizations):  # type: ignore[arg-type,union-attr]
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-        for hook in list(module._forward_pre_hooks.values()):
+        hooks: list[Any] = list(module._forward_pre_hooks.values())
+        for hook in hooks:
             legacy: Any = {"WeightNorm": nn.utils.remove_weight_norm, "SpectralNorm": nn.utils.remove_spectral_norm}
             if type(hook).__name__ in legacy:
                 legacy[type(hook).__name__](module, hook.name)
