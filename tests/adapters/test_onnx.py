@@ -20,6 +20,7 @@ from adapters import onnx_models as models  # noqa: E402
 from attar.adapters.onnx import OnnxAdapter  # noqa: E402
 from attar.adapters.onnx_fold import identity  # noqa: E402
 from attar.adapters.onnx_forms import Product, gather, spread  # noqa: E402
+from attar.adapters.onnx_watch import perturbable  # noqa: E402
 from attar.adapters.unfold import Window, fold  # noqa: E402
 from attar.errors import DataError, ModelError  # noqa: E402
 from attar.types import Weight  # noqa: E402
@@ -373,6 +374,38 @@ def test_captures_of_large_batches_come_in_pieces(monkeypatch):
     assert len(pieces) > 10
     assert max(c.x.nbytes for c in pieces) <= 2**15
     np.testing.assert_array_equal(np.concatenate([c.x for c in pieces], axis=2), whole)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "matmul", "matmul_folded_batch", "embedding", "fixed_batch"])
+def test_perturbation_is_possible_before_any_data(name):
+    adapter = OnnxAdapter.open(models.MODELS[name]())
+    assert all(adapter.can_perturb(layer.name) for layer in adapter.layers())
+    assert not adapter.can_perturb("no such layer")
+
+
+def test_bad_data_do_not_spoil_later_runs():
+    adapter = OnnxAdapter.open(models.gemm())
+    with pytest.raises(DataError):
+        adapter.run({"x": np.zeros((2, 4), np.float32)})
+    assert adapter.can_perturb("w")
+    adapter.run({"x": np.zeros((2, 5), np.float32)}, {"w": np.zeros((2, 7), np.float32)})
+
+
+def test_few_sessions_are_kept_of_a_large_model(monkeypatch):
+    from attar.adapters import onnx_run
+
+    monkeypatch.setattr(onnx_run, "SMALL_BYTES", 0)
+    made = []
+    monkeypatch.setattr(onnx_run, "perturbable", lambda *given: made.append(0) or perturbable(*given))
+    adapter = OnnxAdapter.open(models.matmul_add_then_relu_gemm())
+    x = models.random(3, 6)
+    for layer in ("w", "w", "v", "v", "w"):
+        rows = adapter.read(layer).matrix.shape[0]
+        adapter.run({"x": x}, {layer: np.zeros((3, rows), np.float32)})
+    assert len(made) == 3
+    adapter.write("w", adapter.read("w"))
+    adapter.run({"x": x}, {"w": np.zeros((3, 8), np.float32)})
+    assert len(made) == 4
 
 
 def test_layers_can_be_read_without_onnxruntime():

@@ -35,6 +35,21 @@ Place = tuple[int, int, int]
 """Of a site's output: its number of axes, its batch axis, its entries for each example."""
 
 
+class Pace:
+    """How many examples to watch at once: a few first, then as many as CAPTURE_BYTES allows."""
+
+    def __init__(self) -> None:
+        self._step = 8
+
+    def __call__(self) -> int:
+        """The next step."""
+        return self._step
+
+    def learn(self, nbytes: int, examples: int) -> None:
+        """What so many examples took."""
+        self._step = max(CAPTURE_BYTES // max(nbytes // examples, 1), 1)
+
+
 class Runner:
     """Runs one model; `forget` after every change of a value."""
 
@@ -85,10 +100,9 @@ class Runner:
         if size is None:
             return self._run_feed(feed, perturb or {})
         results = []
-        for part, rows in parts(feed, size):
-            picked = np.concatenate([rows, np.full(part.count - len(rows), rows[-1])])
-            deltas = {name: np.asarray(delta)[picked] for name, delta in (perturb or {}).items()}
-            results.append(self._run_feed(part, deltas)[: len(rows)])
+        for part, rows, real in parts(feed, size, lambda: feed.count):
+            deltas = {name: np.asarray(delta)[rows] for name, delta in (perturb or {}).items()}
+            results.append(self._run_feed(part, deltas)[:real])
         return np.concatenate(results)
 
     def _run_feed(self, feed: Feed, perturb: Mapping[str, Array]) -> Array:
@@ -216,25 +230,19 @@ class Runner:
         if outputs:
             names |= {site.output for site in sites if site.output}
         fetched = sorted(names - {spec.name for spec in self._inputs})
-        number, piece = 0, 0
+        number = 0
+        pace = Pace()
         for batch in batches:
             feed = feed_of(batch, self._inputs)
-            size = fixed_batch(self._inputs, feed)
-            start = 0
-            while start < feed.count:
-                step = size or (piece or min(feed.count, 8))
-                rows = np.arange(start, min(start + step, feed.count))
-                padded = np.concatenate([rows, np.full((size or len(rows)) - len(rows), rows[-1])])
-                part = feed.part(padded)
+            for part, rows, real in parts(feed, fixed_batch(self._inputs, feed), pace):
                 values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
                 self._remember(part)
                 tensors = {**part.values, **dict(zip(fetched, values, strict=True))}
-                if len(rows) < len(padded):
-                    tensors = {n: v[: len(rows)] if v.ndim and len(v) == len(padded) else v for n, v in tensors.items()}
-                each = max(sum(value.nbytes for value in tensors.values()) // len(padded), 1)
-                piece = max(CAPTURE_BYTES // each, 1)
-                yield tensors, len(rows), feed, number
-                number, start = number + 1, start + len(rows)
+                pace.learn(sum(value.nbytes for value in tensors.values()), len(rows))
+                if real < len(rows):
+                    tensors = {n: v[:real] if v.ndim and len(v) == len(rows) else v for n, v in tensors.items()}
+                yield tensors, real, feed, number
+                number += 1
 
 
 def _float(value: Any) -> Array:

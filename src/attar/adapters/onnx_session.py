@@ -178,9 +178,16 @@ def fixed_batch(inputs: list[TensorSpec], feed: Feed) -> int | None:
     return None
 
 
-def parts(feed: Feed, size: int) -> Iterator[tuple[Feed, Array]]:
-    """Feeds of exactly `size` examples (the last one filled up by repeating its last), with the true row numbers."""
-    for start in range(0, feed.count, size):
-        rows = np.arange(start, min(start + size, feed.count))
-        padded = np.concatenate([rows, np.full(size - len(rows), rows[-1])])
-        yield feed.part(padded), rows
+def parts(feed: Feed, size: int | None, step: Callable[[], int]) -> Iterator[tuple[Feed, Array, int]]:
+    """Pieces of a feed in order: (piece, row numbers, how many of them are no repetition).
+
+    A model for one batch size gets pieces of exactly that `size`, the last one filled up by repeating its last example;
+    any other gets pieces of at most `step()` examples.
+    """
+    start = 0
+    while start < feed.count:
+        rows = np.arange(start, start + (size or min(step(), feed.count - start)))
+        real = min(len(rows), feed.count - start)
+        rows = np.minimum(rows, feed.count - 1)
+        yield feed.part(rows), rows, real
+        start += real
