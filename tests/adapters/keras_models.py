@@ -106,7 +106,7 @@ def dilated_transposed() -> keras.Model:
 
 def attention() -> keras.Model:
     x = keras.Input((7, 12), name="x")
-    y = kl.MultiHeadAttention(3, 4, value_dim=5, name="mha")(x, x)
+    y = kl.MultiHeadAttention(3, 4, name="mha")(x, x)
     y = kl.LayerNormalization()(x + y)
     z = kl.GroupQueryAttention(4, 4, 2, name="gqa")(y, y)
     z = kl.EinsumDense("abc,cde->adbe", (3, 7, 4), bias_axes="e", name="partly_biased")(kl.ReLU()(z))
