@@ -15,7 +15,10 @@ from attar.adapters.onnx import OnnxAdapter  # noqa: E402
 
 pytestmark = pytest.mark.slow
 RNG = np.random.default_rng(0)
-PICTURES = {"x": RNG.normal(size=(2, 3, 64, 96)).astype(np.float32)}
+# Dark blocks on white, which the detector takes for text: on noise its output is 0 but for rounding.
+GLYPHS = RNG.integers(0, 2, (2, 1, 12, 32)).repeat(2, 2).repeat(2, 3)
+WHITE = np.pad(2 - 4 * GLYPHS, ((0, 0), (0, 0), (20, 20), (16, 16)), constant_values=2)
+PICTURES = {"x": WHITE.repeat(3, 1).astype(np.float32)}
 LINES = {"x": RNG.normal(size=(2, 3, 48, 96)).astype(np.float32)}
 SPEECH = {
     "input": (RNG.normal(size=(1, 576)) * 0.1).astype(np.float32),
@@ -51,9 +54,7 @@ def run(path, batch):
 def case(name: str) -> laws.Case:
     path, batch, _, _ = REAL[name]
     file = asset(path)
-    # The detector's output on noise is a probability of about 1e-5, so rounding is a large part of it.
-    tolerance = 2e-2 if name == "ocr_det" else 1e-4
-    return laws.Case(OnnxAdapter, lambda: file, [batch], run, run, tolerance=tolerance)
+    return laws.Case(OnnxAdapter, lambda: file, [batch], run, run, tolerance=1e-4, perturbed=6)
 
 
 @pytest.mark.parametrize("name", REAL)
