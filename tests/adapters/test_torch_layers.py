@@ -192,3 +192,21 @@ def test_gradients_of_convolutions_sum_over_positions() -> None:
     information = np.einsum("nk,kl->kl", p, np.eye(4)) / len(p) - p.T @ p / len(p)
     expected = np.einsum("kc,kl,lc->c", matrix, information, matrix).reshape(3, 4).sum(1)
     np.testing.assert_allclose(whole, expected, rtol=0.15)
+
+
+def test_inputs_are_described_as_far_as_the_graph_tells(tmp_path: Any) -> None:
+    def spec(model: Any) -> Any:
+        return TorchAdapter.open(model).inputs()[0]
+
+    assert spec(torch_cases.make("conv")).shape == (None, 3, None, None)
+    assert spec(torch_cases.make("transposed")).shape == (None, 3, None, None)
+    assert spec(torch_cases.make("embedding")).dtype == "int64"
+    assert spec(torch_cases.make("dense")).shape == ()
+    assert spec(torch_cases.program_case("dense", tmp_path).model()).shape == (None, 6)
+    assert spec(torch_cases.script_case("conv", tmp_path, traced=True).model()).shape == (None, 3, None, None)
+
+
+def test_a_program_with_a_fixed_batch_is_refused() -> None:
+    program = torch.export.export(torch_cases.make("dense").eval(), (torch.ones(2, 6),))
+    with pytest.raises(ModelError, match="batch axis must be free"):
+        TorchAdapter.open(program)

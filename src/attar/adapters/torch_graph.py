@@ -6,17 +6,22 @@ other nodes, and nodes that are a parameter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from attar.adapters.torch_calls import Call, Operand, name_of, parse
-from attar.adapters.torch_forms import memory
+from attar.adapters.torch_forms import dtype_name, memory
+from attar.adapters.torch_inputs import expected
+from attar.errors import ModelError
+from attar.types import TensorSpec
 
-OPENED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+OPENED = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding,
+)  # fmt: skip
 """Modules that a trace looks into, so that their weights appear in it."""
 
 
@@ -37,10 +42,11 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """What a graph tells: the uses of parameters, biases by name, and batch norms to fold."""
+    """What a graph tells: the uses of parameters with biases by name, batch norms to fold, and what inputs must be."""
 
     calls: tuple[Call, ...] = ()
     norms: tuple[Norm, ...] = ()
+    inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
 
 
 class _Tracer(fx.Tracer):
@@ -80,7 +86,24 @@ def exported(program: torch.export.ExportedProgram) -> Graph:
             first = firsts[memory(tensor)]
             constants[node] = first
             shapes[first] = tuple(tensor.shape)
-    return _read(program.graph, constants, shapes, {})
+    return replace(_read(program.graph, constants, shapes, {}), inputs=_described(program))
+
+
+def _described(program: torch.export.ExportedProgram) -> dict[str, TensorSpec]:
+    """The program's inputs; raises ModelError where the number of examples is fixed."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    tensors = {
+        n: values[n] for n in program.graph_signature.user_inputs if isinstance(values.get(str(n)), torch.Tensor)
+    }
+    if tensors and all(t.ndim and isinstance(t.shape[0], int) for t in tensors.values()):
+        raise ModelError(
+            f"exported program: the batch axis must be free. Received {[t.shape[0] for t in tensors.values()]}. "
+            "Export it with dynamic_shapes={0: torch.export.Dim.DYNAMIC} for every input."
+        )
+    return {
+        str(name): TensorSpec(str(name), dtype_name(t.dtype), tuple(n if isinstance(n, int) else None for n in t.shape))
+        for name, t in tensors.items()
+    }
 
 
 def _read(
@@ -104,7 +127,12 @@ def _read(
         norm = _norm(node, made, constants, modules)
         if norm is not None:
             norms.append(norm)
-    return Graph(tuple(calls), tuple(_unshared(norms, graph, constants, modules)))
+    inputs = {
+        str(call.x.target): expected(call, str(call.x.target))
+        for call in reversed(calls)
+        if isinstance(call.x, fx.Node) and call.x.op == "placeholder"
+    }
+    return Graph(tuple(calls), tuple(_unshared(norms, graph, constants, modules)), inputs)
 
 
 def _is_torch(target: Any) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attar.adapters.torch_calls import Call
 from attar.errors import DataError, ModelError
 from attar.types import Array, TensorSpec
 
@@ -90,8 +91,23 @@ def first_tensor(output: Any) -> Tensor:
     )
 
 
-def specification(name: str, array: Array | None) -> TensorSpec:
-    """Name, dtype and shape with a free batch; an input not seen yet has only its batch axis."""
-    if array is None:
-        return TensorSpec(name, "float32", (None,))
+def expected(call: Call, name: str) -> TensorSpec:
+    """What an input must be that is handed straight to this call: a convolution tells channels and rank, a lookup ids.
+
+    An empty shape says that nothing is known: a dense layer takes any number of axes.
+    """
+    shape = call.weight.shape
+    if call.op in ("conv", "conv_transpose"):
+        channels = shape[0] if call.op == "conv_transpose" else shape[1] * call.form.groups
+        return TensorSpec(name, "float32", (None, channels, *[None] * (len(shape) - 2)))
+    return TensorSpec(name, "int64" if call.op in ("lookup", "bag") else "float32", ())
+
+
+def guessed(name: str) -> TensorSpec:
+    """An input of which only the name is known; ids and masks are whole numbers by custom."""
+    return TensorSpec(name, "int64" if name.endswith(("ids", "mask")) else "float32", ())
+
+
+def specification(name: str, array: Array) -> TensorSpec:
+    """Name, dtype and shape with a free batch of what was seen."""
     return TensorSpec(name, array.dtype.name, (None, *array.shape[1:]))

@@ -45,6 +45,7 @@ class TorchModel(TorchAdapter):
         self._signature = torch_inputs.Signature.of(source.network)
         self._example: dict[str, Array] = {}
         self._output: Array | None = None
+        self._declared: Mapping[str, TensorSpec] = {}
         self._flat: list[str] = []
         self._places: dict[str, list[Place | None]] | None = None
         self._exact: dict[str, tuple[Array, Tensor]] = {}
@@ -67,16 +68,21 @@ class TorchModel(TorchAdapter):
             )
         sites, constants = fold(graph.norms, found.sites, source.tensors)
         adapter = cls(source, sites, found.skipped, constants)
+        adapter._declared = graph.inputs
         adapter._flat = [norm.layer for norm in graph.norms if norm.flat and norm.weight in constants]
         return adapter
 
     def inputs(self) -> Sequence[TensorSpec]:
-        """The model's inputs; with their batch axis only, until a batch was run."""
-        names = tuple(self._example) or self._signature.required or self._signature.names[:1] or ("input",)
-        return [torch_inputs.specification(name, self._example.get(name)) for name in names]
+        """The model's inputs as the graph or the first batch shows them; an empty shape says that it is not known."""
+        if self._example:
+            return [torch_inputs.specification(name, array) for name, array in self._example.items()]
+        names = self._signature.required or self._signature.names[:1] or ("input",)
+        return [self._declared.get(name) or torch_inputs.guessed(name) for name in names]
 
     def outputs(self) -> Sequence[TensorSpec]:
-        """The output that metrics look at; with its batch axis only, until a batch was run."""
+        """The output that metrics look at; an empty shape until a batch was run."""
+        if self._output is None:
+            return [TensorSpec("output", "float32", ())]
         return [torch_inputs.specification("output", self._output)]
 
     def layers(self) -> Sequence[Layer]:

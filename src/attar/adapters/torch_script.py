@@ -11,6 +11,7 @@ from torch import nn
 from attar.adapters.torch_calls import Operand, parse
 from attar.adapters.torch_forms import memory
 from attar.adapters.torch_graph import Graph, permutation
+from attar.adapters.torch_inputs import expected
 
 
 def script_graph(module: nn.Module) -> Graph:
@@ -31,7 +32,12 @@ def script_graph(module: nn.Module) -> Graph:
             for call in parse(kind[6:], values, {}, find, lambda _: None):
                 bias = find(call.bias)
                 calls.append(replace(call, bias=None if bias is None else bias.name))
-    return Graph(tuple(calls))
+    inputs = {
+        call.x.debugName(): expected(call, call.x.debugName())
+        for call in reversed(calls)
+        if isinstance(call.x, torch._C.Value) and call.x.node().kind() == "prim::Param"
+    }
+    return Graph(tuple(calls), inputs=inputs)
 
 
 def _nodes(block: Any) -> Any:
