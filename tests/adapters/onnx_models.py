@@ -174,6 +174,17 @@ def tied_dense():
     return model(nodes, {"w": random(6, 6), "b": random(6), "c": random(6, seed=1)}, [6])
 
 
+def tied_transposed():
+    """A square weight that is used as it is and transposed: its inputs are two different things."""
+    nodes = [
+        node("MatMul", "x w", "h"),
+        node("Relu", "h", "r"),
+        node("Transpose", "w", "t"),
+        node("MatMul", "r t", "y"),
+    ]
+    return model(nodes, {"w": random(6, 6)}, [6])
+
+
 def recurrent(op="LSTM", direction="forward", initial=False, named=True, **attributes):
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
     d = 2 if direction == "bidirectional" else 1
@@ -423,6 +434,7 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
     "embedding": embedding,
     "tied_embedding": tied_embedding,
     "tied_dense": tied_dense,
+    "tied_transposed": tied_transposed,
     "lstm": recurrent,
     "lstm_bidirectional": lambda: recurrent(direction="bidirectional", named=False),
     "lstm_initial": lambda: recurrent(initial=True),

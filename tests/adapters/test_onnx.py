@@ -192,6 +192,9 @@ def test_tied_weights_have_one_owner():
     stats = dense.moments([{"x": x}])
     assert list(stats) == ["w"]
     assert (stats["w"].count, stats["w"].samples) == (16, 8)  # both uses
+    transposed = OnnxAdapter.open(models.tied_transposed())
+    assert transposed.layers()[1].tied_to == "w"
+    np.testing.assert_allclose(transposed.moments([{"x": x}])["w"].mean[0], x.mean(0), atol=1e-6)
 
 
 def test_computed_weights_become_tensors_and_their_nodes_go():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from attar.adapters.onnx_fold import TYPE_OF
+from attar.adapters.onnx_graph import is_op
 from attar.adapters.onnx_session import Session
 from attar.adapters.onnx_sites import Site
 from attar.adapters.onnx_tensors import Store
+from attar.types import Matrix
+
+LARGEST_EXACT = 16777213
+"""The largest prime below 2^24, up to which float32 counts."""
 
 
 def delta_name(number: int) -> str:
@@ -59,11 +65,29 @@ def perturbable(store: Store, sites: Sequence[Site]) -> Session:
 
 
 def uses_by_owner(sites: Sequence[Site]) -> Mapping[str, list[Site]]:
-    """Every use of each weight in the main graph that has the owner's canonical form."""
+    """Every use of each weight in the main graph that has the owner's canonical matrix (not its transpose, say)."""
+    owners = {site.layer.name: site for site in sites if site.layer.tied_to is None}
     found: dict[str, list[Site]] = {}
-    form = {site.layer.name: (site.form.kind, site.form.rows, site.form.cols, site.form.groups) for site in sites}
     for site in sites:
-        owner = site.layer.tied_to or site.layer.name
-        if site.top and form[site.layer.name] == form[owner]:
-            found.setdefault(owner, []).append(site)
+        owner = owners[site.layer.tied_to or site.layer.name]
+        if site.top and (site is owner or _same_layout(site, owner)):
+            found.setdefault(owner.layer.name, []).append(site)
     return found
+
+
+def _same_layout(site: Site, owner: Site) -> bool:
+    """Whether both uses put each stored element at the same place of the matrix."""
+    one, other = site.form, owner.form
+    if (one.kind, one.rows, one.cols, one.groups) != (other.kind, other.rows, other.cols, other.groups):
+        return False
+    return np.array_equal(_layout(site), _layout(owner))
+
+
+def _layout(site: Site) -> Matrix:
+    """The number of each stored element, as float32 holds it, where the matrix has it."""
+    chain = site.chain
+    numbers = (np.arange(chain.slot.array.size) % LARGEST_EXACT).astype(np.float32).reshape(chain.slot.shape)
+    for step in chain.steps:
+        if not is_op(step.node, "Cast"):
+            numbers = step.forward(numbers)
+    return site.form.matrix(numbers)
