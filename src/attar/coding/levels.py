@@ -57,12 +57,14 @@ def flat(shape: tuple[int, int]) -> Levels:
 
 def fitted(codes: Array, by_row: bool, by_column: bool) -> Levels:
     """Levels for the shortest code of a non-empty integer matrix, of its rows, its columns or both."""
-    row, column = (_from_octaves(side) for side in entropy.levels(codes))
+    # A few huge codes, which will be escapes, must not pass for the scale of their lines.
+    held = np.clip(codes, -_CAP, _CAP)
+    row, column = (_from_octaves(side) for side in entropy.levels(held))
     plain = flat((codes.shape[0], codes.shape[1]))
     row = row if by_row else plain.rows
     column = column if by_column else plain.cols
-    buckets = _BUCKET[np.minimum(np.abs(codes.astype(np.int64, copy=False)), _CAP)]
-    for _ in range(ROUNDS if by_row and by_column else 1):
+    buckets = _BUCKET[np.abs(held)]
+    for _ in range(ROUNDS):
         if by_row:
             row = _moved(buckets, row, column)
         if by_column:

@@ -1,0 +1,64 @@
+"""Writes a golden file with every form of the format, for the version of the day: `python make_golden.py v2`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from archive.samples import contents, laplacian
+from attar.archive import to_bytes
+from attar.types import Encoded, Layer
+
+
+def forms() -> dict:
+    """Every form of the coders: constant, packed, adaptive, four static ones, escapes, planes, raw."""
+    rng = np.random.default_rng(5)
+    both = laplacian(rng, 60, 90, 0.8) * 1
+    rows = np.rint(rng.laplace(0, 0.5, (80, 90)) * np.exp(rng.normal(0, 1.2, (80, 1)))).astype(np.int32)
+    both = np.rint(both * np.exp(rng.normal(0, 0.9, (60, 1)))).astype(np.int32)
+    plain = np.rint(rng.laplace(0, 0.6, 6000)).astype(np.int8)
+    escapes = plain.astype(np.int64)
+    escapes[[5, 700]] = 2**40, -(2**62)
+    arrays = {
+        "constant": np.full((30, 40), 7, np.int16), "packed": np.array([5, 1, 9, 3], np.uint8),
+        "adaptive": np.rint(rng.laplace(0, 2, 90)).astype(np.int32), "plain": plain, "escapes": escapes,
+        "rows": rows, "cols": np.ascontiguousarray(rows.T), "both": both,
+        "raw": rng.integers(0, 256, 300).astype(np.uint8), "floats": rng.normal(0, 1, 500).astype(np.float32),
+        "ones": np.ones((3, 3), np.float16), "long": np.minimum(rng.geometric(0.9, 150_000) - 1, 9).astype(np.uint8),
+    }  # fmt: skip
+    layer = Layer("forms", "dense", 60, 90, (60, 90), dtype="bfloat16", tied_to="other")
+    return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {"é": [1.5, None]}}
+
+
+def write(name: str, given: dict) -> None:
+    """The file, its arrays, its facts."""
+    folder = Path(__file__).parent
+    if (folder / f"{name}.attar").exists():
+        raise SystemExit(f"{name}.attar exists, and golden files are never written anew")
+    arrays = {f"remainder|{key}": array for key, array in given["remainder"].items()}
+    layers = {}
+    for x, encoded in given["layers"]:
+        arrays |= {f"layer|{x.name}|{key}": array for key, array in encoded.arrays.items()}
+        fields = [x.name, x.kind, x.rows, x.cols, list(x.shape), x.groups, x.dtype, x.has_bias, x.tied_to]
+        layers[x.name] = {"fields": fields, "method": encoded.method, "meta": dict(encoded.meta)}
+    facts = {
+        "meta": given["meta"], "layers": layers, "dtypes": {key: array.dtype.name for key, array in arrays.items()},
+        "skeleton": None if given["skeleton"] is None else given["skeleton"].decode(),
+    }  # fmt: skip
+    plain = {
+        key: array if array.dtype.isbuiltin == 1 else np.frombuffer(array.tobytes(), np.uint8)
+        for key, array in arrays.items()
+    }
+    (folder / f"{name}.attar").write_bytes(to_bytes(**given))
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    np.savez_compressed(folder / f"{name}.npz", **plain)
+
+
+if __name__ == "__main__":
+    write(f"{sys.argv[1]}-model", contents())
+    write(f"{sys.argv[1]}-forms", forms())
