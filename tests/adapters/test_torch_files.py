@@ -17,6 +17,7 @@ import pytest
 
 from attar.adapters.torch import FactorySpec, TorchAdapter
 from attar.errors import FormatError, ModelError, OutputError
+from attar.types import Weight
 
 torch = pytest.importorskip("torch")
 
@@ -225,3 +226,19 @@ def test_models_without_matrices_are_model_errors() -> None:
     held.activation = held(torch.ones(1, 2))  # a tensor that cannot be copied
     with pytest.raises(ModelError, match="copied"):
         TorchAdapter.open(held)
+
+
+def test_scripts_and_programs_come_back_as_they_were(tmp_path: Path) -> None:
+    batch = torch_cases.batches_of("dense")[0]
+    scripted = torch.jit.script(torch_cases.make("dense"))
+    program = torch_cases.program_case("dense", tmp_path).model()
+    for model, kind in ((scripted, torch.jit.ScriptModule), (program, torch.fx.GraphModule)):
+        adapter = TorchAdapter.open(model)
+        name = adapter.layers()[0].name
+        weight = adapter.read(name)
+        adapter.write(name, Weight(weight.matrix * 0.5, weight.bias))
+        back = adapter.model()
+        assert isinstance(back, kind)
+        np.testing.assert_allclose(torch_cases.run_module(back, batch), adapter.run(batch), atol=1e-6)
+    assert TorchAdapter.open(scripted).model().training
+    assert scripted.training

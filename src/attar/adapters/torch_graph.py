@@ -20,7 +20,8 @@ from attar.errors import ModelError
 from attar.types import TensorSpec
 
 OPENED = (
-    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding,
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    nn.Embedding,
 )  # fmt: skip
 """Modules that a trace looks into, so that their weights appear in it."""
 

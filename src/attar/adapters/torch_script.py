@@ -32,11 +32,13 @@ def script_graph(module: nn.Module) -> Graph:
             for call in parse(kind[6:], values, {}, find, lambda _: None):
                 bias = find(call.bias)
                 calls.append(replace(call, bias=None if bias is None else bias.name))
-    inputs = {
-        call.x.debugName(): expected(call, call.x.debugName())
-        for call in reversed(calls)
-        if isinstance(call.x, torch._C.Value) and call.x.node().kind() == "prim::Param"
-    }
+    # Values in the graph may be numbered where the schema has the plain name.
+    arguments = module.forward.schema.arguments  # type: ignore[operator, union-attr]
+    names = {v.debugName(): a.name for v, a in zip(graph.inputs(), arguments, strict=False)}
+    handed = [
+        (names[c.x.debugName()], c) for c in calls if isinstance(c.x, torch._C.Value) and c.x.debugName() in names
+    ]
+    inputs = {name: expected(call, name) for name, call in reversed(handed)}
     return Graph(tuple(calls), inputs=inputs)
 
 

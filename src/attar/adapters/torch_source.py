@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import warnings
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -105,7 +106,10 @@ def from_script(script: torch.jit.ScriptModule) -> Source:
 
 def restored_modes(source: Source) -> nn.Module:
     """A copy of the network with its training flags as they came."""
-    copy: nn.Module = source.network.copy() if source.kind == "script" else deepcopy(source.network)  # type: ignore[operator]
+    network: Any = source.network
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about how it copies the graph's containers
+        copy: nn.Module = network.copy() if source.kind == "script" else deepcopy(network)
     for name, module in copy.named_modules():
         if name in source.modes:
             module.training = source.modes[name]
