@@ -54,7 +54,9 @@ def run(path, batch):
 def case(name: str) -> laws.Case:
     path, batch, _, _ = REAL[name]
     file = asset(path)
-    return laws.Case(OnnxAdapter, lambda: file, [batch], run, run, tolerance=1e-4, perturbed=6)
+    # Attention and a softmax over 6625 characters magnify rounding after a large perturbation.
+    tolerance = 1e-3 if name == "ocr_rec" else 1e-4
+    return laws.Case(OnnxAdapter, lambda: file, [batch], run, run, tolerance=tolerance, perturbed=6)
 
 
 @pytest.mark.parametrize("name", REAL)
