@@ -93,7 +93,7 @@ def copied(program: torch.export.ExportedProgram) -> torch.export.ExportedProgra
 
 def from_script(script: torch.jit.ScriptModule) -> Source:
     """A copy of a TorchScript module; raises ModelError where its weights are frozen into the code."""
-    network = script.copy() if hasattr(script, "copy") else deepcopy(script)
+    network = deepcopy(script)
     if not any(p.ndim > 1 for p in network.parameters()):
         raise ModelError(
             "TorchScript model: its weights must be parameters. Received a module without any (torch.jit.freeze makes "
@@ -106,10 +106,9 @@ def from_script(script: torch.jit.ScriptModule) -> Source:
 
 def restored_modes(source: Source) -> nn.Module:
     """A copy of the network with its training flags as they came."""
-    network: Any = source.network
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, about how it copies the graph's containers
-        copy: nn.Module = network.copy() if source.kind == "script" else deepcopy(network)
+        copy = deepcopy(source.network)
     for name, module in copy.named_modules():
         if name in source.modes:
             module.training = source.modes[name]
