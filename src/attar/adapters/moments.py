@@ -37,10 +37,10 @@ class MomentSum:
         if not x.shape[2]:
             return
         # Columns as rows of memory, the layout that `unfold` makes: no transposition, and BLAS takes it as it is.
-        columns = x.transpose(0, 2, 1)
+        columns: Array = x.transpose(0, 2, 1)
         if self._shift is None:
             self._shift = _sum(columns) / np.float32(columns.shape[1])
-        moved = np.empty(columns.shape, np.float32)  # group by group in memory, whatever the layout of x
+        moved: Array = np.empty(columns.shape, np.float32)  # group by group in memory, whatever the layout of x
         np.subtract(columns, self._shift, out=moved)
         self.count += moved.shape[1]
         self._first += _sum(moved)[:, 0]
