@@ -16,6 +16,7 @@ from attar.adapters.base import Adapter
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.data.fit import fit_inputs
+from attar.data.images import image_size
 from attar.data.read import read as read_data
 from attar.data.splits import make_splits
 from attar.errors import AttarError, DataError, ModelError, UsageError
@@ -74,7 +75,7 @@ def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mappi
     """One source read; every part of it fitted to the model's inputs."""
     specs = adapter.inputs()
     options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
-    data = source if isinstance(source, Dataset) else read_data(source)
+    data = source if isinstance(source, Dataset) else read_data(source, image_size=image_size(specs))
     if isinstance(data, Dataset):
         return fit_inputs(data, specs, **options)
     return {name: fit_inputs(part, specs, **options) for name, part in data.items()}

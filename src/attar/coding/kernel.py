@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 CHUNK = 1 << 20
 """Symbols that are decoded independently of all others; part of the file format."""
-LANE_STEPS = ((1 << 14, 1), (1 << 15, 2), (1 << 17, 4), (1 << 19, 8), (1 << 20, 16))
+LANE_STEPS = ((1 << 16, 1), (1 << 18, 2), (1 << 19, 4), (3 << 18, 8), (1 << 20, 16))
 """Lanes by the number of symbols (below the bound), 32 above; part of the format. A lane costs about three bytes."""
 
 

@@ -81,19 +81,35 @@ def decode_values(reader: Reader, shape: tuple[int, int], out: Array) -> None:
     elif form == ADAPTIVE:
         store(_read_adaptive(reader, out.size), out)
     elif form < STATIC + 4:
-        side = form - STATIC
-        plan = static.read_plan(reader.sized(), shape, bool(side & 1), bool(side & 2))
-        escaped = _read_escaped(reader, out.size) if plan.alphabet.escape else np.zeros(0, np.uint64)
-        done = used = 0
-        for part in static.decode_chunks(reader, plan, out.size):
-            escapes = int(np.count_nonzero(part == plan.alphabet.width)) if plan.alphabet.escape else 0
-            values = plan.alphabet.values(part, escaped[used : used + escapes])
-            store(values, out[done : done + part.size])
-            done, used = done + part.size, used + escapes
-        if used != escaped.size:
-            raise _wrong("every escaped value must be used", f"{escaped.size} for {used} escapes")
+        _decode_static(reader, shape, out, form - STATIC)
     else:
         raise FormatError(f"rans: the form must be 0 to {STATIC + 3}. Received {form}. Upgrade attar.")
+
+
+def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: int) -> None:
+    """Fill out through a table of the window's values; the escaped ones are put in afterwards, chunk by chunk."""
+    plan = static.read_plan(reader.sized(), shape, bool(sides & 1), bool(sides & 2))
+    alphabet = plan.alphabet
+    escaped = _read_escaped(reader, out.size) if alphabet.escape else np.zeros(0, np.uint64)
+    outside = np.zeros(escaped.size, out.dtype)
+    window = np.zeros(alphabet.size, out.dtype)
+    store(alphabet.window(), window[: alphabet.width])
+    if escaped.size:
+        store(alphabet.outside(escaped), outside)
+    done = used = 0
+    for part in static.decode_chunks(reader, plan, out.size):
+        target = out[done : done + part.size]
+        np.take(window, part, out=target, mode="clip")
+        if alphabet.escape:
+            places = np.flatnonzero(part == alphabet.width)
+            values = outside[used : used + places.size]
+            if values.size != places.size:
+                raise _wrong("every escape must have its value", f"{escaped.size} values and more escapes")
+            target[places] = values
+            used += places.size
+        done += part.size
+    if used != escaped.size:
+        raise _wrong("every escaped value must be used", f"{escaped.size} for {used} escapes")
 
 
 def store(values: Array, out: Array) -> None:

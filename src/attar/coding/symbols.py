@@ -43,18 +43,14 @@ class Alphabet:
         outside = np.where(outside > 0, outside - self.width, outside)
         return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64)
 
-    def values(self, symbols: U8, escaped: NDArray[np.uint64]) -> I64:
-        """What `symbols` was given; raises FormatError where the number of escapes differs."""
-        distance = symbols.astype(np.int64)
-        if self.escape:
-            outside = np.flatnonzero(symbols == self.width)
-            if outside.size != escaped.size:
-                raise FormatError(
-                    f"rans: every escape must have its value. Received {outside.size} escapes with {escaped.size} "
-                    "values. Fetch the file again."
-                )
-            far = (escaped >> np.uint64(1)).view(np.int64) ^ -(escaped & np.uint64(1)).astype(np.int64)
-            distance[outside] = np.where(far >= 0, far + self.width, far)
+    def window(self) -> I64:
+        """The values of the symbols [width], two's complement."""
+        return (np.arange(self.width, dtype=np.uint64) + np.uint64(self.low & (2**64 - 1))).view(np.int64)
+
+    def outside(self, escaped: NDArray[np.uint64]) -> I64:
+        """The values that `symbols` escaped."""
+        far = (escaped >> np.uint64(1)).view(np.int64) ^ -(escaped & np.uint64(1)).astype(np.int64)
+        distance = np.where(far >= 0, far + self.width, far)
         return (distance.view(np.uint64) + np.uint64(self.low & (2**64 - 1))).view(np.int64)
 
     def describe(self, coder: Coder) -> Alphabet:

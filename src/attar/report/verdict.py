@@ -12,7 +12,7 @@ from attar.types import Json
 BOUNDS = {
     "score": "Tango’s score interval for paired proportions",
     "exact": "an exact test on the examples that changed",
-    "empirical-bernstein": "the empirical Bernstein inequality",
+    "betting": "a betting bound (Waudby-Smith and Ramdas 2024)",
     "bootstrap": "a paired bootstrap",
 }
 """What `Certificate.bound` is called in a sentence."""
@@ -56,7 +56,7 @@ def verdict(result: Mapping[str, Json], metric: Metric, candidates: int) -> Verd
 def _unfinished(candidates: int) -> Verdict:
     """The headline of a run that was interrupted."""
     tried = {0: "before anything was tried", 1: "after one candidate"}.get(candidates, f"after {candidates} candidates")
-    detail = "What was measured until then is below. The same command with --resume goes on from here."
+    detail = "What was measured until then is below."
     return Verdict("unfinished", "Unfinished", f"The run ended {tried}.", detail)
 
 

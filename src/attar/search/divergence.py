@@ -40,6 +40,11 @@ def divergence(original: Array, changed: Array, kind: Kind) -> NDArray[np.float6
     return np.asarray(np.maximum(each.reshape(len(each), -1).mean(1), 0))
 
 
+def probabilities(outputs: Array, kind: Kind) -> NDArray[np.float64]:
+    """p along the last axis, of logits or probabilities."""
+    return np.asarray(np.exp(_log_probabilities(outputs.astype(np.float64), kind)))
+
+
 def _log_probabilities(outputs: NDArray[np.float64], kind: Kind) -> NDArray[np.float64]:
     """log p along the last axis."""
     if kind == "probabilities":

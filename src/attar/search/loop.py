@@ -130,9 +130,10 @@ def certify_in_order(loop: Loop, slopes: list[float]) -> Outcome:
     Where the first fails already, it is handed back with its verdict.
     """
     best: Outcome | None = None
+    bound = loop.budget.guarantee == "bound"
     for slope in sorted(slopes):
         candidate, verdict, after, _ = loop.evaluate(slope, "certify")
-        passed = verdict.verdict == "certified"
+        passed = verdict.verdict == "certified" if bound else verdict.drop <= verdict.max_drop
         if best is not None and not passed:
             break
         best = Outcome(candidate, verdict, loop.before["certify"], after, loop.count)

@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from attar.adapters.base import Adapter
 from attar.run.executor import generator
 from attar.run.progress import Progress
-from attar.search.divergence import Kind, divergence
+from attar.search.divergence import Kind, divergence, probabilities
 from attar.types import Array, Dataset, Layer, Stats, Weight
 
 RELATIVE = 0.15
 """Perturbation of a row, relative to the standard deviation of its outputs."""
-PER_ROW = 8
-"""Examples that each row should see; between LEAST and MOST perturbed examples for a layer."""
-LEAST, MOST = 1024, 4096
+PRECISION = 0.15
+"""Relative standard error of a row's sensitivity at which to stop."""
+WORK = 3e10
+"""Multiply-adds of the model that may be spent on one layer, but LEAST to MOST examples, in rounds of ROUND."""
+LEAST, MOST, ROUND = 1024, 131072, 512
 PRIOR = 4
 """Observations of the layer's mean that every row is shrunk with."""
 BATCH = 256
@@ -47,40 +49,56 @@ def rows_of(
     data: Dataset,
     original: Array,
     kind: Kind,
+    *,
+    most: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Fisher diagonal [rows] of one layer, measured on data, whose original outputs are given."""
+    """Fisher diagonal [rows] of one layer, measured on at most about `most` examples of data.
+
+    original [n, ...] are the model's outputs on data.
+    """
     rng = generator(seed, f"sensitivity/{layer.name}")
     amplitude = RELATIVE * np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
-    total, seen = np.zeros(layer.rows), np.zeros(layer.rows)
-    wanted = int(np.clip(PER_ROW * layer.rows, LEAST, MOST))
-    for start, batch in _rounds(data, wanted):
-        count = len(next(iter(batch.values())))
-        rows = rng.permutation(layer.rows * -(-count // layer.rows))[:count] % layer.rows
-        delta = np.zeros((count, layer.rows), np.float32)
-        delta[np.arange(count), rows] = amplitude[rows] * rng.choice((-1.0, 1.0), count)
-        moved = divergence(original[start : start + count], adapter.run(batch, {layer.name: delta}), kind)
-        np.add.at(total, rows, 2 * moved / np.square(amplitude[rows]))
-        np.add.at(seen, rows, 1)
-    # Shrink in units that do not depend on the row's scale: sensitivity times variance.
-    noise = total * np.square(amplitude)
-    mean = noise.sum() / max(seen.sum(), 1)
-    shrunk = (noise + PRIOR * mean) / (seen + PRIOR)
-    return np.asarray(shrunk / np.square(amplitude))
+    odds = uncertainty(original, kind)
+    sums = np.zeros((3, layer.rows))  # of 1, KL and KL^2
+    while sums[0].sum() < most and _spread(sums) > PRECISION:
+        count = max(ROUND, layer.rows)
+        drawn = rng.choice(len(data), count, p=odds / odds.sum())
+        rows = rng.permutation(np.arange(count) % layer.rows)
+        for start in range(0, count, BATCH):
+            which, row = drawn[start : start + BATCH], rows[start : start + BATCH]
+            delta = np.zeros((len(which), layer.rows), np.float32)
+            delta[np.arange(len(which)), row] = amplitude[row] * rng.choice((-1.0, 1.0), len(which))
+            changed = adapter.run({name: values[which] for name, values in data.inputs.items()}, {layer.name: delta})
+            moved = divergence(original[which], changed, kind) * odds.mean() / odds[which]
+            np.add.at(sums, (slice(None), row), np.stack([np.ones_like(moved), moved, np.square(moved)]))
+    # Shrunk as KL at equal relative noise, a unit that does not depend on a row's scale.
+    shrunk = (sums[1] + PRIOR * sums[1].sum() / sums[0].sum()) / (sums[0] + PRIOR)
+    return np.asarray(2 * shrunk / np.square(amplitude))
 
 
-def _rounds(data: Dataset, wanted: int) -> Sequence[tuple[int, dict[str, Array]]]:
-    """Batches of about `wanted` examples in total, from the start of the data again when it is short."""
-    rounds: list[tuple[int, dict[str, Array]]] = []
-    done = 0
-    while done < wanted:
-        for start in range(0, len(data), BATCH):
-            size = min(BATCH, len(data) - start, wanted - done)
-            rounds.append((start, {name: values[start : start + size] for name, values in data.inputs.items()}))
-            done += size
-            if done >= wanted:
-                break
-    return rounds
+def _spread(sums: NDArray[np.float64]) -> float:
+    """Relative standard error of a row's mean, averaged over rows by what they matter; infinite before a few rounds."""
+    count, total, square = sums
+    if count.min(initial=0) < 8 or not total.sum():
+        return np.inf
+    mean = total / count
+    variance = np.maximum(square / count - np.square(mean), 0) / count
+    share = mean / mean.sum()
+    return float(np.sum(share * np.sqrt(variance) / np.maximum(mean, 1e-300)))
+
+
+def uncertainty(original: Array, kind: Kind) -> NDArray[np.float64]:
+    """What an example's KL is roughly proportional to, [n]: how undecided the model is, 1 - sum p^2.
+
+    Examples are drawn in this proportion and weighed by its inverse (importance sampling): most examples are decided
+    and say nothing about any row.
+    """
+    if kind == "regression":
+        return np.ones(len(original))
+    p = probabilities(original, kind)
+    undecided = (1 - np.square(p).sum(-1)).reshape(len(original), -1).mean(1)
+    return np.asarray(undecided + 0.05 * undecided.mean() + 1e-9)
 
 
 def relative_prior(layer: Layer, deviation: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -103,11 +121,13 @@ def measure_rows(
     """The statistics of every layer with row sensitivities."""
     original = np.concatenate([adapter.run(batch) for batch in data.batches(BATCH)])
     result: dict[str, Stats] = {}
+    work = sum(layer.size * stats[layer.name].count / max(stats[layer.name].samples, 1) for layer in layers)
+    most = int(np.clip(WORK / max(work, 1.0), LEAST, MOST))
     progress.stage("sensitivities", len(layers))
     for layer in layers:
         deviation = row_deviation(layer, weights[layer.name], stats[layer.name])
         if adapter.can_perturb(layer.name) and deviation.max(initial=0) > 0:
-            rows = rows_of(adapter, layer, deviation, data, original, kind, seed)
+            rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, seed=seed)
         else:
             rows = relative_prior(layer, deviation)
         result[layer.name] = replace(stats[layer.name], sensitivity=rows)
