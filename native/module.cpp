@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include "feedback_bind.hpp"
 #include "rans.hpp"
 
 namespace nb = nanobind;
@@ -70,4 +71,5 @@ NB_MODULE(_native, m) {
     m.def("fill_contexts", &fill_contexts, "out"_a.noconvert(), "start"_a, "rows"_a.noconvert(), "cols"_a.noconvert(),
           "table_of"_a.noconvert(), "Tables of the positions start .. start + n of a matrix from its levels.");
     m.def("simd_path", &simd_path, "The instruction set in use.");
+    bind_feedback(m);
 }

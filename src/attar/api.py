@@ -17,7 +17,7 @@ from attar.errors import AttarError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
-from attar.opening import from_archive, open_model
+from attar.opening import from_archive, model_of, open_model
 from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.run.ledger import Ledger
@@ -216,7 +216,8 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     adapter = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
     size = pipeline.size_of(model, adapter)
     splits = pipeline.read_splits(sets, plan, adapter, metric)
-    return Job(plan, adapter, splits, metric, budget, size, name, jobs)
+    into = None if isinstance(model, str | os.PathLike) and plan.factory is None else model_of(model, plan.factory)
+    return Job(plan, adapter, splits, metric, budget, size, name, into, jobs)
 
 
 def _names(job: Job) -> dict[str, str]:
@@ -241,7 +242,7 @@ def _run(
     pipeline.begin(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)
     outcome = search(loop, job.recipe.evaluations, interrupted)
-    final = pipeline.read_back(loop, outcome)
+    final = pipeline.read_back(job, loop, outcome)
     ledger.add("result", **summary.result_fields(job, loop, outcome, perf_counter() - started, names))
     return Result(
         outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,9 @@ PICKLE_OPCODES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 def open_model(model: object, factory: str | None = None) -> Adapter:
     """A private copy of a model object or file; raises ModelError, FormatError, UsageError."""
-    if isinstance(model, str | Path):
-        path = Path(model)
-        if not path.exists():
-            raise UsageError(f"model: the path must exist. Received {str(path)!r}. Check the spelling.")
-        if path.suffix == ".attar":
-            return from_archive(read_archive(path))
-        if factory is not None:
-            return _with_factory(factory, path)
-        model = path
+    model = model_of(model, factory)
+    if isinstance(model, Path) and model.suffix == ".attar":
+        return from_archive(read_archive(model))
     for name in registry.names("adapter"):
         adapter = registry.get("adapter", name)
         if adapter.accepts(model):
@@ -34,12 +29,21 @@ def open_model(model: object, factory: str | None = None) -> Adapter:
     raise _refusal(model)
 
 
-def _with_factory(factory: str, path: Path) -> Adapter:
-    """A PyTorch module made by the user's own function, with the weights of a file."""
+def model_of(model: object, factory: str | None = None) -> object:
+    """What an adapter's `open` takes: the object, an existing Path, or a path with the function that makes its module.
+
+    Raises UsageError where there is no such path.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    path = Path(model)
+    if not path.exists():
+        raise UsageError(f"model: the path must exist. Received {str(path)!r}. Check the spelling.")
+    if factory is None:
+        return path
     from attar.adapters.torch import FactorySpec
 
-    opened: Adapter = registry.get("adapter", "torch").open(FactorySpec(factory, path))
-    return opened
+    return FactorySpec(factory, path)
 
 
 def _refusal(model: object) -> AttarError:

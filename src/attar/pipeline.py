@@ -49,6 +49,8 @@ class Job:
     budget: Budget
     bytes_before: int
     model_name: str
+    into: object | None = None
+    """What the result is put into: the caller's own object (copied), or None to rebuild it from the file alone."""
     jobs: int | None = None
 
 
@@ -227,13 +229,24 @@ def size_of(model: object, adapter: Adapter) -> int:
     return total
 
 
-def read_back(loop: Loop, outcome: Outcome) -> Adapter:
-    """The model rebuilt from the archive's bytes alone, checked to answer like the one that was certified."""
+def read_back(job: Job, loop: Loop, outcome: Outcome) -> Adapter:
+    """The model made from the archive's bytes, checked to answer like the one that was certified."""
     archive = read_archive(outcome.candidate.data)
-    if loop.subject.skeleton is None:
+    if archive.skeleton() is not None:
+        alone = from_archive(archive)
+        _check_answers(alone, loop, outcome)
+        if job.into is None:
+            return alone
+    elif job.into is None:
         loop.subject.put(outcome.candidate)
         return loop.subject.adapter
-    adapter = from_archive(archive)
+    adapter = from_archive(archive, job.into)
+    _check_answers(adapter, loop, outcome)
+    return adapter
+
+
+def _check_answers(adapter: Adapter, loop: Loop, outcome: Outcome) -> None:
+    """The first examples of the certify split, answered as when the candidate was certified; raises AttarError."""
     batch = next(loop.splits.certify.batches(BATCH))
     expected, got = outcome.after.outputs[:BATCH], adapter.run(batch)
     scale = float(np.abs(expected).max(initial=0)) + 1e-6
@@ -242,4 +255,3 @@ def read_back(loop: Loop, outcome: Outcome) -> Adapter:
             "archive: the model rebuilt from the file must answer like the one that was evaluated. It does not. "
             "This is a defect in attar: please report the model."
         )
-    return adapter

@@ -185,7 +185,7 @@ class Certificate:
     are each one-sided bounds at `confidence`; lost and gained count examples right before and wrong after, and the
     reverse (None where examples are not right or wrong). bound names the method: "score" (Tango), "exact",
     "betting" (bounded per-example values), "bootstrap" (approximate). verdict: "certified" when upper <= max_drop,
-    otherwise "not certified", or "not certifiable" when even an unchanged model (or one that loses as often as it gains,
+    otherwise "not certified", or "not certifiable" when even an unchanged model (or one that loses as often as it gains
     at this flip rate) could not be certified at this size; needed is then, and when not certified for want of samples,
     the number of samples at which this flip rate would be.
     """

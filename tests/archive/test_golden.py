@@ -45,7 +45,8 @@ def test_decodes_as_it_was_written(path):
 def check(arrays, expected, facts):
     for key, array in arrays.items():
         assert array.dtype.name == facts["dtypes"][key]
-        assert array.shape == expected[key].shape[: array.ndim] or expected[key].ndim == array.ndim + 1
+        if array.dtype.isbuiltin == 1:
+            assert array.shape == expected[key].shape
         raw = np.frombuffer(array.tobytes(), np.uint8)
         assert (raw == np.frombuffer(expected[key].tobytes(), np.uint8)).all(), key
     return set(arrays)

@@ -125,7 +125,7 @@ def test_large_arrays_are_chunked_and_threads_do_not_matter(monkeypatch):
 
 
 def test_lanes_follow_the_format():
-    counts = (0, 1, 2**14 - 1, 2**14, 2**15, 2**17, 2**19, 2**20)
+    counts = (0, 1, 2**16 - 1, 2**16, 2**18, 2**19, 3 * 2**18, 2**20)
     assert [kernel.lanes_for(n) for n in counts] == [1, 1, 1, 2, 4, 8, 16, 32]
 
 

@@ -18,16 +18,16 @@ from attar.types import Encoded, Layer
 def forms() -> dict:
     """Every form of the coders: constant, packed, adaptive, four static ones, escapes, planes, raw."""
     rng = np.random.default_rng(5)
-    both = laplacian(rng, 60, 90, 0.8) * 1
+    scale = np.exp(rng.normal(0, 1.0, (120, 1)) + rng.normal(0, 1.0, (1, 150)))
+    both = np.rint(rng.laplace(0, 0.3, (120, 150)) * scale).astype(np.int32)
     rows = np.rint(rng.laplace(0, 0.5, (80, 90)) * np.exp(rng.normal(0, 1.2, (80, 1)))).astype(np.int32)
-    both = np.rint(both * np.exp(rng.normal(0, 0.9, (60, 1)))).astype(np.int32)
     plain = np.rint(rng.laplace(0, 0.6, 6000)).astype(np.int8)
     escapes = plain.astype(np.int64)
     escapes[[5, 700]] = 2**40, -(2**62)
     arrays = {
         "constant": np.full((30, 40), 7, np.int16), "packed": np.array([5, 1, 9, 3], np.uint8),
         "adaptive": np.rint(rng.laplace(0, 2, 90)).astype(np.int32), "plain": plain, "escapes": escapes,
-        "rows": rows, "cols": np.ascontiguousarray(rows.T), "both": both,
+        "rows": rows, "cols": laplacian(rng, 900, 12, 1.0), "both": both,
         "raw": rng.integers(0, 256, 300).astype(np.uint8), "floats": rng.normal(0, 1, 500).astype(np.float32),
         "ones": np.ones((3, 3), np.float16), "long": np.minimum(rng.geometric(0.9, 150_000) - 1, 9).astype(np.uint8),
     }  # fmt: skip

@@ -1,5 +1,7 @@
 """The planner's laws: the budget holds, more budget never means more distortion, the order of layers is nothing."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +17,9 @@ curves = st.dictionaries(st.sampled_from("abcdef"), points, min_size=1)
 @given(points)
 def test_hull_is_convex_and_lowest(all_points: list[Point]) -> None:
     hull = lower_hull(all_points)
-    for left, right in zip(hull, hull[1:], strict=False):
+    for left, right in itertools.pairwise(hull):
         assert left.rate_bits < right.rate_bits and left.distortion > right.distortion
-    steep = [(a.distortion - b.distortion) / (b.rate_bits - a.rate_bits) for a, b in zip(hull, hull[1:], strict=False)]
+    steep = [(a.distortion - b.distortion) / (b.rate_bits - a.rate_bits) for a, b in itertools.pairwise(hull)]
     assert steep == sorted(steep, reverse=True)
     for slope in (0.0, 0.1, 1.0, 10.0):
         best = min(p.distortion + slope * p.rate_bits for p in all_points)

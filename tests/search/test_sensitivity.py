@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from fakes import trained
 
 from attar.run.progress import Silent
 from attar.search.divergence import divergence, kind_of
 from attar.search.sensitivity import measure_rows, row_deviation
 from attar.types import Stats
+from fakes import trained
 
 
 def fisher(net, x: np.ndarray) -> dict[str, np.ndarray]:
