@@ -8,6 +8,7 @@ Level 0 is an empty row or column; the sum's class is row + column, and 0 wherev
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,10 @@ U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 HIGHEST = 28
 """Largest level; 56 classes at most."""
-ROUNDS = 3
+ROUNDS, LARGE_ROUNDS, LARGE = 12, 3, 1 << 21
+"""Moves of rows and columns at most; fewer for matrices with more than LARGE codes."""
+UNIT = 64
+"""Fractions of a bit in which code lengths are compared."""
 BLOCK = 1 << 21
 """Codes that are counted at a time."""
 _EDGES = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160])
@@ -64,11 +68,14 @@ def fitted(codes: Array, by_row: bool, by_column: bool) -> Levels:
     row = row if by_row else plain.rows
     column = column if by_column else plain.cols
     buckets = _BUCKET[np.abs(held)]
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if codes.size <= LARGE else LARGE_ROUNDS):
+        before = row, column
         if by_row:
             row = _moved(buckets, row, column)
         if by_column:
             column = _moved(buckets.T, column, row)
+        if (row == before[0]).all() and (column == before[1]).all():
+            break
     return Levels(row, column)
 
 
@@ -80,46 +87,52 @@ def _from_octaves(levels: NDArray[np.int8]) -> U8:
     return np.where(live, np.maximum(levels.astype(np.int64) - lowest, 0) + 1, 0).astype(np.uint8)
 
 
-def _counts(buckets: U8, other: U8) -> Array:
-    """How often each bucket occurs in each line with each level of the other side, [lines, levels, buckets]."""
+def _counted(buckets: U8, other: U8) -> Iterator[tuple[slice, F64]]:
+    """How often each bucket occurs in each line with each level of the other side; blocks [lines, levels, buckets]."""
     lines, width = buckets.shape
     levels = int(other.max(initial=0)) + 1
     cell = levels * len(_EDGES)
-    out = np.empty((lines, cell), np.float32)
-    step = max(1, BLOCK // max(width, 1))
+    step = max(1, BLOCK // max(width, cell))
     base = other.astype(np.int64) * len(_EDGES)
     for at in range(0, lines, step):
         block = buckets[at : at + step]
         index = block + base + np.arange(len(block))[:, None] * cell
-        out[at : at + step] = np.bincount(index.ravel(), minlength=len(block) * cell).reshape(len(block), cell)
-    return out.reshape(lines, levels, len(_EDGES))
+        counts = np.bincount(index.ravel(), minlength=len(block) * cell)
+        yield slice(at, at + len(block)), counts.reshape(len(block), levels, len(_EDGES)).astype(np.float64)
 
 
 def _moved(buckets: U8, own: U8, other: U8) -> U8:
-    """The lines' levels, each moved to where its code and the level itself take the fewest bits."""
-    counts = _counts(buckets, other)
+    """The lines' levels, each moved to where its code and the level itself take the fewest bits.
+
+    Bits are whole multiples of 1/UNIT, so that sums are exact and do not depend on how BLAS orders them.
+    """
     top = min(int(own.max(initial=1)) + 1, HIGHEST)
-    bits = _class_bits(counts, own, top)
-    levels = counts.shape[1]
+    levels = int(other.max(initial=0)) + 1
+    bits = np.rint(UNIT * _class_bits(buckets, own, other, top))
     candidates = np.arange(1, top + 1)
     pairs = np.where(np.arange(levels)[None, :] > 0, candidates[:, None] + np.arange(levels), 0)
-    cost = counts.reshape(len(own), -1) @ bits[pairs].reshape(top, -1).T.astype(np.float32)
+    price = bits[pairs].reshape(top, -1).T
     used = np.bincount(own, minlength=top + 1)[1 : top + 1] + 0.3
-    best = np.argmin(cost - np.log2(used / used.sum()), axis=1) + 1
-    best -= int(best[own > 0].min(initial=HIGHEST)) - 1 if (own > 0).any() else 0
-    return np.where(own > 0, np.maximum(best, 1), 0).astype(np.uint8)
+    own_price = np.rint(-UNIT * np.log2(used / used.sum()))
+    best = np.ones(own.size, np.int64)
+    for lines, counts in _counted(buckets, other):
+        best[lines] = np.argmin(counts.reshape(len(counts), -1) @ price + own_price, axis=1) + 1
+    live = own > 0
+    best -= int(best[live].min(initial=HIGHEST)) - 1
+    return np.where(live, best, 0).astype(np.uint8)
 
 
-def _class_bits(counts: Array, own: U8, top: int) -> F64:
+def _class_bits(buckets: U8, own: U8, other: U8, top: int) -> F64:
     """Code lengths [classes, buckets] from the counts, smoothed with those of all classes."""
-    lines, levels, width = counts.shape
+    width = len(_EDGES)
+    levels = int(other.max(initial=0)) + 1
     table = np.zeros((top + levels, width))
-    for level in range(1, top + 1):
-        here = counts[own == level].sum(0, dtype=np.float64)
-        table[level + 1 : level + levels] += here[1:]
-        table[0] += here[0]
-    del lines
-    overall = table.sum(0) + 2.0 ** -np.arange(width)
+    for lines, counts in _counted(buckets, other):
+        for level in np.unique(own[lines]):
+            here = counts[own[lines] == level].sum(0)
+            table[0] += here[0] if level else here.sum(0)
+            table[level + 1 : level + levels] += here[1:] if level else 0
+    overall = table[1:].sum(0) + 2.0 ** -np.arange(width)
     table += 4 * overall / overall.sum()
     return np.asarray(-np.log2(table / table.sum(1, keepdims=True)))
 
