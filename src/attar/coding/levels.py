@@ -8,7 +8,7 @@ Level 0 is an empty row or column; the sum's class is row + column, and 0 wherev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ ROUNDS, LARGE_ROUNDS, LARGE = 12, 3, 1 << 21
 """Moves of rows and columns at most; fewer for matrices with more than LARGE codes."""
 UNIT = 64
 """Fractions of a bit in which code lengths are compared."""
+KEPT = 1 << 22
+"""Counts that are kept for a second use."""
 BLOCK = 1 << 21
 """Codes that are counted at a time."""
 _EDGES = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160])
@@ -108,26 +110,26 @@ def _moved(buckets: U8, own: U8, other: U8) -> U8:
     """
     top = min(int(own.max(initial=1)) + 1, HIGHEST)
     levels = int(other.max(initial=0)) + 1
-    bits = np.rint(UNIT * _class_bits(buckets, own, other, top))
+    blocks = list(_counted(buckets, other)) if own.size * levels * len(_EDGES) <= KEPT else None
+    bits = np.rint(UNIT * _class_bits(blocks or _counted(buckets, other), own, levels, top))
     candidates = np.arange(1, top + 1)
     pairs = np.where(np.arange(levels)[None, :] > 0, candidates[:, None] + np.arange(levels), 0)
     price = bits[pairs].reshape(top, -1).T
     used = np.bincount(own, minlength=top + 1)[1 : top + 1] + 0.3
     own_price = np.rint(-UNIT * np.log2(used / used.sum()))
     best = np.ones(own.size, np.int64)
-    for lines, counts in _counted(buckets, other):
+    for lines, counts in blocks or _counted(buckets, other):
         best[lines] = np.argmin(counts.reshape(len(counts), -1) @ price + own_price, axis=1) + 1
     live = own > 0
     best -= int(best[live].min(initial=HIGHEST)) - 1
     return np.where(live, best, 0).astype(np.uint8)
 
 
-def _class_bits(buckets: U8, own: U8, other: U8, top: int) -> F64:
+def _class_bits(blocks: Iterable[tuple[slice, F64]], own: U8, levels: int, top: int) -> F64:
     """Code lengths [classes, buckets] from the counts, smoothed with those of all classes."""
     width = len(_EDGES)
-    levels = int(other.max(initial=0)) + 1
     table = np.zeros((top + levels, width))
-    for lines, counts in _counted(buckets, other):
+    for lines, counts in blocks:
         for level in np.unique(own[lines]):
             here = counts[own[lines] == level].sum(0)
             table[0] += here[0] if level else here.sum(0)
