@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import zstandard
-from attar.adapters.onnx import OnnxAdapter
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import attar
+from attar.adapters.onnx import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.certificate import certify

@@ -103,12 +103,12 @@ def test_load_and_save(net_and_data, tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.run({"x": x}), result.adapter.run({"x": x}))
     into = attar.load(tmp_path / "small.attar", into=net)
     np.testing.assert_array_equal(into.run({"x": x}), loaded.run({"x": x}))
-    with pytest.raises(OutputError, match="small.attar"):
+    with pytest.raises(OutputError, match=r"small\.attar"):
         result.save(tmp_path / "small.attar")
     with pytest.raises(UsageError, match="ending"):
         result.save(tmp_path / "small.gguf")
     other = NumpyNet({"w1": np.ones((3, 24)), "b1": np.ones(3), "w2": np.ones((4, 3)), "b2": np.ones(4)})
-    with pytest.raises(ModelError, match="'w1'.*64 x 24.*3 x 24"):
+    with pytest.raises(ModelError, match=r"'w1'.*64 x 24.*3 x 24"):
         attar.load(tmp_path / "small.attar", into=other)
 
 

@@ -168,7 +168,9 @@ def inspect(model: object, *, factory: str | None = None) -> list[dict[str, Json
     """One row for each layer of a model or .attar file: name, kind, shape, bits per weight, zeros, bytes, share."""
     if isinstance(model, str | os.PathLike) and Path(model).suffix == ".attar":
         path = Path(model)
-        return summary.layer_rows(read_archive(path), path.stat().st_size)
+        archive = read_archive(path)
+        archive.verify()
+        return summary.layer_rows(archive, path.stat().st_size)
     adapter = open_model(model, factory)
     return summary.model_rows(adapter, pipeline.size_of(model, adapter))
 

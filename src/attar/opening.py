@@ -41,9 +41,7 @@ def model_of(model: object, factory: str | None = None) -> object:
         raise UsageError(f"model: the path must exist. Received {str(path)!r}. Check the spelling.")
     if factory is None:
         return path
-    from attar.adapters.torch import FactorySpec
-
-    return FactorySpec(factory, path)
+    return registry.get("factory", "torch")(factory, path)
 
 
 def _refusal(model: object) -> AttarError:

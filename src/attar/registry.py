@@ -14,6 +14,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "torch": "attar.adapters.torch:TorchAdapter",
         "keras": "attar.adapters.keras:KerasAdapter",
     },
+    "factory": {"torch": "attar.adapters.torch:FactorySpec"},
     "method": {
         "uniform": "attar.methods.uniform:Uniform",
         "keep": "attar.methods.keep:Keep",

@@ -10,8 +10,8 @@ The laws, each a test in tests/kits/adapter_laws.py run over every registered ad
 
 Batch norm that directly follows one dense or convolution layer (and is its only consumer) is folded by `open` on the
 private copy: W' = diag(gamma / sqrt(var + eps)) W, and the batch norm is left in place as an identity with a shift
-(gamma such that its scale is exactly or nearly 1, mean 0, beta = the folded shift). Structure and names stay; its beta is
-the layer's bias.
+(gamma such that its scale is exactly or nearly 1, mean 0, beta = the folded shift). Structure and names stay; its beta
+is the layer's bias.
 """
 
 from __future__ import annotations

@@ -51,8 +51,9 @@ class UniformParams:
 class Problem:
     """A layer in units of its steps, columns in the order of quantisation; layout as in feedback.py.
 
-    order [groups, cols]; exponents [rows] and [groups, cols or 1], in the layer's own order; scaled [groups, cols, rows];
-    hessian [groups, cols, cols] or its diagonal [groups, cols]; stiffness [groups, rows]; costs: the pivots R_jj^2.
+    order [groups, cols]; exponents [rows] and [groups, cols or 1], in the layer's own order; scaled
+    [groups, cols, rows]; hessian [groups, cols, cols] or its diagonal [groups, cols]; stiffness [groups, rows];
+    pivots [groups, cols]: R_jj^2.
     """
 
     order: NDArray[np.int64]

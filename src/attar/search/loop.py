@@ -27,9 +27,9 @@ from attar.types import Array, Certificate, Dataset, Score, Splits
 
 FIRST_KL = 0.01
 """Predicted KL, in nats, of the first candidate."""
-STEPS = (0.6, 1.0, 1.4)
-"""Slopes tested on the certify split, relative to the one that the search landed on."""
-SELECT_SHARE = 5 / 8
+SAFEST, BOLDEST = 0.35, 1.1
+"""First and last slope tested on the certify split, relative to the one that the search landed on."""
+SELECT_SHARE = 1 / 2
 """Share of the evaluations that the search itself may spend."""
 
 
@@ -112,16 +112,15 @@ def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: 
     """Land on the budget with at most `most` full evaluations, certification included."""
     limit = loop.limit()
     bound = loop.budget.guarantee == "bound"
-    looks = max(1, most - max(1, round(most * SELECT_SHARE))) if bound else 1
+    share = max(1, round(most * SELECT_SHARE)) if bound else most - 1
     target = Target(limit, len(loop.splits.certify) if bound else 0, loop.budget.confidence)
     first = 2 * float(np.log(2)) * FIRST_KL / max(loop.subject.weight_count, 1)
-    trials = land(loop.trial, first, target, max(1, most - looks), interrupted)
+    trials = land(loop.trial, first, target, share, interrupted)
     landed = solve(trials, target)
-    steps = STEPS[: max(1, looks)] if bound and looks > 1 else (1.0,)
-    if interrupted():
-        steps = steps[:1]
+    looks = most - len(trials) if bound and not interrupted() else 1
+    steps = np.geomspace(SAFEST, BOLDEST, looks) if bound else np.ones(1)
     loop.ledger.add("landed", slope=landed, limit=limit, trials=[asdict(t) for t in trials])
-    return certify_in_order(loop, [landed * step for step in steps])
+    return certify_in_order(loop, [float(landed * step) for step in steps])
 
 
 def certify_in_order(loop: Loop, slopes: list[float]) -> Outcome:

@@ -71,7 +71,8 @@ def rows_of(
             delta[np.arange(len(which)), row] = amplitude[row] * rng.choice((-1.0, 1.0), len(which))
             changed = adapter.run({name: values[which] for name, values in data.inputs.items()}, {layer.name: delta})
             moved = divergence(original[which], changed, kind) * odds.mean() / odds[which]
-            np.add.at(sums, (slice(None), row), np.stack([np.ones_like(moved), moved, np.square(moved)]))
+            for total, value in zip(sums, (np.ones_like(moved), moved, np.square(moved)), strict=True):
+                np.add.at(total, row, value)
     # Shrunk as KL at equal relative noise, a unit that does not depend on a row's scale.
     shrunk = (sums[1] + PRIOR * sums[1].sum() / sums[0].sum()) / (sums[0] + PRIOR)
     return np.asarray(2 * shrunk / np.square(amplitude))
