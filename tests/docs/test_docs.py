@@ -1,0 +1,215 @@
+"""The documentation holds: blocks run, tables are complete, links lead somewhere, examples are tested."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import doc_blocks
+import pytest
+import typer.main
+
+from attar import cli, errors, registry
+from attar.adapters.base import Adapter
+from attar.coding.base import Coder
+from attar.evaluate.base import Metric
+from attar.methods.base import Method
+from attar.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    """In a process of its own, in an empty folder with `examples` in it; kits are importable as in the tests."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    places = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        "COLUMNS": "100",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, doc_blocks.__file__, str(page)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_runner_can_fail(tmp_path: Path) -> None:
+    def outcome(text: str) -> int:
+        (tmp_path / "page.md").write_text(text)
+        command = [sys.executable, doc_blocks.__file__, "page.md"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
+
+    assert outcome("```python\nx = 1\n```\n\n```python\nprint(x)\n```\n\n```text\n27\n```\n") == 0
+    assert outcome("```python\nprint('one')\n```\n\n```text\ntwo\n```\n") == 1
+    assert outcome("```python\n1 / 0\n```\n") == 1
+    assert outcome("```console\n$ attar inspect missing.onnx\n```\n") == 1
+    assert outcome("```console\n$ attar inspect missing.onnx\n...\n$ echo $?\n2\n```\n") == 0
+    assert outcome("```console\n$ attar inspect missing.onnx\n...\n$ echo $?\n3\n```\n") == 1
+    assert outcome("```console\n$ attar --help\nUsage\n...\n```\n") == 1
+
+
+def test_shapes() -> None:
+    assert doc_blocks.alike(["after  1,234 bytes", "..."], ["after 99 bytes", "more", "and more"])
+    assert doc_blocks.alike(["drop +0.10 points"], ["drop -0.02 points"])
+    assert not doc_blocks.alike(["certified"], ["not certified"])
+    assert not doc_blocks.alike(["one"], ["one", "two"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained(command: str) -> None:
+    everything = "\n".join(TEXT.values())
+    options = {name for item in COMMANDS[command].params for name in item.opts if name.startswith("--")}
+    assert f"attar {command}" in everything
+    assert not {name for name in options if not re.search(rf"{name}\b(?!-)", everything)}
+
+
+def test_every_field_of_a_recipe_is_explained() -> None:
+    """A row for each, with the description and the default of the class."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", TEXT["recipe.md"], re.MULTILINE)
+    stated = {name: (default, meaning) for name, default, meaning in rows}
+    assert list(stated) == list(Recipe.model_fields)
+    for name, field in Recipe.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        assert stated[name] == ("none" if default is None else f"`{default!r}`", field.description), name
+
+
+def test_every_exit_code_is_explained() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", TEXT["errors.md"], re.MULTILINE))
+    classes = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
+    raised = {name: str(kind.exit_code) for name, kind in classes.items() if issubclass(kind, errors.AttarError)}
+    assert rows == raised
+    for code in (0, 1, 2, 3, 4, 130):
+        assert re.search(rf"^\| {code} \|", TEXT["errors.md"], re.MULTILINE), code
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"), [("certificate.md", "metric"), ("format.md", "coder"), ("method.md", "method")]
+)
+def test_everything_registered_is_explained(page: str, kind: str) -> None:
+    assert not [name for name in registry.names(kind) if f"`{name}`" not in TEXT[page]]
+
+
+@pytest.mark.parametrize("protocol", [Adapter, Method, Coder, Metric], ids=lambda one: one.__name__)
+def test_every_part_of_a_protocol_is_explained(protocol: type) -> None:
+    members = {name for name in {**vars(protocol), **protocol.__annotations__} if not name.startswith("_")}
+    assert not [name for name in members if not re.search(rf"\b{name}\b", TEXT["extending.md"])]
+
+
+def test_the_table_of_benchmarks_has_its_place() -> None:
+    inside = re.search(r"^<!-- bench:models -->\n(.+?)^<!-- /bench:models -->$", TEXT["README.md"], re.S | re.M)
+    assert inside and inside[1].strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", TEXT[page.name], flags=re.S)):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        found = page.parent / name if name else page
+        assert found.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in _anchors(found), f"{page.name}: {target}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as Markdown's table of contents makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in headings}
+
+
+def test_navigation_has_every_page() -> None:
+    named = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(page.name for page in PAGES if page.parent == DOCS)
+
+
+def test_no_file_holds_a_path_of_somebodys_machine() -> None:
+    """Home and work directories: what a tool wrote into a file, or what somebody forgot in a text."""
+    place = re.compile(rb"/(?:home|Users|root|work)/[A-Za-z][\w.+-]*/|[A-Z]:\\\\?Users\\\\?\w")
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True
+    )  # fmt: skip
+    names = listing.stdout.decode().split("\0") if listing.returncode == 0 else []
+    files = [ROOT / name for name in names if name and (ROOT / name).is_file()] or [
+        path for part in ("src", "tests", "docs", "examples", "benchmarks") for path in (ROOT / part).rglob("*.*")
+    ]
+    assert len(files) > 50
+    bad = {}
+    for path in files:
+        found = place.search(path.read_bytes())
+        if found:
+            bad[str(path.relative_to(ROOT))] = found[0]
+    assert not bad
+
+
+def _modules() -> list[str]:
+    """The modules whose examples run, found without importing them."""
+    found = []
+    for name in DOCTESTED:
+        spec = importlib.import_module(name)
+        found.append(name)
+        if hasattr(spec, "__path__"):
+            found += [f"{name}.{one.name}" for one in pkgutil.iter_modules(spec.__path__)]
+    return found
+
+
+@pytest.mark.parametrize("name", _modules())
+def test_examples_in_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_there_are_examples_in_docstrings() -> None:
+    found = [
+        example for name in _modules()
+        for test in doctest.DocTestFinder().find(importlib.import_module(name)) for example in test.examples
+    ]  # fmt: skip
+    assert len(found) >= 4
+
+
+def test_pages_speak_of_names_that_exist() -> None:
+    """Every `attar.x.y` in a page is a module or an attribute of one, every src/ or tests/ path a file."""
+    for page, text in TEXT.items():
+        prose = re.sub(r"```.*?```", "", text, flags=re.S)
+        for dotted in set(re.findall(r"(?<![.\w/-])attar(?:\.[A-Za-z_]\w*)+", prose)):
+            assert _exists(dotted), f"{page}: {dotted}"
+        for path in set(re.findall(r"`((?:src|tests|examples|benchmarks|native)/[\w./-]+)`", text)):
+            assert (ROOT / path).exists(), f"{page}: {path}"
+
+
+def _exists(dotted: str) -> bool:
+    """Whether a dotted name can be imported, or its last part is an attribute."""
+    try:
+        importlib.import_module(dotted)
+    except ImportError:
+        module, _, attribute = dotted.rpartition(".")
+        try:
+            return hasattr(importlib.import_module(module), attribute)
+        except ImportError:
+            owner, _, name = module.rpartition(".")
+            return hasattr(getattr(importlib.import_module(owner), name, None), attribute)
+    return True
+
+
+def test_python_blocks_parse() -> None:
+    """Also on pages whose blocks are run by nobody else: at least one page has python and every block is valid."""
+    count = 0
+    for text in TEXT.values():
+        for block in doc_blocks.blocks(text):
+            if block.language == "python":
+                ast.parse("\n".join(block.lines))
+                count += 1
+    assert count >= 5
