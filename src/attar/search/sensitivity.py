@@ -51,13 +51,12 @@ def rows_of(
     kind: Kind,
     *,
     most: int,
-    seed: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Fisher diagonal [rows] of one layer, measured on at most about `most` examples of data.
 
     original [n, ...] are the model's outputs on data.
     """
-    rng = generator(seed, f"sensitivity/{layer.name}")
     amplitude = RELATIVE * np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
     odds = uncertainty(original, kind)
     sums = np.zeros((3, layer.rows))  # of 1, KL and KL^2
@@ -125,10 +124,12 @@ def measure_rows(
     work = sum(layer.size * stats[layer.name].count / max(stats[layer.name].samples, 1) for layer in layers)
     most = int(np.clip(WORK / max(work, 1.0), LEAST, MOST))
     progress.stage("sensitivities", len(layers))
-    for layer in layers:
+    for index, layer in enumerate(layers):
+        # By place, not by name: frameworks name the same layer differently, and the plan should be the same.
+        rng = generator(seed, f"sensitivity/{index}")
         deviation = row_deviation(layer, weights[layer.name], stats[layer.name])
         if adapter.can_perturb(layer.name) and deviation.max(initial=0) > 0:
-            rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, seed=seed)
+            rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, rng=rng)
         else:
             rows = relative_prior(layer, deviation)
         result[layer.name] = replace(stats[layer.name], sensitivity=rows)

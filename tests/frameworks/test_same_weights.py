@@ -1,0 +1,73 @@
+"""One set of weights through three adapters: the same plan, and files of one size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPT = """
+import json, os, sys
+sys.path.insert(0, "examples")
+from pathlib import Path
+from attar import pipeline, recipe
+from attar.data.fit import fit_inputs
+from attar.data.read import read
+from attar.evaluate.budget import Budget
+from attar.evaluate.metrics import resolve_metric
+from attar.opening import open_model
+from attar.pipeline import Job
+from attar.run.ledger import Ledger
+from attar.run.progress import Silent
+from attar.search.loop import FIRST_KL
+
+framework, name = sys.argv[1:]
+if framework == "onnx":
+    model = Path(f"examples/models/{name}.onnx")
+else:
+    import torch
+    state = torch.load(f"examples/models/{name}.pt", weights_only=True)
+    if framework == "torch":
+        from torch_models import MODELS
+        model = MODELS[name]()
+        model.load_state_dict(state)
+    else:
+        from keras_models import from_torch_state
+        model = from_torch_state(name, {k: v.numpy() for k, v in state.items()})
+adapter = open_model(model)
+plan = recipe.make(max_drop=0.5, calibration_examples=1000, select_examples=500)
+splits = pipeline.read_splits(
+    {"data": "examples/fashion-mnist", "calibrate": None, "select": None, "certify": None}, plan, adapter,
+    resolve_metric("accuracy"),
+)
+job = Job(plan, adapter, splits, resolve_metric("accuracy"), Budget(0.5), 1, name, jobs=1)
+loop = pipeline.loop_of(job, Ledger(), Silent())
+candidate = loop.candidate(2.0 ** -23)
+from attar.archive import read_archive
+archive = read_archive(candidate.data)
+layers = {s.name: s.nbytes for s in archive.sections if s.kind == "layer"}
+choices = [p.choice["method"] for p in candidate.plan.choices.values()]
+print(json.dumps({"layers": list(layers.values()), "choices": choices, "total": len(candidate.data)}))
+"""
+
+
+def compress(framework: str, name: str) -> dict:
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    command = [sys.executable, "-c", SCRIPT, framework, name]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", ["lenet300", pytest.param("dwcnn", marks=pytest.mark.slow)])
+def test_same_plan_and_size(name: str) -> None:
+    onnx, torch, keras = (compress(framework, name) for framework in ("onnx", "torch", "keras"))
+    assert onnx["choices"] == torch["choices"] == keras["choices"]
+    for other in (torch, keras):
+        np.testing.assert_allclose(sum(other["layers"]), sum(onnx["layers"]), rtol=0.01)
