@@ -61,6 +61,7 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
             "data: examples are needed to measure the drop. Received none. Pass --data, or --calibrate and --certify."
         )
     fitted = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
+    _check_alike(fitted)
     return make_splits(
         fitted["data"],
         calibrate=fitted["calibrate"],
@@ -71,6 +72,22 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         n_select=recipe.select_examples,
         metric_needs_labels=metric.needs_labels,
     )
+
+
+def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> None:
+    """That examples of all sets have one shape, also where the model's own input shape is not known."""
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, data in sets.items():
+        parts = {name: data} if isinstance(data, Dataset) else {f"{name} {k}": v for k, v in (data or {}).items()}
+        for place, part in parts.items():
+            shapes[place] = {key: values.shape[1:] for key, values in part.inputs.items()}
+    first = next(iter(shapes))
+    for place, shape in shapes.items():
+        if list(shape.values()) != list(shapes[first].values()):
+            raise DataError(
+                f"data ({place}): its examples must have the shape of those of {first}, {shapes[first]}. "
+                f"Received {shape}. Bring them into one shape."
+            )
 
 
 def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:

@@ -103,6 +103,34 @@ def test_everything_registered_is_explained(page: str, kind: str) -> None:
     assert not [name for name in registry.names(kind) if f"`{name}`" not in TEXT[page]]
 
 
+@pytest.mark.parametrize(
+    ("page", "words", "name"),
+    [
+        ("method.md", "a predicted KL of {} nats", "attar.search.loop:FIRST_KL"),
+        ("method.md", "from {} to", "attar.search.loop:SAFEST"),
+        ("method.md", "to {} times the slope", "attar.search.loop:BOLDEST"),
+        ("certificate.md", "from {} to", "attar.search.loop:SAFEST"),
+        ("certificate.md", "to {} times the one", "attar.search.loop:BOLDEST"),
+        ("method.md", "of {} standard deviations", "attar.search.sensitivity:RELATIVE"),
+        ("method.md", "up to {:,} calibrate examples", "attar.pipeline:SENSITIVITY_EXAMPLES"),
+        ("method.md", "one of {} conditional tables", "attar.entropy:CLASSES"),
+        ("format.md", "sum to {:,}", "attar.coding.twin:TOTAL"),
+        ("data.md", "at least {} examples", "attar.data.splits:LEAST"),
+        ("adapters.md", "fewer than {} weights", "attar.adapters.onnx_sites:SMALLEST"),
+    ],
+)
+def test_constants_are_those_of_the_code(page: str, words: str, name: str) -> None:
+    module, constant = name.split(":")
+    value = getattr(importlib.import_module(module), constant)
+    flat = re.sub(r"\s+", " ", TEXT[page])
+    assert words.format(value) in flat
+
+
+def test_every_operator_of_onnx_is_named() -> None:
+    finders = importlib.import_module("attar.adapters.onnx_ops").FINDERS
+    assert not [op for _, op in finders if not re.search(rf"\b{op}\b", TEXT["adapters.md"])]
+
+
 @pytest.mark.parametrize("protocol", [Adapter, Method, Coder, Metric], ids=lambda one: one.__name__)
 def test_every_part_of_a_protocol_is_explained(protocol: type) -> None:
     members = {name for name in {**vars(protocol), **protocol.__annotations__} if not name.startswith("_")}

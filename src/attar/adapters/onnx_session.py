@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ class Session:
         ort = runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        # Threads that spin while they wait would take the cores from whatever runs beside: other layers, other jobs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         source: bytes | str
         if store.nbytes() <= LARGEST:
