@@ -13,6 +13,7 @@ import json
 import pathlib
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -83,6 +84,15 @@ def train(name: str, data: pathlib.Path, epochs: int | None) -> tuple[nn.Module,
     return model.eval(), accuracy(model, *test)
 
 
+def without_traces(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model less the exporter's notes on source lines, which name places on the machine that trained it."""
+    for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        kept = [entry for entry in part.metadata_props if not entry.key.startswith("pkg.")]
+        del part.metadata_props[:]
+        part.metadata_props.extend(kept)
+    return proto
+
+
 def write(model: nn.Module, name: str, test_accuracy: float) -> None:
     """Write NAME.pt (state dict) and NAME.onnx to models/, and the accuracy to models/accuracy.json."""
     folder = HERE / "models"
@@ -90,10 +100,11 @@ def write(model: nn.Module, name: str, test_accuracy: float) -> None:
     torch.save(model.state_dict(), folder / f"{name}.pt")
     example = torch.zeros(2, 1, 28, 28)
     batch = torch.export.Dim("batch")
-    torch.onnx.export(
-        model, (example,), folder / f"{name}.onnx", dynamo=True, external_data=False, verbose=False,
-        input_names=["image"], output_names=["logits"], dynamic_shapes=({0: batch},),
+    program = torch.onnx.export(
+        model, (example,), dynamo=True, verbose=False, input_names=["image"], output_names=["logits"],
+        dynamic_shapes=({0: batch},),
     )  # fmt: skip
+    onnx.save(without_traces(program.model_proto), folder / f"{name}.onnx")
     table = folder / "accuracy.json"
     known = json.loads(table.read_text()) if table.exists() else {}
     known[name] = round(test_accuracy, 2)
