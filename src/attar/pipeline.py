@@ -204,7 +204,7 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     subject, factors = subject.corrected(first, measure, progress)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
-    loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress)
+    loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress, job.bytes_before)
     loop.originals()
     return loop
 

@@ -44,6 +44,7 @@ class Loop:
     kind: Kind
     ledger: Ledger
     progress: Progress
+    bytes_before: int = 0
     before: dict[str, Score] = field(default_factory=dict)
     built: dict[float, Candidate] = field(default_factory=dict)
     count: int = 0
@@ -79,7 +80,8 @@ class Loop:
         self.ledger.add(
             "candidate", index=len(self.built), split=split, slope=slope, evaluation=self.count,
             predicted={"bytes": candidate.plan.rate_bits / 8, "distortion": candidate.plan.distortion},
-            bytes=candidate.size_bytes, value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
+            bytes=candidate.size_bytes, ratio=self.bytes_before / candidate.size_bytes,
+            value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
             kl=moved, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=perf_counter() - started,
         )  # fmt: skip
         return candidate, verdict, after, moved
