@@ -29,6 +29,9 @@ FIRST_KL = 0.01
 """Predicted KL, in nats, of the first candidate."""
 SAFEST, BOLDEST = 0.35, 1.1
 """First and last slope tested on the certify split, relative to the one that the search landed on."""
+ONE_ERROR = float(norm.cdf(1.0))
+"""With the guarantee "estimate" the drop seen on select, plus its standard error, must be within the limit (the
+one-standard-error rule of Breiman et al. 1984): the best of several noisy drops is better than it looks."""
 SELECT_SHARE = 1 / 2
 """Share of the evaluations that the search itself may spend."""
 
@@ -115,7 +118,10 @@ def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: 
     limit = loop.limit()
     bound = loop.budget.guarantee == "bound"
     share = max(1, round(most * SELECT_SHARE)) if bound else most - 1
-    target = Target(limit, len(loop.splits.certify) if bound else 0, loop.budget.confidence)
+    if bound:
+        target = Target(limit, len(loop.splits.certify), loop.budget.confidence)
+    else:
+        target = Target(limit, len(loop.splits.select), ONE_ERROR)
     first = 2 * float(np.log(2)) * FIRST_KL / max(loop.subject.weight_count, 1)
     trials = land(loop.trial, first, target, share, interrupted)
     landed = solve(trials, target)
