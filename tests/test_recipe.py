@@ -32,6 +32,12 @@ def test_round_trip(one: recipe.Recipe) -> None:
     assert recipe.to_toml(again) == recipe.to_toml(one)
 
 
+def test_every_character_of_a_path_survives(tmp_path: Path) -> None:
+    path = "".join(map(chr, [*range(0x250), 0x7F, 0x2028, 0xFEFF, 0x1F600]))
+    (tmp_path / "r.toml").write_bytes(recipe.to_toml(recipe.Recipe(data=path)).encode())
+    assert recipe.read(tmp_path / "r.toml").data == path
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -41,6 +47,7 @@ def test_round_trip(one: recipe.Recipe) -> None:
         ({"confidence": 1.5}, "confidence.*less than 1.*1.5"),
         ({"evaluation": 3}, "evaluation.*Known fields: model"),
         ({"evaluations": 1}, "evaluations"),
+        ({"data": "caf\udce9.npz"}, "data.*UTF-8"),
     ],
 )
 def test_mistakes_name_field_rule_value_and_remedy(fields: dict, words: str) -> None:

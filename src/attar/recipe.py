@@ -50,6 +50,17 @@ class Recipe(BaseModel):
     methods: list[str] = Field(["uniform", "keep"], min_length=1, description="methods that compete")
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="parameters by method")
 
+    @field_validator("*")
+    @classmethod
+    def _encodable(cls, value: Any) -> Any:
+        """Paths whose bytes are not UTF-8 cannot be written down: said before a run rather than after it."""
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("must be text that UTF-8 can hold") from None
+        return value
+
     @field_validator("max_drop", "max_relative_drop")
     @classmethod
     def _not_negative(cls, value: float | None) -> float | None:
@@ -89,7 +100,12 @@ def to_toml(recipe: Recipe) -> str:
         if name == "settings":
             for method, parameters in value.items():
                 tables += ["", f"[settings.{json.dumps(method)}]"]
-                tables += [f"{key} = {json.dumps(item)}" for key, item in parameters.items()]
+                tables += [f"{key} = {_toml(item)}" for key, item in parameters.items()]
         else:
-            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+            lines.append(f"{name} = {_toml(value)}")
     return "\n".join(lines + tables) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML: JSON's notation, but that TOML wants the delete character escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
