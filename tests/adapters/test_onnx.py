@@ -304,6 +304,24 @@ def test_structure_and_metadata_survive():
     onnx.checker.check_model(found)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_remainder_may_come_as_float16(dtype):
+    """As `attar.methods.keep.narrowed` makes it; the model keeps its types."""
+    half = models.random(1, 5, dtype=np.float16)
+    model = models.model(
+        [models.node("Mul", "x scale", "h"), models.node("MatMul", "h w", "y")],
+        {"scale": half.astype(dtype), "w": models.random(5, 6, dtype=dtype)},
+        [5],
+        kind=TensorProto.FLOAT if dtype == np.float32 else TensorProto.DOUBLE,
+    )
+    adapter = OnnxAdapter.open(model)
+    adapter.restore({"scale": 2 * half})
+    assert adapter.remainder()["scale"].dtype == dtype
+    np.testing.assert_array_equal(adapter.remainder()["scale"], (2 * half).astype(dtype))
+    with pytest.raises(ModelError, match="it must be float"):
+        adapter.restore({"scale": half.astype(np.int32)})
+
+
 def test_shapes_stay_in_the_skeleton_where_a_layer_needs_them():
     """The rank of a custom operator's output is known from value_info alone."""
     nodes = [helper.make_node("Odd", ["x"], ["o"], domain="com.example"), models.node("MatMul", "o w", "y")]

@@ -141,7 +141,10 @@ class OnnxAdapter:
         return adapter
 
     def restore(self, remainder: Mapping[str, Array]) -> None:
-        """Put a remainder into this model; raises ModelError where names or shapes differ, before anything changes."""
+        """Put a remainder into this model; raises ModelError where names or shapes differ, before anything changes.
+
+        A wider float may come as float16: archives keep it so where every value survives.
+        """
         slots = {name: self._store.slots[name] for name in self._rest()}
         if set(slots) != set(remainder):
             odd = sorted(set(slots) ^ set(remainder))
@@ -153,6 +156,8 @@ class OnnxAdapter:
         for name, slot in slots.items():
             given = np.asarray(remainder[name])
             wanted = _plain(slot.array)
+            if given.dtype == np.float16 and wanted.dtype in (np.float32, np.float64):
+                given = given.astype(wanted.dtype)
             if (given.shape, given.dtype) != (wanted.shape, wanted.dtype):
                 raise ModelError(
                     f"tensor {name!r}: it must be {wanted.dtype.name} {list(wanted.shape)}. Received "
