@@ -203,6 +203,22 @@ def recurrent(op="LSTM", direction="forward", initial=False, named=True, **attri
     return model(nodes, weights, [], inputs=size)
 
 
+def stateful():
+    """One step of a GRU whose state comes from outside, with the examples on the state's second axis."""
+    nodes = [
+        node("Mul", "x gain", "scaled"),
+        node("Unsqueeze", "scaled axis", "xt"),
+        helper.make_node("GRU", ["xt", "w", "r", "", "", "state"], ["", "next"], name="rnn", hidden_size=5),
+        node("Gather", "next first", "last", axis=0),
+        node("MatMul", "last v", "y"),
+    ]
+    weights = {"w": random(1, 15, 4), "r": random(1, 15, 5), "v": random(5, 4)}
+    weights |= {"axis": np.array([0]), "first": np.array(0)}
+    sizes = {"x": ["n", 4], "state": [1, "n", 5], "gain": []}
+    given = [helper.make_tensor_value_info(name, FLOAT, size) for name, size in sizes.items()]
+    return model(nodes, weights, [], inputs=given)
+
+
 def sliced_gates():
     """The gates of an LSTM put in order in the graph, as PyTorch exports a scripted one, for two uses of one weight."""
     nodes = [node("Transpose", "x", "xt", perm=[1, 0, 2])]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+ort = pytest.importorskip("onnxruntime")
 
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -381,6 +381,34 @@ def test_inputs_by_name_and_scalars():
     np.testing.assert_allclose(adapter.run({"a": a, "s": np.float32(2)}), expected, atol=1e-6)
     with pytest.raises(DataError, match="input 's'"):
         adapter.run({"a": a})
+
+
+def test_examples_may_lie_along_another_axis():
+    """A recurrent state is [layers, n, hidden] in the graph; batches have the examples first everywhere."""
+    model = models.stateful()
+    rng = np.random.default_rng(1)
+    x, state = rng.normal(size=(6, 4)).astype(np.float32), rng.normal(size=(6, 1, 5)).astype(np.float32)
+    session = ort.InferenceSession(model.SerializeToString())
+    expected = session.run(["y"], {"x": x, "state": state.transpose(1, 0, 2), "gain": np.array(2, np.float32)})[0]
+    adapter = OnnxAdapter.open(model)
+    assert [spec.shape for spec in adapter.inputs()] == [(None, 4), (None, 1, 5), ()]
+    assert adapter.can_perturb("v")  # before any data
+    batch = {"x": x, "state": state, "gain": np.full(6, 2.0)}
+    np.testing.assert_allclose(adapter.run(batch), expected, atol=1e-6)
+    moved = adapter.run(batch, {"v": np.ones((6, 4), np.float32)})
+    np.testing.assert_allclose(moved, expected + 1, atol=1e-6)
+    stats = adapter.moments([batch])
+    assert (stats["w"].samples, stats["r"].samples) == (6, 6)
+    np.testing.assert_allclose(stats["r"].mean[0], state[:, 0].mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("last", ["Identity", "ReduceMean"])
+def test_the_first_output_must_have_the_examples_first(last):
+    model = models.time_major()
+    model.graph.node[-1].CopyFrom(models.node(last, "s", "y", **({"keepdims": 0} if last == "ReduceMean" else {})))
+    adapter = OnnxAdapter.open(model)
+    with pytest.raises(DataError, match="output 'y': its first axis must be that of the 3 examples"):
+        adapter.run({"x": np.zeros((3, 7, 4), np.float32)})
 
 
 def test_captures_of_large_batches_come_in_pieces(monkeypatch):

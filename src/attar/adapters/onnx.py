@@ -39,9 +39,8 @@ class OnnxAdapter:
         self._sites = {site.layer.name: site for site in sites if site.layer.tied_to is None}
         graph = store.model.graph
         stored = {tensor.name for tensor in [*graph.initializer, *(s.values for s in graph.sparse_initializer)]}
-        self._inputs = specs(list(graph.input), stored)
         self._outputs = specs(list(graph.output), set())
-        self._runner = Runner(store, sites, self._inputs, self._outputs)
+        self._runner = Runner(store, sites, specs(list(graph.input), stored), self._outputs)
 
     @classmethod
     def accepts(cls, model: object) -> bool:
@@ -61,8 +60,8 @@ class OnnxAdapter:
         return cls(prepared(open_store(model)))
 
     def inputs(self) -> Sequence[TensorSpec]:
-        """The model's inputs."""
-        return self._inputs
+        """The model's inputs, with the axis of the examples first."""
+        return self._runner.inputs
 
     def outputs(self) -> Sequence[TensorSpec]:
         """The model's outputs."""

@@ -14,7 +14,7 @@ import numpy as np
 from attar.adapters.base import Batch
 from attar.adapters.moments import IdCounts, MomentSum
 from attar.adapters.onnx_forms import Convolution, Lookup, Sample, spread
-from attar.adapters.onnx_session import Feed, Session, feed_of, fixed_batch, parts
+from attar.adapters.onnx_session import Feed, Session, batch_axes, examples_first, feed_of, fixed_batch, parts
 from attar.adapters.onnx_sites import Site
 from attar.adapters.onnx_tensors import Store
 from attar.adapters.onnx_watch import delta_name, perturbable, uses_by_owner, watching
@@ -54,7 +54,10 @@ class Runner:
     """Runs one model; `forget` after every change of a value."""
 
     def __init__(self, store: Store, sites: Sequence[Site], inputs: list[TensorSpec], outputs: list[TensorSpec]):
-        self._store, self._inputs, self._outputs = store, inputs, outputs
+        self._store, self._outputs = store, outputs
+        self._axes = batch_axes(inputs)
+        self.inputs = [examples_first(spec, self._axes.get(spec.name, 0)) if spec.shape else spec for spec in inputs]
+        """The inputs as a batch has them: examples first."""
         self._uses = uses_by_owner(sites)
         self._places: dict[str, Place] | None = None
         self._seen: Feed | None = None
@@ -92,11 +95,11 @@ class Runner:
 
     def run(self, batch: Batch, perturb: Mapping[str, Array] | None) -> Array:
         """The first output, float32; raises KeyError for a layer that cannot be perturbed."""
-        feed = feed_of(batch, self._inputs)
+        feed = feed_of(batch, self.inputs, self._axes)
         for name in perturb or ():
             if not self.can_perturb(name):
                 raise KeyError(name)
-        size = fixed_batch(self._inputs, feed)
+        size = fixed_batch(self.inputs, feed)
         if size is None:
             return self._run_feed(feed, perturb or {})
         results = []
@@ -107,13 +110,18 @@ class Runner:
 
     def _run_feed(self, feed: Feed, perturb: Mapping[str, Array]) -> Array:
         name = self._outputs[0].name
-        if not perturb:
-            output = _float(self._session("plain").run([name], feed.values)[0])
-            self._remember(feed)
-            return output
-        sites = [site for owner in sorted(perturb) for site in self._uses[owner]]
-        session = self._session("perturbed", sorted(perturb), sites)
-        return _float(session.run([name], {**feed.values, **self._deltas(feed, perturb, sites)})[0])
+        if perturb:
+            sites = [site for owner in sorted(perturb) for site in self._uses[owner]]
+            session = self._session("perturbed", sorted(perturb), sites)
+            return _float(session.run([name], {**feed.values, **self._deltas(feed, perturb, sites)})[0])
+        output = _float(self._session("plain").run([name], feed.values)[0])
+        if output.shape[:1] != (feed.count,):
+            raise DataError(
+                f"output {name!r}: its first axis must be that of the {feed.count} examples. Received "
+                f"{list(output.shape)}. Export the model with its examples first in the first output."
+            )
+        self._remember(feed)
+        return output
 
     def _deltas(self, feed: Feed, perturb: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
         """A value for every perturbation input."""
@@ -149,7 +157,7 @@ class Runner:
         if self._places is None:
             sites = [site for uses in self._uses.values() for site in uses]
             names = {site.output for site in sites if site.output} | {name for site in sites for name in site.sources}
-            fetched = sorted(names - {spec.name for spec in self._inputs})
+            fetched = sorted(names - {spec.name for spec in self.inputs})
             few, more = self._probe(fetched, sites, 2), self._probe(fetched, sites, 3)
             found = {name: _place(few[name], more[name]) for name in fetched if name in few and name in more}
             self._places = {name: place for name, place in found.items() if place is not None}
@@ -160,8 +168,9 @@ class Runner:
         """Shapes of these tensors for a batch of so many examples; empty where the model cannot run it."""
         if not names:
             return {}
-        size = next((spec.shape[0] for spec in self._inputs if spec.shape and spec.shape[0] is not None), None)
         for feed in [self._seen] if self._seen is not None else self._made_up():
+            fixed = [spec.shape[0] for spec in self.inputs if spec.name not in feed.whole and spec.shape]
+            size = next((first for first in fixed if first is not None), None)
             batch = feed.part(np.zeros(size or count, np.int64))
             try:
                 values = self._session("watching", names, sites).run(names, batch.values)
@@ -176,10 +185,11 @@ class Runner:
         """Feeds of zeros for a model that has not seen data yet, with free axes of several sizes."""
         for free in (16, 64, 224, 1):
             values = {}
-            for spec in self._inputs:
+            for spec in self.inputs:
                 shape = [1, *(free if size is None else size for size in spec.shape[1:])] if spec.shape else []
                 values[spec.name] = np.zeros(shape, np.dtype(spec.dtype))
-            yield Feed(values, 1, frozenset(spec.name for spec in self._inputs if not spec.shape))
+            whole = frozenset(spec.name for spec in self.inputs if not spec.shape)
+            yield Feed(values, 1, whole, self._axes)
 
     def captures(self, batches: Iterable[Batch], only: Sequence[str] | None) -> Iterator[Capture]:
         """What each layer saw; several captures of one layer for a large batch or a weight that is used twice."""
@@ -229,12 +239,12 @@ class Runner:
         names = {name for site in sites for name in site.sources}
         if outputs:
             names |= {site.output for site in sites if site.output}
-        fetched = sorted(names - {spec.name for spec in self._inputs})
+        fetched = sorted(names - {spec.name for spec in self.inputs})
         number = 0
         pace = Pace()
         for batch in batches:
-            feed = feed_of(batch, self._inputs)
-            for part, rows, real in parts(feed, fixed_batch(self._inputs, feed), pace):
+            feed = feed_of(batch, self.inputs, self._axes)
+            for part, rows, real in parts(feed, fixed_batch(self.inputs, feed), pace):
                 values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
                 self._remember(part)
                 tensors = {**part.values, **dict(zip(fetched, values, strict=True))}

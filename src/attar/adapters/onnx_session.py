@@ -116,21 +116,49 @@ def specs(values: list[ValueInfoProto], without: set[str]) -> list[TensorSpec]:
     return found
 
 
+def batch_axes(inputs: list[TensorSpec]) -> dict[str, int]:
+    """Inputs whose examples do not lie along the first axis, and the axis: a recurrent state [layers, n, hidden], say.
+
+    Known by the sizes: the first axis is fixed where other inputs take any number of examples, and one other is free.
+    """
+    if not any(spec.shape and spec.shape[0] is None for spec in inputs):
+        return {}
+    free = {spec.name: [axis for axis, size in enumerate(spec.shape) if size is None] for spec in inputs}
+    return {name: axes[0] for name, axes in free.items() if len(axes) == 1 and axes[0] > 0}
+
+
+def examples_first(spec: TensorSpec, axis: int) -> TensorSpec:
+    """The spec of an input as the data have it."""
+    return TensorSpec(spec.name, spec.dtype, (spec.shape[axis], *spec.shape[:axis], *spec.shape[axis + 1 :]))
+
+
 @dataclass(frozen=True)
 class Feed:
-    """One batch in the model's names and types. count: its examples; whole: inputs that are not per example."""
+    """One batch in the model's names and types, [n, ...] each.
 
-    values: dict[str, Array]
+    count: its examples; whole: inputs that are not per example; axes: where the model has the examples, if not first.
+    """
+
+    examples: dict[str, Array]
     count: int
     whole: frozenset[str]
+    axes: Mapping[str, int]
+
+    @property
+    def values(self) -> dict[str, Array]:
+        """The inputs as the model takes them."""
+        return {
+            name: np.moveaxis(value, 0, self.axes.get(name, 0)) if name not in self.whole else value
+            for name, value in self.examples.items()
+        }
 
     def part(self, rows: Array) -> Feed:
         """The feed of some of its examples."""
-        values = {name: value if name in self.whole else value[rows] for name, value in self.values.items()}
-        return Feed(values, len(rows), self.whole)
+        some = {name: value if name in self.whole else value[rows] for name, value in self.examples.items()}
+        return Feed(some, len(rows), self.whole, self.axes)
 
 
-def feed_of(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> Feed:
+def feed_of(batch: Mapping[str, Array], inputs: list[TensorSpec], axes: Mapping[str, int]) -> Feed:
     """A batch as a feed; raises DataError for a missing input or a type that cannot be converted."""
     named = _by_name(batch, inputs)
     count = next((len(v) for v in named.values() if v.ndim), 1)
@@ -140,7 +168,7 @@ def feed_of(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> Feed:
         if not value.ndim or len(value) != count:
             whole.add(spec.name)
         values[spec.name] = _typed(value, spec)
-    return Feed(values, count, frozenset(whole))
+    return Feed(values, count, frozenset(whole), axes)
 
 
 def _by_name(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> dict[str, Array]:
