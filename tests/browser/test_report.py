@@ -104,6 +104,7 @@ def test_offline_without_errors_and_with_marks_in_every_chart(
 def test_marks_are_as_many_as_rows(browser: Browser, pages: dict[str, Path]) -> None:
     seen = visit(browser, pages["certified"])
     frontier = seen.page.locator("#chart-frontier .live svg")
+    assert frontier.locator(".mark-line.role-mark > path").count() == 2
     # Eight measurements and the ring around the chosen one; an interval each, the zero line and the allowed drop.
     assert frontier.locator(".mark-symbol.role-mark > path").count() == 8 + 1
     assert frontier.locator(".mark-rule.role-mark > line").count() == 8 + 2
@@ -115,6 +116,23 @@ def test_marks_are_as_many_as_rows(browser: Browser, pages: dict[str, Path]) -> 
         assert seen.page.locator(f"#chart-{name} .mark-rect > path").count() == 120
     assert seen.page.locator("#chart-sensitivity .mark-symbol > path").count() == 120
     seen.page.context.close()
+
+
+def test_labels_are_the_ticks_own_values(browser: Browser, tmp_path: Path) -> None:
+    """Vega's own formats round to the distance of ticks that it thinks of, and write 0.25 as 0.3 and 10 as 1e+1."""
+    events = ledgers.sample()
+    next(event for event in events if event["event"] == "candidate" and event["index"] == 1)["upper"] = 0.75
+    ledgers.event(events, "result")["layers"][0]["bits_per_weight"] = 11.2
+    file = tmp_path / "report.html"
+    file.write_text(render(events), "utf-8")
+    page = visit(browser, file).page
+    labels = "#chart-{} .live .role-axis-label text"
+    assert {"−0.25", "0", "0.25", "0.5", "0.75"} <= set(page.locator(labels.format("frontier")).all_text_contents())
+    bits = page.locator(labels.format("bits_per_weight")).all_text_contents()
+    assert [text for text in bits if text[0].isdigit()] == ["0", "2.5", "5", "7.5", "10"]
+    titles = page.locator("#chart-frontier .live .role-axis-title text").all_text_contents()
+    assert titles == ["file size, and how many times smaller", "drop, points"]
+    page.context.close()
 
 
 def column(page: Page, table: str, number: int) -> list[str]:
@@ -155,6 +173,9 @@ def test_hovering_a_point_tells_about_it(browser: Browser, pages: dict[str, Path
 def test_nothing_is_wider_than_a_phone(name: str, browser: Browser, pages: dict[str, Path]) -> None:
     page = visit(browser, pages[name], width=360).page
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for caption in page.locator("caption > span").all():
+        box = caption.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 360
     page.context.close()
 
 
@@ -192,6 +213,24 @@ def test_print_is_light_and_shows_whole_tables(browser: Browser, pages: dict[str
     assert box.evaluate("box => getComputedStyle(box).maxHeight") == "none"
     assert luminance(page, "h1", "color") < 0.1
     assert len(page.pdf(format="A4")) > 20_000
+    page.context.close()
+
+
+def test_charts_are_drawn_anew_for_paper(browser: Browser, pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["certified"]).page
+    width = "document.querySelector('#chart-{} .live svg').getAttribute('width')"
+    before = page.evaluate(width.format("frontier"))
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(width.format("frontier")) == "650" and page.evaluate(width.format("zeros")) == "320"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(width.format("frontier")) == before != "650"
+    page.context.close()
+
+
+def test_regions_that_scroll_have_names(browser: Browser, pages: dict[str, Path]) -> None:
+    page = visit(browser, pages["certified"]).page
+    for name in ("Table of candidates", "Table of layers", "Table of what was left as it was"):
+        assert page.get_by_role("region", name=name).count() == 1
     page.context.close()
 
 

@@ -33,7 +33,7 @@ def not_certified() -> Events:
     """The verdict is no, and one candidate is so bad that a linear axis would hide all the others."""
     events = sample()
     result = event(events, "result")
-    result["certificate"] |= {"drop": 0.61, "lower": 0.4, "upper": 0.83, "verdict": "not certified", "needed": 41250}
+    result["certificate"] |= {"drop": 0.31, "lower": -0.2, "upper": 0.83, "verdict": "not certified", "needed": 41250}
     worst = copy.deepcopy(event(events, "candidate"))
     events.insert(4, worst | {"index": 9, "bytes": 21000, "ratio": 82.1, "drop": 41.5, "lower": 40.2, "upper": 42.8})
     return events

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ AMOUNTS = st.floats(1e-12, 1e12)
         (Axis(0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]),
         (Axis(-0.3, 1.1), [0, 0.5, 1]),
         (Axis(1e3, 1e5, "log"), [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5]),
-        (Axis(41.0, 42.0, "log"), [math.sqrt(41 * 42)]),
+        (Axis(41.0, 42.0, "log"), [41, 41.2, 41.4, 41.6, 41.8, 42]),
+        (Axis(41.3e3, 79.2e3, "log"), [45e3, 50e3, 55e3, 60e3, 65e3, 70e3, 75e3]),
         (Axis(-0.2, 45, "symlog", 0.5), [0, 0.5, 1, 2, 5, 10, 20]),
     ],
 )
@@ -139,6 +140,20 @@ def test_layers_are_named_rows_or_numbered_columns(count: int) -> None:
         assert spec["encoding"][channel]["field"] == ("label" if count <= charts.NAMED_LAYERS else "position")
         assert len(spec["data"]["values"]) == count
         assert spec["height"] <= 24 * charts.NAMED_LAYERS
+
+
+def test_points_are_moved_aside_only_where_they_would_hide_each_other() -> None:
+    rows = tried(gather(ledgers.sample()))
+    assert charts.besides(rows) == 6
+    assert charts.besides([row for row in rows if row.split == "certify"]) == 0
+
+
+def test_labels_of_a_still_drawing_are_not_rounded() -> None:
+    rows = tried(gather(ledgers.sample()))
+    tiny = [dataclasses.replace(row, drop=0.004, lower=0.001, upper=0.009) for row in rows]
+    still = drawing.frontier(tiny, POINTS, 0.01)
+    assert still is not None
+    assert {"0", "0.0025", "0.005", "0.0075", "0.01"} <= {mark.text for mark in still.marks}
 
 
 def test_a_hopeless_candidate_does_not_hide_the_others() -> None:

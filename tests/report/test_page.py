@@ -81,7 +81,7 @@ def test_the_outline_of_a_certified_run() -> None:
     outline = Outline(render(ledgers.sample()))
     headline = "31.9× smaller, and the accuracy drop is below 0.5 points with 95 % confidence."
     assert [squeezed(text) for text in outline.text["h1"]] == [headline]
-    sections = ["certificate", "tried", "layers", "flips", "skipped", "reproduce"]
+    sections = ["certificate", "tried", "layers", "flips", "skipped", "files", "reproduce"]
     assert [section["id"] for section in outline.all("section") if "id" in section] == sections
     figures = ["chart-frontier", "chart-bits_per_weight", "chart-zeros", "chart-share", "chart-sensitivity"]
     assert [figure["id"] for figure in outline.all("figure") if "id" in figure] == figures
@@ -98,6 +98,7 @@ def test_the_numbers_of_a_certified_run() -> None:
     assert "at most 0.38 points, with 95 % confidence (by Tango’s score interval" in text
     assert "attar compress lenet5.onnx --data" in text and "two values, fewer than" in text
     assert "near-duplicates" in text and "5 (chosen)" in text
+    assert "1,724,984 to 54,076 bytes (3.1 %)" in text and "12 of the 154 examples" in text
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -192,6 +193,52 @@ def test_where_lower_is_better_the_page_speaks_of_a_rise(monkeypatch: pytest.Mon
     text = still_page(ledgers.rising_loss(), monkeypatch)
     assert "Rise, at most" in text and "Drop" not in text.replace("Drop against file size", "")
     assert "Drop, at most" in still_page(ledgers.sample(), monkeypatch)
+
+
+def test_a_forwarded_page_is_headed_by_the_model_s_name_and_not_by_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ledgers.sample()
+    ledgers.event(events, "run")["model"] = "/home/ann/secret project/lenet5.onnx"
+    outline = Outline(still_page(events, monkeypatch))
+    assert outline.text["title"] == ["lenet5.onnx: certified | attar"]
+    assert "lenet5.onnx" in outline.text["header"][0] and "secret" not in outline.text["header"][0]
+
+
+def test_what_was_not_asked_for_is_not_a_condition(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ledgers.sample()
+    ledgers.event(events, "run")["budget"] = {"max_drop": 1.0, "max_relative_drop": None, "confidence": 0.99}
+    listed = [squeezed(text) for text in Outline(still_page(events, monkeypatch)).text["dl"]]
+    conditions = next(text for text in listed if text.startswith("seed"))
+    assert "None" not in conditions and "relative" not in conditions
+    assert "allowed drop1 point" in conditions and "confidence99 %" in conditions
+
+
+def test_columns_of_sides_only_where_there_are_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ledgers.sample()
+    assert "Gained" in still_page(events, monkeypatch)
+    for event in events:
+        event.update({key: None for key in ("lost", "gained") if key in event})
+    assert "Gained" not in still_page(events, monkeypatch)
+
+
+def test_bare_class_numbers_are_called_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ledgers.sample()
+    ledgers.event(events, "result")["flips"][0].update(label="4", before="4", after="T-shirt/top 6")
+    outline = Outline(still_page(events, monkeypatch))
+    assert "class 4" in outline.text["span"] and "→ T-shirt/top 6" in outline.text["span"]
+    assert any(picture["alt"].endswith(": class 4") for picture in outline.all("img"))
+
+
+def test_how_to_use_the_file_is_quoted_for_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ledgers.sample()
+    ledgers.event(events, "result")["file"] = "a b's.attar"
+    text = squeezed(Outline(still_page(events, monkeypatch)).text["main"][0])
+    assert """attar.load("a b's.attar")""" in text and """attar expand 'a b'"'"'s.attar'""" in text
+
+
+def test_the_legend_names_only_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "which decides" in still_page(ledgers.sample(), monkeypatch)
+    text = still_page(ledgers.interrupted(), monkeypatch)
+    assert "which steers the search" in text and "which decides" not in text and "that was written</span>" not in text
 
 
 def test_unknown_events_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

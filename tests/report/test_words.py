@@ -81,10 +81,13 @@ def test_verdicts() -> None:
     refused = verdict(result_of(ledgers.not_certified()), POINTS, 9)
     assert refused.status == "not-certified"
     assert refused.sentence == "31.9× smaller, but not certified: the accuracy drop may be as much as 0.83 points."
-    assert said(refused.detail).endswith("95 % confidence. About 41,250 samples in the certify split would do.")
+    assert said(refused.detail).endswith(
+        "95 % confidence. If more data behave alike, 41,250 samples in the certify split would do."
+    )
     unknown = verdict(result_of(ledgers.not_certifiable()), POINTS, 8)
     assert unknown.status == "not-certifiable" and "not certifiable with 400 samples" in unknown.sentence
-    assert "About 1,084 samples" in unknown.detail
+    assert "not even a model that gains as many answers as it loses could be shown" in unknown.detail
+    assert "1,084 samples" in unknown.detail
     assert verdict({}, POINTS, 0).sentence == "The run ended before anything was tried."
     assert verdict({"ratio": 2.0}, POINTS, 3).status == "unfinished"
 
@@ -103,9 +106,80 @@ def test_a_metric_where_lower_is_better_rises() -> None:
     events = ledgers.rising_loss()
     metric = Metric.of(ledgers.event(events, "run")["metric"])
     assert "the rise in perplexity is below 0.5 with" in verdict(result_of(events), metric, 8).sentence
-    first, second = explained(result_of(events), metric)
-    assert "a rise in perplexity of 0.11." in first and "right became wrong" not in first
-    assert "at most 0.19" in second and "(by a paired bootstrap)" in second
+    first, second, _ = explained(result_of(events), metric)
+    assert "a rise in perplexity of 0.110." in first and "right became wrong" not in first
+    assert "at most 0.190" in second and "(by a paired bootstrap)" in second
+
+
+def test_too_few_examples_for_even_an_unchanged_model() -> None:
+    result = result_of(ledgers.not_certifiable())
+    result["certificate"] |= {"lost": 0, "gained": 0}
+    assert "not even an unchanged model could be shown" in verdict(result, POINTS, 8).detail
+    result["certificate"] |= {"lost": None, "gained": None}
+    assert "not even a model that measures the same could be shown" in verdict(result, POINTS, 8).detail
+
+
+def test_a_measured_drop_beyond_the_limit_is_said_so() -> None:
+    result = result_of(ledgers.not_certified())
+    result["certificate"]["drop"] = 0.61
+    refused = verdict(result, POINTS, 9)
+    assert refused.status == "not-certified"
+    assert (
+        refused.sentence == "31.9× smaller, but the accuracy drop of 0.61 points is more than the 0.5 points allowed."
+    )
+    assert verdict(result, POINTS, 9, "estimate") == refused
+
+
+def test_an_estimate_that_was_asked_for_is_no_failure_and_no_certificate() -> None:
+    result = result_of(ledgers.not_certified())
+    estimated = verdict(result, POINTS, 9, "estimate")
+    assert (estimated.status, estimated.badge) == ("estimated", "Estimated, not certified")
+    assert estimated.sentence == "31.9× smaller, at a measured accuracy drop of 0.31 points (0.5 points allowed)."
+    assert "may be up to 0.83 points" in estimated.detail
+    assert verdict(result_of(ledgers.sample()), POINTS, 8, "estimate").status == "certified"
+
+
+def test_digits_show_on_which_side_of_the_limit_a_bound_is() -> None:
+    result = result_of(ledgers.not_certified())
+    result["certificate"]["upper"] = 0.5021
+    assert "may be as much as 0.502 points" in verdict(result, POINTS, 9).sentence
+    assert "at most 0.502 points" in explained(result, POINTS)[1]
+    assert POINTS.beside(0.4999, 0.5) == POINTS.beside(0.5, 0.5) == "0.50"
+    assert LOSS.beside(0.01003, 0.01) == "0.01003" and LOSS.beside(0.01234, 0.01) == "0.0123"
+    assert POINTS.beside(0.50000002, 0.5) == "0.50000002" and POINTS.beside(None, 0.5) == "–"
+
+
+def test_agreement_has_no_sides() -> None:
+    result = result_of(ledgers.sample())
+    result["certificate"] |= {"metric": "agreement", "lost": 37, "gained": 0, "drop": 1.23}
+    first = explained(result, Metric("agreement", "points"))[0]
+    assert first.endswith("never saw: 37 got another answer, an agreement drop of 1.23 points.")
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "loss"),
+    [
+        ("accuracy", "Accuracy", "accuracy drop"),
+        ("r2", "R²", "R² drop"),
+        ("kl", "KL divergence", "rise in KL divergence"),
+        ("mse", "Mean squared error", "rise in mean squared error"),
+        ("wordErrorRate", "WordErrorRate", "rise in wordErrorRate"),
+    ],
+)
+def test_metrics_have_names_for_people(name: str, title: str, loss: str) -> None:
+    metric = Metric.of({"name": name, "higher_is_better": name in ("accuracy", "r2")})
+    assert (metric.title, metric.loss) == (title, loss)
+
+
+def test_one_point_is_singular() -> None:
+    assert POINTS.limit(1) == "1 point" and POINTS.limit(1.5) == "1.5 points" and LOSS.limit(1) == "1"
+    assert LOSS.limit(0.03003387) == "0.03" and LOSS.limit(0.12345) == "0.123"
+
+
+def test_what_certified_means() -> None:
+    means = explained(result_of(ledgers.sample()), POINTS)[2]
+    assert said(means).endswith("accuracy drop is 0.5 points or more would pass in at most 5 % of runs.")
+    assert len(explained(result_of(ledgers.not_certified()), POINTS)) == 2
 
 
 def test_a_gain_is_called_a_gain() -> None:

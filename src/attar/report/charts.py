@@ -36,9 +36,10 @@ _CONFIG: Spec = {
         "gridColor": "var(--hair)",
         "domain": False,
         "ticks": False,
-        "labelFontSize": 11,
+        "labelFontSize": 12,
         "labelPadding": 8,
-        "titleFontSize": 11,
+        "titleFontSize": 12,
+        "titlePadding": 10,
         "titleFontWeight": "normal",
     },
 }
@@ -55,32 +56,49 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None, before:
         "field": "drop",
         "type": "quantitative",
         "scale": _scale(drops),
-        "axis": {"title": None, "values": drops.ticks(), "format": "~g"},
+        "axis": {"title": _drop_title(metric), "values": drops.ticks(), "labelExpr": NUMBER},
     }
     tooltip = [{"field": field, "type": "nominal", "title": title} for field, title in _POINT_TOOLTIP]
-    layers: list[Spec] = [_zero_line(), *_limit_line(metric, limit)]
-    # A candidate is often in both splits, at the same size: its certified interval is set beside the other.
-    for split, color, fill, beside in _SPLITS:
+    layers: list[Spec] = [_zero_line(), *_limit_line(limit)]
+    for split, color, fill in _SPLITS:
+        beside = besides(points) if split == "certify" else 0
         only = {"transform": [{"filter": {"field": "split", "equal": split}}]}
-        line = {"type": "line", "interpolate": "monotone", "strokeWidth": 1.5, "opacity": 0.45, "stroke": color}
+        line = {"type": "line", "strokeWidth": 1.5, "opacity": 0.4, "stroke": color, "xOffset": beside}
         rule = {"type": "rule", "strokeWidth": 2, "opacity": 0.6, "stroke": color, "xOffset": beside}
         point = {"type": "point", "size": 95, "opacity": 1, "strokeWidth": 2, "stroke": color, "fill": fill}
-        if split == "select":
-            order = {"order": {"field": "bytes", "type": "quantitative"}}
-            layers.append({**only, "mark": line, "encoding": {"x": x, "y": y, **order}})
+        order = {"order": {"field": "bytes", "type": "quantitative"}}
+        layers.append({**only, "mark": line, "encoding": {"x": x, "y": y, **order}})
         ends = {"y": {**y, "field": "lower"}, "y2": {"field": "upper"}}
         layers.append({**only, "mark": rule, "encoding": {"x": x, **ends}})
         layers.append({**only, "mark": {**point, "xOffset": beside}, "encoding": {"x": x, "y": y, "tooltip": tooltip}})
-    layers += _ring({"x": x, "y": y, "tooltip": tooltip})
+    layers += [*_ring({"x": x, "y": y, "tooltip": tooltip}, besides(points)), *_limit_name(metric, limit)]
     data = [_point_values(row, metric) for row in points]
     return _spec({"data": {"values": data}, "height": 320, "layer": layers})
 
 
-_SPLITS = (("select", "var(--select)", "var(--paper)", 0), ("certify", "var(--good)", "var(--good)", 6))
-"""Split, line colour, fill, and how many pixels to the right."""
+_SPLITS = (("select", "var(--select)", "var(--paper)"), ("certify", "var(--good)", "var(--good)"))
+"""Split, line colour, fill."""
+
+NUMBER = "format(datum.value, '~g')"
+"""Labels as they are: an axis' own format rounds to the ticks' distance, so that 0.25 would be 0.3."""
 
 
-def _ring(encoding: Spec) -> list[Spec]:
+PER_CENT = "format(datum.value, '~%')"
+SCIENTIFIC = "datum.value >= 0.001 && datum.value < 10000 ? format(datum.value, '~g') : format(datum.value, '~e')"
+
+
+def besides(points: Sequence[Tried]) -> int:
+    """Pixels by which certified points are moved: some where a candidate is in both splits, at the same size."""
+    sizes = {split: {row.bytes for row in points if row.split == split} for split in ("select", "certify")}
+    return 6 if sizes["select"] & sizes["certify"] else 0
+
+
+def _drop_title(metric: Metric) -> str:
+    """What the upright axis shows, in the few words that need no name of a stranger's."""
+    return f"{metric.change}, {metric.unit}" if metric.unit in ("points", "nats") else metric.change
+
+
+def _ring(encoding: Spec, beside: int) -> list[Spec]:
     """Around the chosen candidate, in whichever split it was measured last."""
     ring = {"type": "point", "size": 380, "filled": False, "strokeWidth": 2, "opacity": 1, "stroke": "var(--rose)"}
     return [
@@ -88,10 +106,10 @@ def _ring(encoding: Spec) -> list[Spec]:
             "transform": [
                 {"filter": {"and": [{"field": "chosen", "equal": True}, {"field": "split", "equal": split}]}}
             ],
-            "mark": {**ring, "xOffset": beside},
+            "mark": {**ring, "xOffset": beside if split == "certify" else 0},
             "encoding": encoding,
         }
-        for split, _, _, beside in _SPLITS
+        for split, _, _ in _SPLITS
     ]
 
 
@@ -138,17 +156,23 @@ def _zero_line() -> Spec:
     }
 
 
-def _limit_line(metric: Metric, limit: float | None) -> list[Spec]:
-    """The allowed drop, dashed and named."""
+def _limit_line(limit: float | None) -> list[Spec]:
+    """The allowed drop, dashed."""
     if limit is None:
         return []
     rule = {"type": "rule", "stroke": "var(--limit)", "strokeWidth": 1.5, "strokeDash": [5, 4]}
-    name = {"type": "text", "align": "right", "dy": -8, "fontSize": 11, "fill": "var(--limit)"}
+    return [{"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": limit}}}]
+
+
+def _limit_name(metric: Metric, limit: float | None) -> list[Spec]:
+    """The allowed drop's name above all marks, on a seam of paper so that an interval below does not cross it out."""
+    if limit is None:
+        return []
+    seam = {"stroke": "var(--paper)", "strokeWidth": 4, "strokeJoin": "round"}
+    name = {"type": "text", "align": "right", "dy": -9, "fontSize": 12, "fill": "var(--limit)"}
+    data = {"values": [{"said": f"{metric.limit(limit)} allowed"}]}
     text = {"x": {"value": "width"}, "y": {"datum": limit}, "text": {"field": "said"}}
-    return [
-        {"data": {"values": [{}]}, "mark": rule, "encoding": {"y": {"datum": limit}}},
-        {"data": {"values": [{"said": f"{metric.limit(limit)} allowed"}]}, "mark": name, "encoding": text},
-    ]
+    return [{"data": data, "mark": {**name, **more}, "encoding": text} for more in (seam, {})]
 
 
 def _size_labels(axis: Axis, before: float | None) -> Spec:
@@ -156,9 +180,11 @@ def _size_labels(axis: Axis, before: float | None) -> Spec:
     ticks = axis.ticks()
     divisor, unit = size_unit(ticks[0])
     lines = [f"format(datum.value / {divisor}, ',.3~r') + ' {unit}'"]
+    title = "file size"
     if before:
         lines.append(f"format({before} / datum.value, ',.3~r') + '{TIMES}'")
-    return {"title": None, "values": ticks, "labelExpr": f"[{', '.join(lines)}]", "labelOverlap": True}
+        title = "file size, and how many times smaller"
+    return {"title": title, "values": ticks, "labelExpr": f"[{', '.join(lines)}]", "labelOverlap": True}
 
 
 def layer_chart(rows: Sequence[LayerRow], measure: str) -> Spec | None:
@@ -171,7 +197,7 @@ def layer_chart(rows: Sequence[LayerRow], measure: str) -> Spec | None:
     values = [getattr(row, measure) for row in known]
     axis = nats_axis(values) if measure == "sensitivity" else bar_axis(values)
     named = len(rows) <= NAMED_LAYERS
-    form = "~%" if measure in ("zeros", "share") else ("~e" if measure == "sensitivity" else "~g")
+    form = PER_CENT if measure in ("zeros", "share") else SCIENTIFIC if measure == "sensitivity" else NUMBER
     along = {"field": measure, "type": "quantitative", "scale": _scale(axis), "axis": _measure_axis(axis, form, named)}
     encoding: Spec = {"x" if named else "y": along, "y" if named else "x": _place(rows, named)}
     encoding["tooltip"] = [{"field": field, "type": "nominal", "title": title} for field, title in _LAYER_TOOLTIP]
@@ -233,7 +259,7 @@ def _measure_axis(axis: Axis, form: str, named: bool) -> Spec:
     return {
         "title": None,
         "values": ticks,
-        "format": form,
+        "labelExpr": form,
         "labelOverlap": True,
         "minExtent": 0 if named else 52,
         "maxExtent": 52,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from attar.report.charts import NAMED_LAYERS
+from attar.report.charts import NAMED_LAYERS, besides
 from attar.report.facts import LayerRow, Tried, shortened
 from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, size_axis
-from attar.report.words import Metric, percent, plain, size
+from attar.report.words import Metric, percent, plain, signed, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None) -> Draw
     ends = [value for row in points for value in (row.drop, row.lower, row.upper) if value is not None]
     drops, sizes = drop_axis(ends, limit), size_axis([row.bytes for row in points if row.bytes])
     drawing = Drawing(f"Drop against file size of {len(points)} candidates", 300)
-    _frontier_axes(drawing, drops, sizes, metric)
+    _frontier_axes(drawing, drops, sizes)
     if limit is not None:
         y = _down(drops, limit)
         drawing.marks.append(Mark("line", "limit", LEFT, y, RIGHT, y))
         drawing.marks.append(Mark("text", "limit end", RIGHT, y - 7, text=f"{metric.limit(limit)} allowed"))
+    beside = besides(points) / 6
     for row in points:
-        # A candidate is often in both splits, at the same size: its certified interval is set beside the other.
-        x = _across(sizes, row.bytes or 0.0) + (1.0 if row.split == "certify" else 0.0)
+        x = _across(sizes, row.bytes or 0.0) + (beside if row.split == "certify" else 0.0)
         y = _down(drops, row.drop or 0.0)
         if row.lower is not None and row.upper is not None:
             drawing.marks.append(Mark("line", row.split, x, _down(drops, row.lower), x, _down(drops, row.upper)))
@@ -65,12 +65,12 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None) -> Draw
     return drawing
 
 
-def _frontier_axes(drawing: Drawing, drops: Axis, sizes: Axis, metric: Metric) -> None:
+def _frontier_axes(drawing: Drawing, drops: Axis, sizes: Axis) -> None:
     """Grid lines and their labels."""
     for tick in drops.ticks():
         y = _down(drops, tick)
         drawing.marks.append(Mark("line", "zero" if tick == 0 else "grid", LEFT, y, RIGHT, y))
-        drawing.marks.append(Mark("text", "tick end", LEFT - 1.5, y + 4, text=metric.bare(tick)))
+        drawing.marks.append(Mark("text", "tick end", LEFT - 1.5, y + 4, text=signed(f"{tick:g}")))
     for tick in sizes.ticks():
         x = _across(sizes, tick)
         drawing.marks.append(Mark("line", "grid", x, TOP, x, BOTTOM))
@@ -124,7 +124,9 @@ def _columns(
     return drawing
 
 
-def interval(drop: float | None, lower: float | None, upper: float | None, limit: float | None) -> Drawing | None:
+def interval(
+    drop: float | None, lower: float | None, upper: float | None, limit: float | None, allowed: str = "allowed"
+) -> Drawing | None:
     """The certificate on one line: the drop between its bounds, the shaded region that is allowed, and its limit."""
     if drop is None or lower is None or upper is None or limit is None:
         return None
@@ -133,8 +135,10 @@ def interval(drop: float | None, lower: float | None, upper: float | None, limit
     axis = Axis(low - 0.08 * span, high + 0.14 * span)
     zero, edge = _wide(axis, 0.0), _wide(axis, limit)
     left, right = _wide(axis, lower), _wide(axis, upper)
-    # Labels of close lines are set outward, so that they do not overlap.
-    inner, outer = ("end", "") if 0 <= edge - zero < 25 else ("middle", "middle")
+    # Labels of close lines are set outward, so that they do not overlap; those at the ends must not leave the page.
+    inner, outer = "middle" if zero > 14 else "", "middle" if edge < 80 else "end"
+    if 0 <= edge - zero < 35:
+        inner, outer = "end", ""
     marks = [
         Mark("rect", "allowed", 0, 22, max(edge, 0), 26),
         Mark("line", "zero", zero, 18, zero, 54),
@@ -144,7 +148,7 @@ def interval(drop: float | None, lower: float | None, upper: float | None, limit
         Mark("line", "range", right, 30, right, 40),
         Mark("dot", "drop", _wide(axis, drop), 35, y2=6),
         Mark("text", f"tick {inner}", zero, 70, text="unchanged"),
-        Mark("text", f"limit {outer}", edge, 70, text="allowed"),
+        Mark("text", f"limit {outer}", edge, 70, text=allowed),
     ]
     return Drawing("The drop and its bounds against the allowed drop", 76, marks)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import tempfile
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -36,8 +37,13 @@ _NOTES = {
     "bits_per_weight": "",
     "zeros": ", of all weights",
     "share": "",
-    "sensitivity": ", nats of output KL",
+    "sensitivity": ", nats per unit of squared error",
 }
+_SENSITIVITIES = {
+    "output-kl": "by disturbing one output row of a layer at a time",
+    "fisher": "from gradients (the Fisher information)",
+}
+"""How sensitivities were measured, in words."""
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 
 
@@ -146,6 +152,10 @@ def _environment() -> jinja2.Environment:
     )
     for word in (words.size, words.ratio, words.percent, words.plain, words.whole, words.duration, words.moment):
         environment.filters[word.__name__] = word
+    environment.filters["file_name"] = words.file_name
+    environment.filters["quoted"] = lambda name: shlex.quote(str(name))
+    environment.filters["python"] = lambda name: json.dumps(str(name), ensure_ascii=False)
+    environment.filters["class_name"] = lambda name: f"class {name}" if str(name).isdecimal() else name
     environment.filters["script_json"] = lambda value: Markup(script_json(value))
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)
     # Where a long name may be broken.
@@ -172,7 +182,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "result": result,
         "metric": metric,
         "certificate": certificate,
-        "verdict": verdict(result, metric, len(rows)),
+        "verdict": verdict(result, metric, len(rows), mapping(run.get("budget")).get("guarantee")),
         "reached": _of_hundred(result.get("after"), metric),
         "origin": _of_hundred(result.get("before"), metric),
         "explained": explained(result, metric),
@@ -181,6 +191,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "bytes_after": number(result.get("bytes_after")),
         "counted": all(number(certificate.get(key)) is not None for key in ("n", "lost", "gained")),
         "rows": rows,
+        "splits": {row.split for row in rows},
         "error": prediction_error(rows),
         "layers": layers,
         "named_layers": charts.NAMED_LAYERS,
@@ -190,12 +201,18 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "total": sum(size for _, size in parts),
         "frontier": _frontier(rows, metric, limit, before),
         "panels": _panels(layers),
-        "interval": drawing.interval(drop, lower, upper, limit),
+        "interval": drawing.interval(drop, lower, upper, limit, f"{metric.limit(limit)} allowed"),
+        "confidence": words.percent(
+            _first(certificate.get("confidence"), mapping(run.get("budget")).get("confidence")), 0
+        ),
+        "relative": number(mapping(run.get("budget")).get("max_relative_drop")),
+        "sides": any(row.lost is not None for row in rows),
+        "measured_by": _SENSITIVITIES.get(ledger.sensitivity_method, f"by {ledger.sensitivity_method}"),
+        "changed": _sum(certificate.get("lost"), certificate.get("gained")),
         "flips": sorted(flips, key=lambda flip: flip["direction"] != "lost")[:MOST_FLIPS],
-        "more_flips": max(len(flips) - MOST_FLIPS, 0),
         "command": str(reproduce.get("command") or ""),
         "recipe_file": str(reproduce.get("recipe") or ""),
-        "conditions": _conditions(run),
+        "conditions": _conditions(run, metric),
         "warnings": _texts(run.get("warnings")),
     }
 
@@ -205,19 +222,33 @@ def _first(*values: Json) -> float | None:
     return next((known for value in values if (known := number(value)) is not None), None)
 
 
+def _sum(*values: Json) -> float | None:
+    """The sum of what are all numbers."""
+    known = [number(value) for value in values]
+    return None if None in known else sum(value for value in known if value is not None)
+
+
 def _of_hundred(value: Json, metric: words.Metric) -> float | None:
     """A metric in per cent as the length of a bar; None for other metrics."""
     known = number(value)
     return known if metric.unit == "points" and known is not None and 0 <= known <= 100 else None
 
 
-def _conditions(run: Mapping[str, Json]) -> list[tuple[str, str]]:
+def _conditions(run: Mapping[str, Json], metric: words.Metric) -> list[tuple[str, str]]:
     """What a second run needs to give the same file: seed, splits, budget, machine."""
     splits, budget, machine = (mapping(run.get(key)) for key in ("splits", "budget", "machine"))
+    said: dict[str, Callable[[Json], str]] = {
+        "max_drop": metric.limit,
+        "max_relative_drop": words.percent,
+        "confidence": lambda value: words.percent(value, 0),
+    }
+    names = {"max_drop": f"allowed {metric.change}", "max_relative_drop": f"allowed relative {metric.change}"}
     conditions = [("seed", str(run["seed"]))] if "seed" in run else []
     conditions += [(f"{name} split", f"{words.whole(count)} examples") for name, count in splits.items()]
-    conditions += [(name.replace("_", " "), str(value)) for name, value in [*budget.items(), *machine.items()]]
-    return conditions
+    for name, value in budget.items():
+        if value is not None:
+            conditions.append((names.get(name, name.replace("_", " ")), said.get(name, str)(value)))
+    return conditions + [(name.replace("_", " "), str(value)) for name, value in machine.items() if value is not None]
 
 
 def _texts(value: Json) -> list[str]:

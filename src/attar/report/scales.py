@@ -36,9 +36,7 @@ class Axis:
         if self.form == "symlog":
             wide = [sign * step for step in _log_ticks(self.constant, max(self.high, -self.low)) for sign in (-1, 1)]
             return sorted(tick for tick in {0.0, *wide} if self.low <= tick <= self.high)
-        step = nice_step((self.high - self.low) / 5)
-        first = math.ceil(self.low / step - 1e-9)
-        return [round(step * k, 12) for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return _even_ticks(self.low, self.high, nice_step((self.high - self.low) / 5))
 
 
 def nice_step(rough: float) -> float:
@@ -48,13 +46,21 @@ def nice_step(rough: float) -> float:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 per decade, or only powers of ten where that would be many; the range's middle where it holds none."""
+    """1, 2, 5 per decade, or only powers of ten where that would be many; even steps where the range is narrow."""
+    if high < 4 * low:
+        return _even_ticks(low, high, nice_step((high - low) / 8))
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,)):
         ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
         if len(ticks) <= 7:
             break
-    return ticks[:: -(-len(ticks) // 7) or 1] or [math.sqrt(low * high)]
+    return ticks[:: -(-len(ticks) // 7)]
+
+
+def _even_ticks(low: float, high: float, step: float) -> list[float]:
+    """Multiples of the step within the range."""
+    first = math.ceil(low / step - 1e-9)
+    return [float(f"{step * k:.12g}") for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def size_axis(sizes: Iterable[float]) -> Axis:

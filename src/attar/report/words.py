@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -56,6 +58,28 @@ def three_digits(value: float) -> str:
             return signed(f"{value:.{digits}f}")
     mantissa, exponent = f"{value:.1e}".split("e")
     return signed(f"{mantissa}e{int(exponent)}")
+
+
+def significant(value: float, digits: int) -> str:
+    """So many digits, and an exponent only for the very small and the very large.
+
+    >>> significant(0.70098, 4), significant(0.0066281, 3), significant(18310.2, 4), significant(0, 3)
+    ('0.7010', '0.00663', '18,310', '0')
+    """
+    if not 1e-5 <= abs(value) < 1e7:
+        return signed(f"{value:.{digits}g}".replace("e-0", "e-"))
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    return signed(f"{value:,.{max(decimals, 0)}f}")
+
+
+def file_name(path: Json) -> str:
+    """The last part of a path of any system: where a model lies is its owner's business.
+
+    >>> file_name("/home/ann/models/lenet5.onnx"), file_name("C:\\\\m\\\\a.onnx"), file_name("saved/")
+    ('lenet5.onnx', 'a.onnx', 'saved')
+    """
+    text = "" if path is None else str(path)
+    return next((part for part in reversed(re.split(r"[\\/]", text)) if part), text)
 
 
 def signed(text: str) -> str:
@@ -132,6 +156,19 @@ def moment(value: Json) -> str:
     return f"{when.day} {when:%B %Y, %H:%M}{zone}"
 
 
+NAMES = {
+    "top5": "top-5 accuracy",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "cosine": "cosine similarity",
+    "kl": "KL divergence",
+}
+"""What attar's metrics are called in a sentence, where that is not their name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """What was measured: its name, the unit of a drop, and which way is better."""
@@ -144,34 +181,56 @@ class Metric:
     def of(cls, declared: Json, certificate: Json = None) -> Metric:
         """From a run event's `metric`, or a certificate's name of it."""
         known = mapping(declared)
-        name = known.get("name") or mapping(certificate).get("metric") or "metric"
-        return cls(str(name), str(known.get("unit") or ""), known.get("higher_is_better") is not False)
+        name = str(known.get("name") or mapping(certificate).get("metric") or "metric")
+        return cls(NAMES.get(name, name), str(known.get("unit") or ""), known.get("higher_is_better") is not False)
 
     def value(self, value: Json) -> str:
         """A value; metrics whose drop is in points are per cent."""
         known = number(value)
         if known is None:
             return NONE
-        if self.unit == "points":
-            return signed(f"{known:.2f}") + f"{THIN}%"
-        return self.bare(known)
+        return signed(f"{known:.2f}") + f"{THIN}%" if self.unit == "points" else significant(known, 4)
 
     def bare(self, value: Json) -> str:
-        """A value or drop without its unit."""
+        """A drop without its unit."""
         known = number(value)
         if known is None:
             return NONE
-        return signed(f"{known:.2f}") if self.unit == "points" else signed(f"{known:.4g}")
+        return signed(f"{known:.2f}") if self.unit == "points" else significant(known, 3)
+
+    def beside(self, value: Json, limit: Json) -> str:
+        """A drop with as many digits as show on which side of the limit it is.
+
+        >>> Metric("accuracy", "points").beside(0.5021, 0.5), Metric("accuracy", "points").beside(0.4979, 0.5)
+        ('0.502', '0.50')
+        """
+        known, allowed, text = number(value), number(limit), self.bare(value)
+        if known is None or allowed is None or known <= allowed or float(text.replace(",", "")) > allowed:
+            return text
+        return next((f"{known:.{digits}f}" for digits in range(3, 9) if round(known, digits) > allowed), f"{known:g}")
 
     def drop(self, value: Json) -> str:
         """A drop with its unit."""
-        text = self.bare(value)
-        return text if text == NONE or not self.unit else f"{text} {self.unit}"
+        return self.counted(self.bare(value))
 
     def limit(self, value: Json) -> str:
-        """An allowed drop as the user wrote it: 0.5 points, not 0.50."""
+        """An allowed drop as the user wrote it, 0.5 points and not 0.50; one that was worked out to three digits."""
         known = number(value)
-        return NONE if known is None else f"{signed(f'{known:g}')} {self.unit}".rstrip()
+        if known is None:
+            return NONE
+        short = f"{known:g}"
+        return self.counted(signed(short if len(short) < 7 else f"{known:.3g}"))
+
+    def counted(self, text: str) -> str:
+        """A number with the unit, in the singular after 1."""
+        if text == NONE or not self.unit:
+            return text
+        return f"{text} {self.unit[:-1] if text == '1' and self.unit in ('points', 'nats') else self.unit}"
+
+    @property
+    def title(self) -> str:
+        """The name at the beginning of a line."""
+        return self.name[:1].upper() + self.name[1:]
 
     @property
     def change(self) -> str:

@@ -16,8 +16,12 @@ for (const figure of document.querySelectorAll("figure.chart")) {
     defaultStyle: false,
     tooltip: { disableDefaultStyle: true },
   };
+  // A chart made for a wide window would be printed with tiny text: on paper it is drawn anew at the paper's width.
+  const onPaper = figure.closest(".panels.named") ? 320 : 650;
   vegaEmbed(live, spec, options)
-    .then(() => {
+    .then(({ view }) => {
+      addEventListener("beforeprint", () => view.signal("width", onPaper).run());
+      addEventListener("afterprint", () => view.signal("width", live.clientWidth).run());
       live.querySelector("svg").setAttribute("aria-label", still.getAttribute("aria-label"));
       still.remove();
       figure.dataset.live = "yes";
