@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,7 @@ def test_models_without_matrices_are_model_errors() -> None:
     with pytest.raises(ModelError, match="lazy"):
         TorchAdapter.open(torch.nn.LazyLinear(3))
     held = torch.nn.Linear(2, 2)
-    held.activation = held(torch.ones(1, 2))  # a tensor that cannot be copied
+    held.lock = threading.Lock()  # cannot be copied
     with pytest.raises(ModelError, match="copied"):
         TorchAdapter.open(held)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,16 +16,21 @@ from torch import Tensor, nn
 
 from attar.adapters import torch_programs
 from attar.adapters.torch import FactorySpec
-from attar.adapters.torch_source import Source, copied, from_module, from_program, from_script
+from attar.adapters.torch_forms import COUNTER
+from attar.adapters.torch_source import Source, copied, from_module, from_program, from_script, make_plain
 from attar.errors import FormatError, ModelError, OutputError
 from attar.types import Array
 
 SUFFIXES = {
     "module": (".safetensors", ".pt", ".pth"),
-    "program": (".pt2",),
+    "program": (".pt2", ".safetensors", ".pt", ".pth"),
     "script": (".pt", ".ts", ".pth"),
 }
-"""Endings that `save` takes for each kind of source."""
+"""Endings that `save` takes for each kind of source; a module and a program have state dicts."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+PARAMETRISED = re.compile(r"\bparametrizations\.|_(g|v|orig)$")
+"""Names of the parts that a weight under weight norm, spectral norm and their kin is made of."""
 
 
 def source_of(model: Any) -> Source:
@@ -128,18 +134,42 @@ def _made(spec: FactorySpec) -> nn.Module:
 
 def _load(module: nn.Module, path: Path) -> None:
     """Load a state dict; of tied tensors one name is enough. Raises ModelError where it does not fit."""
-    state = read_state(path)
     own = module.state_dict(keep_vars=True)
+    state = _bare(read_state(path), own)
+    if own.keys() - state.keys() and not any(PARAMETRISED.search(name) for name in state):
+        make_plain(module)  # as attar saves it
+        own = module.state_dict(keep_vars=True)
     given = {own[name].data_ptr() for name in state if name in own}
-    missing = [name for name in own if name not in state and own[name].data_ptr() not in given]
+    absent = [name for name in own if name not in state and not name.endswith(COUNTER)]
+    missing = [name for name in absent if own[name].data_ptr() not in given]
     extra = [name for name in state if name not in own]
-    wrong = [name for name in state if name in own and state[name].shape != own[name].shape]
+    wrong = [
+        f"{name} {list(state[name].shape)} for {list(own[name].shape)}"
+        for name in state
+        if name in own and state[name].shape != own[name].shape
+    ]
     if missing or extra or wrong:
+        parts = (("missing", missing), ("unknown", extra), ("of another shape", wrong))
         raise ModelError(
-            f"{path}: the state dict must fit the factory's module. Received missing {missing[:3]}, "
-            f"unknown {extra[:3]}, of another shape {wrong[:3]}. Check the class and its arguments."
+            f"{path}: the state dict must fit the factory's module. Received one with tensors "
+            f"{'; '.join(f'{what}: {_listed(names)}' for what, names in parts if names)}. Check the class and its "
+            "arguments."
         )
     module.load_state_dict(state, strict=False)
+
+
+def _bare(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state without what wrappers put before every name."""
+    for prefix in WRAPPERS:
+        if state.keys() - own.keys() and all(name.startswith(prefix) for name in state):
+            return _bare({name.removeprefix(prefix): value for name, value in state.items()}, own)
+    return state
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first three, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def save(source: Source, path: Path) -> None:
@@ -149,7 +179,7 @@ def save(source: Source, path: Path) -> None:
             f"{path}: the ending must be one of {', '.join(SUFFIXES[source.kind])} for this model. Received "
             f"{path.suffix!r}. Rename the output."
         )
-    if source.program is not None:
+    if path.suffix == ".pt2" and source.program is not None:
         torch.export.save(source.program, path)
     elif source.kind == "script":
         source.network.save(str(path))  # type: ignore[operator]

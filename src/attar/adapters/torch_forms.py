@@ -15,6 +15,9 @@ from torch import Tensor
 
 from attar.types import Json, Layer
 
+COUNTER = "num_batches_tracked"
+"""Batch norms count training batches in a buffer of this name; it is of no use in inference."""
+
 
 @dataclass(frozen=True, slots=True)
 class Form:

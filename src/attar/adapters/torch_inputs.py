@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,26 @@ EXAMPLES = 2
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """forward's parameters: all names, and those without a default."""
+    """forward's parameters: all names, and those without a default; none of either for forward(*args)."""
 
     names: tuple[str, ...]
     required: tuple[str, ...]
 
     @classmethod
     def of(cls, network: nn.Module) -> Signature:
-        """From Python's signature or TorchScript's schema."""
+        """From Python's signature or TorchScript's schema; raises ModelError where inputs go by any name."""
         if isinstance(network, torch.jit.ScriptModule):
             forward: Any = network.forward
             schema = forward.schema
             names = [argument.name for argument in schema.arguments[1:]]
             return cls(tuple(names), tuple(a.name for a in schema.arguments[1:] if not a.has_default_value()))
-        named = [
-            p
-            for p in inspect.signature(network.forward).parameters.values()
-            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY, p.KEYWORD_ONLY)
-        ]
+        parameters = list(inspect.signature(network.forward).parameters.values())
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY, p.KEYWORD_ONLY)]
+        if not named and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
+            raise ModelError(
+                f"model {type(network).__name__}: forward must name its inputs. Received forward"
+                f"{inspect.signature(network.forward)}. Wrap it in a module whose forward does."
+            )
         return cls(tuple(p.name for p in named), tuple(p.name for p in named if p.default is p.empty))
 
     def arguments(self, batch: Mapping[str, Array]) -> dict[str, Array]:
@@ -52,18 +55,13 @@ class Signature:
                 f"model inputs: names must be those of forward, {list(self.names)}. "
                 f"Received {sorted(batch)}. Rename the entries."
             )
-        return {name: batch[name] for name in self.names if name in batch}
+        return {name: batch[name] for name in self.names or batch if name in batch}
 
-
-def call(network: nn.Module, arguments: Mapping[str, Tensor], names: tuple[str, ...]) -> Any:
-    """The network's output; the leading parameters are handed over by position."""
-    positional = []
-    for name in names:
-        if name not in arguments:
-            break
-        positional.append(arguments[name])
-    rest = {name: value for name, value in arguments.items() if name not in names[: len(positional)]}
-    return network(*positional, **rest)
+    def split(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What is handed over by position, the leading parameters or all of forward(*args), and by name."""
+        leading = list(takewhile(arguments.__contains__, self.names or arguments))
+        rest = {name: value for name, value in arguments.items() if name not in leading}
+        return tuple(arguments[name] for name in leading), rest
 
 
 def to_tensor(array: Array, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from attar.adapters.torch import TorchAdapter
 from attar.adapters.torch_axes import Place, find_places
 from attar.adapters.torch_fisher import fisher
 from attar.adapters.torch_fold import fold
-from attar.adapters.torch_forms import Site, memory
+from attar.adapters.torch_forms import COUNTER, Site, memory
 from attar.adapters.torch_graph import exported, trace
 from attar.adapters.torch_layers import find_sites, first_names
 from attar.adapters.torch_products import Product
@@ -27,9 +27,6 @@ from attar.adapters.torch_source import Source, restored_modes
 from attar.adapters.torch_taps import Hook, Watch, tapped
 from attar.errors import DataError, ModelError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
-
-COUNTER = "num_batches_tracked"
-"""Batch norms count training batches in a buffer of this name; it is of no use in inference."""
 
 
 class TorchModel(TorchAdapter):
@@ -238,7 +235,7 @@ class TorchModel(TorchAdapter):
         return restored_modes(self._source)
 
     def save(self, path: Path) -> None:
-        """A state dict (.safetensors, or .pt for torch.load(weights_only=True)), .pt2 or TorchScript, as it came in."""
+        """A .pt2 or TorchScript as it came in, or a state dict: .safetensors, .pt for torch.load(weights_only=True)."""
         torch_files.save(self._source, Path(path))
 
     def _owner(self, name: str) -> Site:
@@ -289,8 +286,8 @@ class TorchModel(TorchAdapter):
         if self._flat:
             self._check_flat(batch)
         with _undisturbed():
-            output = torch_inputs.call(self._source.network, self._arguments(batch), self._signature.names)
-            return torch_inputs.first_tensor(output)
+            args, kwargs = self._signature.split(self._arguments(batch))
+            return torch_inputs.first_tensor(self._source.network(*args, **kwargs))
 
     def _check_flat(self, batch: Batch) -> None:
         """Before the first batch: whether dense layers with a folded batch norm put out two axes."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -85,28 +88,46 @@ def _export(source: Source, example: Mapping[str, Array]) -> torch.export.Export
         )
     if not example:
         raise ModelError("model: its input shapes must be known for a skeleton. Received no batch yet. Run one before.")
-    names = torch_inputs.Signature.of(source.network).names
     dtype = next((t.dtype for t in source.tensors.values() if t.is_floating_point()), torch.float32)
     device = next((t.device for t in source.tensors.values()), torch.device("cpu"))
     tensors = {name: torch_inputs.to_tensor(array, dtype, device) for name, array in example.items()}
-    free = torch.export.Dim.DYNAMIC
-    leading = [name for name in names if name in tensors]
+    signature = torch_inputs.Signature.of(source.network)
+    args, kwargs = signature.split(tensors)
+    free = {0: torch.export.Dim.DYNAMIC}
+    shapes: Any = tuple(free for _ in args) if signature.names else (tuple(free for _ in args),)
+    if kwargs:
+        args, kwargs, shapes = (), tensors, dict.fromkeys(tensors, free)
     try:
-        with torch.no_grad():
-            if list(tensors) == leading == list(names[: len(tensors)]):
-                args, kwargs = tuple(tensors.values()), None
-                shapes: Any = tuple({0: free} for _ in args)
-            else:
-                args, kwargs, shapes = (), tensors, {name: {0: free} for name in tensors}
+        with torch.no_grad(), _quiet():
             return torch.export.export(source.network, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:
-        first = " ".join(str(error).split())[:300] or type(error).__name__
-        if "specialized it to be a constant" in first:
-            first = "its code fixes the batch size, perhaps by len(x) or int(x.shape[0]) in place of x.shape[0]"
         raise ModelError(
             f"model {type(source.network).__name__}: torch.export must take it, with a free batch axis, for a file "
-            f"that stands alone. Received a module that it refuses ({first}). Load with into=, or save a state dict."
+            f"that stands alone. Received a module that it refuses ({_why(error)}). Load with into=, or save a state "
+            "dict."
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, torch does not print what it could not export: pages of graphs, by print and by warnings."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _why(error: Exception) -> str:
+    """The reason for a refused export in one line."""
+    text = str(error)
+    if "specialized it to be a constant" in text:
+        return "its code fixes the batch size, perhaps by len(x) or int(x.shape[0]) in place of x.shape[0]"
+    if "data-dependent" in text:
+        return "its code branches on the values of tensors"
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _stripped(program: Json) -> Json:

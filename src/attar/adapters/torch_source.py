@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import io
 import warnings
-from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from attar.errors import ModelError
@@ -19,14 +20,18 @@ from attar.errors import ModelError
 
 @dataclass(slots=True)
 class Source:
-    """network is what runs, in eval mode; modes its training flags as they came; program the exported program, if it is
-    one; tensors: parameters and buffers by name, tied ones under each name.
+    """network is what runs, in eval mode; program the exported program, if it is one; outer the network in the wrapper
+    that it came in (torch.compile, DataParallel), otherwise the network; modes are outer's training flags as they came.
     """
 
     kind: Literal["module", "program", "script"]
     network: nn.Module
     modes: dict[str, bool]
     program: torch.export.ExportedProgram | None = None
+    outer: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outer = self.network
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -42,37 +47,85 @@ class Source:
 def from_module(model: nn.Module) -> Source:
     """A deep copy without gradients and parametrisations; raises ModelError where the module cannot be copied."""
     try:
-        network = deepcopy(model)
+        outer = deepcopy(model, _detached(model))
     except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
         raise ModelError(
             f"model {type(model).__name__}: attar works on a deep copy. Received a module that cannot be copied "
-            f"({error}). Define __deepcopy__ or pass a fresh instance without stored activations."
+            f"({error}). Define __deepcopy__ or pass a fresh instance."
         ) from error
-    if any(nn.parameter.is_lazy(p) for p in network.parameters()):
-        raise ModelError(
-            f"model {type(model).__name__}: all parameters must have a shape. Received a lazy module. Run it once "
-            "before."
-        )
-    for parameter in network.parameters():
+    _check_parameters(outer)
+    for parameter in outer.parameters():
         parameter.grad = None
-    modes = {name: module.training for name, module in network.named_modules()}
-    _plain_weights(network.modules())
-    network.eval()
-    return Source("module", network, modes)
+    modes = {name: module.training for name, module in outer.named_modules()}
+    make_plain(outer)
+    outer.eval()
+    source = Source("module", _unwrapped(outer), modes)
+    source.outer = outer
+    return source
 
 
-def _plain_weights(modules: Iterable[nn.Module]) -> None:
-    """Replace weights that are computed from others (weight norm, spectral norm, ...) by their value."""
-    for module in list(modules):
+def _detached(model: nn.Module) -> dict[int, Any]:
+    """What deepcopy takes for copied already: results of computations that modules keep, which it would refuse.
+
+    Such are stored activations, and weights under the older torch.nn.utils.weight_norm and spectral_norm.
+    """
+    kept = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+
+
+def _check_parameters(model: nn.Module) -> None:
+    """That every parameter has a shape and values; raises ModelError."""
+    for name, parameter in model.named_parameters():
+        if nn.parameter.is_lazy(parameter):
+            raise ModelError(
+                f"model {type(model).__name__}: all parameters must have a shape. Received a lazy module: {name!r} "
+                "has none. Run it once before."
+            )
+        if parameter.is_meta:
+            raise ModelError(
+                f"model {type(model).__name__}: all parameters must have values. Received {name!r} on the meta device. "
+                "Load its weights before."
+            )
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The user's own module inside torch.compile and data parallelism, whose names and signature it hides."""
+    while True:
+        if isinstance(module, nn.DataParallel | DistributedDataParallel):
+            module = module.module
+        elif type(module).__name__ == "OptimizedModule":
+            module = module._orig_mod  # type: ignore[assignment]
+        else:
+            return module
+
+
+def make_plain(network: nn.Module) -> None:
+    """Replace weights that are computed from others (weight norm, spectral norm, ...) by their value, in place."""
+    for module in list(network.modules()):
         if parametrize.is_parametrized(module):
-            module.eval()
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            _remove_parametrizations(module)
         hooks: list[Any] = list(module._forward_pre_hooks.values())
         for hook in hooks:
             legacy: Any = {"WeightNorm": nn.utils.remove_weight_norm, "SpectralNorm": nn.utils.remove_spectral_norm}
             if type(hook).__name__ in legacy:
-                legacy[type(hook).__name__](module, hook.name)
+                legacy[type(hook).__name__](module.eval(), hook.name)
+
+
+def _remove_parametrizations(module: nn.Module) -> None:
+    """Of all tensors of a module, each becoming a parameter with its present value."""
+    # A copy shares its class, made for this one module, with the caller's; torch takes the property off the class.
+    own = type(module)
+    content = {name: value for name, value in vars(own).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(own.__name__, own.__bases__, content)
+    module.eval()
+    lists: Any = module.parametrizations
+    for name in list(lists):
+        trained = list(lists[name].parameters(recurse=False))
+        parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        value = getattr(module, name)
+        if trained and not isinstance(value, nn.Parameter):  # torch makes a buffer of what is frozen
+            delattr(module, name)
+            module.register_parameter(name, nn.Parameter(value.detach(), requires_grad=False))
 
 
 def from_program(program: torch.export.ExportedProgram) -> Source:
@@ -105,11 +158,17 @@ def from_script(script: torch.jit.ScriptModule) -> Source:
 
 
 def restored_modes(source: Source) -> nn.Module:
-    """A copy of the network with its training flags as they came."""
+    """A copy of the network, in its wrapper, with its training flags as they came."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, about how it copies the graph's containers
-        copy = deepcopy(source.network)
+        copy = deepcopy(source.outer)
     for name, module in copy.named_modules():
-        if name in source.modes:
-            module.training = source.modes[name]
+        module.training = source.modes.get(name, False)
+    if source.program is not None:
+        copy.eval = MethodType(_itself, copy)  # type: ignore[method-assign]
     return copy
+
+
+def _itself(module: nn.Module) -> nn.Module:
+    """eval() of an exported module, which torch refuses although it is in no other mode."""
+    return module

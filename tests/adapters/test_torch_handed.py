@@ -1,0 +1,182 @@
+"""Modules as users hand them over: parametrised, compiled, in wrappers, with activations kept; left as they were."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attar.adapters.torch import FactorySpec, TorchAdapter
+from attar.errors import ModelError
+from attar.types import Weight
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn.utils import parametrizations  # noqa: E402
+
+from adapters import torch_cases  # noqa: E402
+
+X = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+
+
+def answer(model: Any) -> Any:
+    return model(torch.tensor(X)).detach().numpy()
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "orthogonal"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_parametrised_model_still_works_after_it_was_opened(name: str, frozen: bool) -> None:
+    model = nn.Sequential(getattr(parametrizations, name)(nn.Linear(6, 6)), nn.ReLU(), nn.Linear(6, 3)).eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(not frozen)
+    kind, state, expected = type(model[0]), copy.deepcopy(model.state_dict()), answer(model)
+    for _ in range(2):
+        adapter = TorchAdapter.open(model)
+        assert [layer.name for layer in adapter.layers()] == ["0.weight", "2.weight"]
+        np.testing.assert_allclose(adapter.run({"x": X}), expected, atol=1e-6)
+        assert type(model[0]) is kind
+        assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+        np.testing.assert_array_equal(answer(model), expected)
+    assert all(p.requires_grad is not frozen for p in adapter.model().parameters())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
+def test_the_older_norms_are_taken_after_a_forward_pass(name: str) -> None:
+    model = nn.Sequential(getattr(nn.utils, name)(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 3))
+    answer(model)  # leaves a weight behind that deepcopy refuses
+    model.eval()
+    expected = answer(model)
+    adapter = TorchAdapter.open(model)
+    np.testing.assert_allclose(adapter.run({"x": X}), expected, atol=1e-6)
+    np.testing.assert_array_equal(answer(model), expected)
+    assert len(model[0]._forward_pre_hooks) == 1
+
+
+def test_activations_that_a_module_keeps_are_no_obstacle() -> None:
+    model = nn.Sequential(nn.Linear(6, 3))
+    model.last = model(torch.tensor(X))
+    adapter = TorchAdapter.open(model)
+    np.testing.assert_array_equal(adapter.run({"x": X}), answer(model))
+    assert model.last.requires_grad
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+def test_a_wrapper_comes_back_around_the_users_own_names(wrap: Any) -> None:
+    model = wrap(torch_cases.make("dense"))
+    adapter = TorchAdapter.open(model)
+    assert [layer.name for layer in adapter.layers()] == ["0.weight", "2.weight"]
+    first = adapter.read("0.weight")
+    adapter.write("0.weight", Weight(first.matrix * 0.5, first.bias))
+    expected = adapter.run({"x": X})
+    back = adapter.model()
+    assert type(back) is type(model)
+    np.testing.assert_allclose(answer(back), expected, atol=1e-6)
+    assert np.abs(answer(model) - expected).max() > 1e-3
+    twin = TorchAdapter.rebuild(adapter.skeleton(), adapter.remainder())
+    for layer in adapter.layers():
+        twin.write(layer.name, adapter.read(layer.name))
+    np.testing.assert_allclose(twin.run({"x": X}), expected, atol=1e-6)
+
+
+class Passing(nn.Module):
+    """A wrapper of the user's own, without names for its inputs."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+
+def test_inputs_without_names_go_by_position() -> None:
+    model = Passing(torch_cases.make("dense"))
+    adapter = TorchAdapter.open(model)
+    expected = adapter.run({"input": X})
+    np.testing.assert_allclose(expected, answer(model), atol=1e-6)
+    twin = TorchAdapter.rebuild(adapter.skeleton(), adapter.remainder())
+    for layer in adapter.layers():
+        twin.write(layer.name, adapter.read(layer.name))
+    np.testing.assert_allclose(twin.run({"x": X}), expected, atol=1e-6)
+    two = TorchAdapter.open(Passing(torch_cases.TwoInputs()))
+    ids, extra = np.ones((3, 2), np.int64), np.ones((3, 4), np.float32)
+    assert two.run({"ids": ids, "extra": extra}).shape == (3, 3)
+
+
+def test_a_forward_of_any_names_is_refused() -> None:
+    class Named(Passing):
+        def forward(self, **kwargs: Any) -> Any:  # type: ignore[override]
+            return self.module(**kwargs)
+
+    with pytest.raises(ModelError, match=r"must name its inputs. Received forward\(\*\*kwargs"):
+        TorchAdapter.open(Named(torch_cases.make("dense")))
+
+
+def test_a_refused_export_says_why_in_one_line_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    def branching(model: Any, x: Any) -> Any:
+        return model.a(x) if x.mean() > 0 else model.b(x)
+
+    adapter = TorchAdapter.open(torch_cases.Net(branching, a=nn.Linear(6, 3), b=nn.Linear(6, 3)))
+    adapter.run({"x": X})
+    with pytest.raises(ModelError, match="branches on the values of tensors") as caught:
+        adapter.skeleton()
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["dense-norm", "weight-norm"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_rebuilt_program_saves_a_state_dict_for_the_users_class(tmp_path: Path, name: str, suffix: str) -> None:
+    adapter = torch_cases.module_case(name).open()
+    expected = adapter.run({"x": X})
+    twin = TorchAdapter.rebuild(adapter.skeleton(), adapter.remainder())
+    for layer in adapter.layers():
+        twin.write(layer.name, adapter.read(layer.name))
+    twin.save(tmp_path / f"state{suffix}")
+    own = torch_cases.make(name)  # with parametrisations, where the case has some
+    torch_cases.make_own = lambda: own  # type: ignore[attr-defined]
+    again = TorchAdapter.open(FactorySpec("adapters.torch_cases:make_own", tmp_path / f"state{suffix}"))
+    np.testing.assert_allclose(again.run({"x": X}), expected, atol=1e-6)
+
+
+def test_a_rebuilt_program_is_opened_again_and_takes_eval(tmp_path: Path) -> None:
+    adapter = torch_cases.module_case("dense").open()
+    twin = TorchAdapter.rebuild(adapter.skeleton(), adapter.remainder())
+    for layer in adapter.layers():
+        twin.write(layer.name, adapter.read(layer.name))
+    twin.save(tmp_path / "model.pt2")
+    expected = adapter.run({"x": X})
+    np.testing.assert_allclose(TorchAdapter.open(tmp_path / "model.pt2").run({"x": X}), expected, atol=1e-6)
+    model = twin.model()
+    assert model.eval() is model
+    assert not model.training
+    np.testing.assert_allclose(answer(copy.deepcopy(model).eval()), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_a_state_dict_saved_from_a_wrapper_is_loaded(tmp_path: Path, prefix: str) -> None:
+    model = torch_cases.make("dense-norm")
+    state = {prefix + name: value for name, value in model.state_dict().items() if "num_batches" not in name}
+    torch.save(state, tmp_path / "state.pt")
+    adapter = TorchAdapter.open(FactorySpec("adapters.torch_cases:make_dense_norm", tmp_path / "state.pt"))
+    np.testing.assert_allclose(adapter.run({"x": X}), answer(model.eval()), atol=1e-5)
+
+
+def test_what_does_not_fit_in_a_state_dict_is_named(tmp_path: Path) -> None:
+    state = torch_cases.make("dense").state_dict()
+    state["0.weight"] = state["0.weight"][:2]
+    state["extra"] = state.pop("2.weight")
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ModelError) as caught:
+        TorchAdapter.open(FactorySpec("adapters.torch_cases:make_dense", tmp_path / "state.pt"))
+    assert "missing: 2.weight; unknown: extra; of another shape: 0.weight [2, 6] for [5, 6]" in str(caught.value)
+
+
+def test_parameters_without_values_are_refused() -> None:
+    with pytest.raises(ModelError, match="'weight' on the meta device"):
+        TorchAdapter.open(nn.Linear(3, 3, device="meta"))
