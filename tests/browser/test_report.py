@@ -109,6 +109,7 @@ def test_marks_are_as_many_as_rows(browser: Browser, pages: dict[str, Path]) -> 
     assert frontier.locator(".mark-symbol.role-mark > path").count() == 8 + 1
     assert frontier.locator(".mark-rule.role-mark > line").count() == 8 + 2
     assert "0.5 points allowed" in (frontier.text_content() or "")
+    assert seen.page.get_by_role("img", name="Drop against file size of 8 measurements").count() == 1
     assert seen.page.locator("#chart-share .mark-rect > path").count() == 4
     seen.page.context.close()
     seen = visit(browser, pages["many-layers"])

@@ -15,7 +15,7 @@ from attar.report import charts, drawing
 from attar.report.facts import byte_parts, labels, layer_rows, prediction_error, tried
 from attar.report.ledger import gather
 from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, nice_step, size_axis
-from attar.report.words import Metric
+from attar.report.words import THIN, Metric
 from report import ledgers
 
 POINTS = Metric("accuracy", "points", True)
@@ -156,6 +156,16 @@ def test_labels_of_a_still_drawing_are_not_rounded() -> None:
     assert {"0", "0.0025", "0.005", "0.0075", "0.01"} <= {mark.text for mark in still.marks}
 
 
+def test_charts_are_told_to_those_who_do_not_see_them() -> None:
+    ledger = gather(ledgers.sample())
+    still, bits = drawing.frontier(tried(ledger), POINTS, 0.5), drawing.layer_chart(layer_rows(ledger), "zeros")
+    assert still is not None and bits is not None
+    text = still.text.replace(THIN, " ")
+    assert text.startswith("Drop against file size of 8 measurements, 47.2 kB to 118 kB")
+    assert text.endswith("; chosen: 54.1 kB at 0.18 points; allowed: 0.5 points")
+    assert bits.text.replace(THIN, " ") == "Zeros of 4 layers, from 11.8 % (conv1) to 87.1 % (fc1)"
+
+
 def test_a_hopeless_candidate_does_not_hide_the_others() -> None:
     rows = tried(gather(ledgers.not_certified()))
     spec = charts.frontier(rows, POINTS, 0.5, 1_724_984)
@@ -171,6 +181,14 @@ def test_nothing_to_draw_gives_no_chart() -> None:
     rows = layer_rows(gather(ledgers.interrupted()))
     assert charts.layer_chart(rows, "zeros") is None and drawing.layer_chart(rows, "zeros") is None
     assert drawing.interval(0.1, None, 0.2, 0.5) is None
+
+
+def test_sensitivities_without_a_logarithm_are_left_out() -> None:
+    rows = [dataclasses.replace(row, sensitivity=-1.0) for row in layer_rows(gather(ledgers.sample()))]
+    assert charts.layer_chart(rows, "sensitivity") is None and drawing.layer_chart(rows, "sensitivity") is None
+    rows[2] = dataclasses.replace(rows[2], sensitivity=2.0)
+    still = drawing.layer_chart(rows, "sensitivity")
+    assert still is not None and still.text == "Sensitivity of one layer, from 2.00 (fc1) to 2.00 (fc1)"
 
 
 def test_drawings_stay_inside() -> None:

@@ -220,6 +220,16 @@ def test_columns_of_sides_only_where_there_are_sides(monkeypatch: pytest.MonkeyP
     assert "Gained" not in still_page(events, monkeypatch)
 
 
+def test_flips_of_agreement_have_no_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ledgers.sample()
+    ledgers.event(events, "run")["metric"]["name"] = "agreement"
+    outline = Outline(still_page(events, monkeypatch))
+    assert "12 of the 154 examples of the certify split that are answered otherwise" in outline.text["main"][0]
+    assert "changed" in outline.text["span"] and "lost" not in outline.text["span"]
+    ledgers.event(events, "run")["metric"]["name"] = "top5"
+    assert "of the 154 examples" not in still_page(events, monkeypatch)
+
+
 def test_bare_class_numbers_are_called_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     events = ledgers.sample()
     ledgers.event(events, "result")["flips"][0].update(label="4", before="4", after="T-shirt/top 6")

@@ -47,7 +47,7 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None) -> Draw
         return None
     ends = [value for row in points for value in (row.drop, row.lower, row.upper) if value is not None]
     drops, sizes = drop_axis(ends, limit), size_axis([row.bytes for row in points if row.bytes])
-    drawing = Drawing(f"Drop against file size of {len(points)} candidates", 300)
+    drawing = Drawing(_summary(points, metric, limit), 300)
     _frontier_axes(drawing, drops, sizes)
     if limit is not None:
         y = _down(drops, limit)
@@ -65,6 +65,17 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None) -> Draw
     return drawing
 
 
+def _summary(points: Sequence[Tried], metric: Metric, limit: float | None) -> str:
+    """What the frontier shows to those who do not see it."""
+    sizes = sorted(row.bytes for row in points if row.bytes)
+    text = f"{metric.change.capitalize()} against file size of {len(points)} measurements, "
+    text += f"{size(sizes[0])} to {size(sizes[-1])}"
+    for row in points:
+        if row.chosen:
+            text += f"; chosen: {size(row.bytes)} at {metric.drop(row.drop)}"
+    return text if limit is None else f"{text}; allowed: {metric.limit(limit)}"
+
+
 def _frontier_axes(drawing: Drawing, drops: Axis, sizes: Axis) -> None:
     """Grid lines and their labels."""
     for tick in drops.ticks():
@@ -80,16 +91,25 @@ def _frontier_axes(drawing: Drawing, drops: Axis, sizes: Axis) -> None:
 def layer_chart(rows: Sequence[LayerRow], measure: str) -> Drawing | None:
     """One measure of every layer; None where it is not known."""
     values = [(row, getattr(row, measure)) for row in rows]
-    known = [(row, float(value)) for row, value in values if value is not None and (measure != "sensitivity" or value)]
+    known = [(row, float(value)) for row, value in values if value is not None]
+    known = [(row, value) for row, value in known if measure != "sensitivity" or value > 0]
     if not known:
         return None
     amounts = [value for _, value in known]
     axis = nats_axis(amounts) if measure == "sensitivity" else bar_axis(amounts)
-    known = [(row, value) for row, value in known if measure != "sensitivity" or value > 0]
-    text = f"{measure.replace('_', ' ')} of {len(known)} layers"
+    text = _range(known, measure)
     if len(rows) <= NAMED_LAYERS:
         return _named_bars(Drawing(text, 22 * len(known) + 4), known, axis, measure)
     return _columns(Drawing(text, 130), known, axis, measure, len(rows))
+
+
+def _range(known: Sequence[tuple[LayerRow, float]], measure: str) -> str:
+    """The smallest and the largest of a measure, for those who do not see the chart."""
+    said = percent if measure in ("zeros", "share") else plain
+    (least, low), (most, high) = (pick(known, key=lambda pair: pair[1]) for pick in (min, max))
+    name = {"share": "share of the file"}.get(measure, measure.replace("_", " "))
+    count = f"{len(known)} layers" if len(known) > 1 else "one layer"
+    return f"{name.capitalize()} of {count}, from {said(low)} ({least.name}) to {said(high)} ({most.name})"
 
 
 def _named_bars(drawing: Drawing, known: Sequence[tuple[LayerRow, float]], axis: Axis, measure: str) -> Drawing:

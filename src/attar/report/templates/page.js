@@ -22,7 +22,9 @@ for (const figure of document.querySelectorAll("figure.chart")) {
     .then(({ view }) => {
       addEventListener("beforeprint", () => view.signal("width", onPaper).run());
       addEventListener("afterprint", () => view.signal("width", live.clientWidth).run());
-      live.querySelector("svg").setAttribute("aria-label", still.getAttribute("aria-label"));
+      const drawn = live.querySelector("svg");
+      drawn.setAttribute("role", "img");
+      drawn.setAttribute("aria-label", still.getAttribute("aria-label"));
       still.remove();
       figure.dataset.live = "yes";
     })
