@@ -156,7 +156,7 @@ def test_images_by_class(tmp_path: Path) -> None:
     assert found.inputs["x"].shape == (5, 5, 6, 3) and found.inputs["x"].dtype == np.uint8
     assert found.labels is not None and found.labels.tolist() == [0, 0, 0, 1, 1]
     assert found.inputs["x"][2, 0, 0].tolist() == [20, 1, 2]
-    resized = read(tmp_path, image_size=(8, 9))
+    resized = read(tmp_path, image_size=(8, 9, None))
     assert isinstance(resized, Dataset) and resized.inputs["x"].shape == (5, 8, 9, 3)
 
 
@@ -199,11 +199,63 @@ def test_deep_images_are_refused_not_clipped(tmp_path: Path) -> None:
 
 
 def test_the_size_of_a_models_image() -> None:
-    def size(*shape: int | None) -> tuple[int, int] | None:
+    def size(*shape: int | None) -> tuple[int | None, ...]:
         return image_size([TensorSpec("x", "float32", shape)])
 
-    assert size(None, 3, 32, 48) == size(None, 32, 48, 3) == (32, 48)
-    assert size(None, 3, None, None) is None and size(None, 784) is None
+    assert size(None, 3, 32, 48) == size(None, 32, 48, 3) == (32, 48, 3)
+    assert size(None, 28, 28) == size(None, 1, 28, 28) == (28, 28, 1)
+    assert size(None, 3, None, None) == (None, None, 3)
+    assert size(None, 784) == size(None, 16, 32, 32) == (None, None, None)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGB", "RGBA", "CMYK"])
+def test_pictures_of_every_kind_have_the_models_channels(tmp_path: Path, mode: str) -> None:
+    from PIL import Image
+
+    grey = np.repeat(np.array([[0, 255]], np.uint8), 4, 0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        ending = "jpg" if mode == "CMYK" else "png"
+        Image.fromarray(grey).convert("RGB").convert(mode).save(tmp_path / name / f"0.{ending}")
+    one, three = (read(tmp_path, image_size=(None, None, n)).inputs["x"] for n in (1, 3))
+    assert one.shape == (2, 4, 2) and three.shape == (2, 4, 2, 3)
+    if mode != "CMYK":
+        assert np.array_equal(one[0], grey) and np.array_equal(three[0], np.repeat(grey[..., None], 3, -1))
+
+
+def test_no_picture_is_left_out_unsaid(tmp_path: Path) -> None:
+    write_images(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "a" / "._0.png").write_bytes(b"what macOS leaves on a stick")
+    assert len(read(tmp_path)) == 4
+    write_images(tmp_path / "a", {"more": 1})
+    with pytest.raises(DataError, match="'more'"):
+        read(tmp_path)
+
+
+def test_train_and_test_as_users_have_them() -> None:
+    for given in (
+        ((X, Y), (X[:20], Y[:20])),
+        {"train": (X, Y), "test": (X[:20], Y[:20])},
+        {"test": [(X[:20], Y[:20])], "train": iter([(X, Y)])},
+        {"x_train": X, "y_train": Y, "x_val": X[:20], "y_val": Y[:20]},
+    ):
+        parts = read(given)
+        assert isinstance(parts, dict) and list(parts) == ["train", "test"]
+        same(parts["train"])
+        same(parts["test"], rows=20)
+    same(read({"x": X, "y": None}), labels=False)
+    with pytest.raises(DataError, match="one set"):
+        read({"train": {"train": X, "test": X}, "test": X})
+
+
+def test_what_to_do_is_said() -> None:
+    for bad, remedy in (
+        ((X, Y.astype(str)), "Number the classes"),
+        (zip(X, Y, strict=True), r"\.batch\(64\)"),
+        ([X, Y], r"a tuple, \(x, y\)"),
+    ):
+        with pytest.raises(DataError, match=remedy):
+            read(bad)
 
 
 def test_torch_loaders_and_sets() -> None:

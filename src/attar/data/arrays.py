@@ -26,9 +26,11 @@ def dataset(inputs: Mapping[str, Array], labels: Array | None, origin: str, name
     everything = dict(inputs) if labels is None else {**inputs, "labels": labels}
     for name, values in everything.items():
         if values.dtype != bool and not np.issubdtype(values.dtype, np.number):
+            remedy = "Tokenise text and pad sequences to one length first."
+            if values is labels:
+                remedy = "Number the classes from 0 in the order of the model's outputs."
             raise DataError(
-                f"data {origin!r}: {name!r} must hold numbers of one shape. Received dtype {values.dtype}. Tokenise "
-                "text and pad sequences to one length first."
+                f"data {origin!r}: {name!r} must hold numbers of one shape. Received dtype {values.dtype}. {remedy}"
             )
     lengths = {name: len(values) if values.ndim else 0 for name, values in everything.items()}
     if len(set(lengths.values())) > 1:
@@ -39,15 +41,17 @@ def dataset(inputs: Mapping[str, Array], labels: Array | None, origin: str, name
 def from_mapping(arrays: Mapping[str, Array], origin: str) -> Dataset | dict[str, Dataset]:
     """Named arrays as a data set: a name that means labels gives the labels, all others are inputs.
 
-    x_train, y_train, x_test, y_test give parts "train" and "test". Raises DataError.
+    x_train, y_train, x_test, y_test (or x_val, y_val) give parts "train" and "test". Raises DataError.
     """
     parts: dict[str, dict[str, Array]] = {}
     for name, values in arrays.items():
-        found = re.fullmatch(r"(.+)_(train|test)|(train|test)_(.+)", str(name))
+        found = re.fullmatch(r"(.+)_(train|test|val)|(train|test|val)_(.+)", str(name))
         part = (found[2] or found[3]) if found else ""
         parts.setdefault(part, {})[(found[1] or found[4]) if found else str(name)] = values
+    if set(parts) == {"train", "val"}:
+        parts["test"] = parts.pop("val")
     if set(parts) == {"train", "test"}:
-        return {part: _split(group, f"{origin}:{part}") for part, group in sorted(parts.items(), reverse=True)}
+        return {part: _split(parts[part], f"{origin}:{part}") for part in ("train", "test")}
     return _split({str(name): values for name, values in arrays.items()}, origin)
 
 

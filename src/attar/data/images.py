@@ -13,18 +13,21 @@ from attar.errors import DataError, FormatError, UsageError
 from attar.types import Array, Dataset, TensorSpec
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+CHANNELS = (1, 3, 4)
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 64 << 20
 """Most pixels of one image."""
+Size = tuple[int | None, int | None, int | None]
+"""Height, width and channels of a model's images; None where they are free or not known."""
 
 
-def read_image_folder(folder: Path, size: tuple[int, int] | None = None) -> Dataset | dict[str, Dataset]:
+def read_image_folder(folder: Path, size: Size = (None, None, None)) -> Dataset | dict[str, Dataset]:
     """Images [n, height, width] (all grey) or [n, height, width, 3], uint8, with labels by sorted folder name.
 
-    A flat folder has no labels; folders train and test (or val) inside give those parts. Images of other sizes than
-    `size` (height, width) are resized; without it all must be of one size. Raises DataError, FormatError, and
-    UsageError where Pillow is missing.
+    A flat folder has no labels; folders train and test (or val) inside give those parts. Images are resized to `size`,
+    and made grey or coloured as it says; where it says nothing all must be of one size, and one in colour gives all of
+    them colour. Raises DataError, FormatError, and UsageError where Pillow is missing.
     """
     inside = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
     train = [inside[name] for name in TRAIN if name in inside]
@@ -40,17 +43,23 @@ def read_image_folder(folder: Path, size: tuple[int, int] | None = None) -> Data
     return parts
 
 
-def image_size(specs: Sequence[TensorSpec]) -> tuple[int, int] | None:
-    """(height, width) that a model of one image input takes; None where it is free or there is no such input."""
-    if len(specs) != 1 or len(specs[0].shape) != 4:
-        return None
+def image_size(specs: Sequence[TensorSpec]) -> Size:
+    """Height, width and channels that a model of one image input takes."""
+    if len(specs) != 1 or len(specs[0].shape) not in (3, 4):
+        return None, None, None
     shape = specs[0].shape
-    size = shape[2:] if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else shape[1:3]
-    height, width = size
-    return None if height is None or width is None else (height, width)
+    if len(shape) == 3:
+        return shape[1], shape[2], 1
+    if shape[1] in CHANNELS and shape[3] not in CHANNELS:
+        height, width, channels = shape[2], shape[3], shape[1]
+    elif shape[3] in CHANNELS:
+        height, width, channels = shape[1:]
+    else:
+        return None, None, None
+    return (height, width, channels) if height and width else (None, None, channels)
 
 
-def _read_part(folder: Path, size: tuple[int, int] | None) -> Dataset:
+def _read_part(folder: Path, size: Size) -> Dataset:
     """One folder: its classes and images, in sorted order."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and _images(path))
     flat = _images(folder)
@@ -59,6 +68,8 @@ def _read_part(folder: Path, size: tuple[int, int] | None) -> Dataset:
             f"folder {str(folder)!r}: images must lie in folders by class, or all in one. "
             f"Received both: {flat[0].name!r}. Move it."
         )
+    for place in classes:
+        _check_flat(place)
     found = [(path, label) for label, place in enumerate(classes) for path in _images(place)] or [(p, -1) for p in flat]
     if not found:
         raise DataError(
@@ -69,18 +80,32 @@ def _read_part(folder: Path, size: tuple[int, int] | None) -> Dataset:
     return Dataset({"x": pixels}, labels, str(folder), tuple(path.name for path in classes))
 
 
+def _check_flat(folder: Path) -> None:
+    """That the images of a class lie side by side: those in a folder below would be left out unsaid."""
+    for inner in folder.iterdir():
+        if inner.is_dir() and _images(inner):
+            raise DataError(
+                f"folder {str(folder)!r}: the images of a class must all lie in its folder. Received more of them in "
+                f"{inner.name!r}. Move them up."
+            )
+
+
 def _images(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The image files of a folder, sorted by name, without hidden ones (macOS puts ._name beside name)."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
-def _stack(paths: Sequence[Path], size: tuple[int, int] | None, folder: Path) -> Array:
-    """All images in one array; colour as soon as one has colour."""
+def _stack(paths: Sequence[Path], size: Size, folder: Path) -> Array:
+    """All images in one array; where the model does not say, colour as soon as one has colour."""
     images: list[Array] = []
     total = 0
     for path in paths:
         image = _read_image(path, size)
-        if size is None and images and image.shape[:2] != images[0].shape[:2]:
+        if images and image.shape[:2] != images[0].shape[:2]:
             raise DataError(
                 f"folder {str(folder)!r}: images must be of one size where the model's is not fixed. Received "
                 f"{images[0].shape[:2]} and {image.shape[:2]} ({path.name!r}). Resize them."
@@ -94,7 +119,7 @@ def _stack(paths: Sequence[Path], size: tuple[int, int] | None, folder: Path) ->
     return np.stack(images)
 
 
-def _read_image(path: Path, size: tuple[int, int] | None) -> Array:
+def _read_image(path: Path, size: Size) -> Array:
     """One image, uint8, [height, width] or [height, width, 3]; transparent pixels lose their transparency."""
     pillow = _pillow()
     try:
@@ -106,9 +131,11 @@ def _read_image(path: Path, size: tuple[int, int] | None) -> Array:
                     f"image {path.name!r}: 8 bits for each channel are read. Received mode {image.mode}. "
                     "Give arrays (.npz)."
                 )
-            plain = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-            if size is not None and plain.size != (size[1], size[0]):
-                plain = plain.resize((size[1], size[0]), pillow.Resampling.BILINEAR)
+            height, width, channels = size
+            grey = channels == 1 or (channels != 3 and image.mode in ("1", "L", "LA"))
+            plain = image.convert("L" if grey else "RGB")
+            if height is not None and width is not None and plain.size != (width, height):
+                plain = plain.resize((width, height), pillow.Resampling.BILINEAR)
             return np.asarray(plain, np.uint8)
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise FormatError(f"image {str(path)!r}: it must be a whole image file. Received: {error}.") from None

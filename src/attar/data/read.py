@@ -9,7 +9,7 @@ from typing import Any
 
 from attar.data.arrays import dataset, from_mapping, read_npz
 from attar.data.idx import is_idx, read_idx, read_idx_folder
-from attar.data.images import read_image_folder
+from attar.data.images import Size, read_image_folder
 from attar.data.streams import from_batches, from_indexed, is_indexed, named_arrays, to_array
 from attar.errors import DataError, UsageError
 from attar.types import Dataset
@@ -17,14 +17,15 @@ from attar.user_code import is_spec, user_function
 
 
 def read(
-    source: object, batch_limit: int | None = None, *, image_size: tuple[int, int] | None = None
+    source: object, batch_limit: int | None = None, *, image_size: Size = (None, None, None)
 ) -> Dataset | dict[str, Dataset]:
     """The user's data: one Dataset, or {"train": ..., "test": ...} where they come in those parts.
 
     Takes an .npz file (x and y, or inputs by name), a folder of idx files, a folder of images by class, one idx file,
     "package.module:function" (called without arguments; what it returns is read), arrays (x, y), a mapping of arrays,
+    {"train": ..., "test": ...} or ((x, y), (x, y)) of train and test,
     a torch DataLoader or Dataset, a tf.data.Dataset, a Hugging Face data set, or any iterable of batches, of which at
-    most `batch_limit` are taken. `image_size` (height, width) is what images of a folder are resized to.
+    most `batch_limit` are taken. `image_size` is what images of a folder are made to fit.
     Raises UsageError, DataError, FormatError.
     """
     if isinstance(source, Dataset):
@@ -36,7 +37,7 @@ def read(
     return _from_object(source, f"data ({type(source).__name__})", batch_limit)
 
 
-def _from_path(path: Path, image_size: tuple[int, int] | None) -> Dataset | dict[str, Dataset]:
+def _from_path(path: Path, image_size: Size) -> Dataset | dict[str, Dataset]:
     """A file or a folder."""
     if not path.exists():
         raise UsageError(f"data: the file or folder must exist. Received {str(path)!r}.")
@@ -54,7 +55,7 @@ def _from_path(path: Path, image_size: tuple[int, int] | None) -> Dataset | dict
     )
 
 
-def _from_function(spec: str, limit: int | None, image_size: tuple[int, int] | None) -> Dataset | dict[str, Dataset]:
+def _from_function(spec: str, limit: int | None, image_size: Size) -> Dataset | dict[str, Dataset]:
     """What the user's function returns."""
     function = user_function(spec, "data")
     made = function() if callable(function) else function
@@ -71,7 +72,14 @@ def _from_object(source: Any, origin: str, limit: int | None) -> Dataset | dict[
     if isinstance(source, Mapping):
         if source and all(isinstance(value, Dataset) for value in source.values()):
             return _checked_parts(source)
-        return from_mapping({str(name): to_array(values, origin) for name, values in source.items()}, origin)
+        if set(source) == {"train", "test"}:
+            return {name: _part(source[name], f"{origin} {name}", limit) for name in ("train", "test")}
+        given = {str(name): to_array(values, origin) for name, values in source.items() if values is not None}
+        return from_mapping(given, origin)
+    if _is_two_pairs(source):
+        return {
+            name: _part(pair, f"{origin} {name}", limit) for name, pair in zip(("train", "test"), source, strict=True)
+        }
     if isinstance(source, tuple) or hasattr(source, "__array__") or hasattr(source, "detach"):
         named = named_arrays(source, origin)
         labels = named.pop("labels", None)
@@ -83,6 +91,19 @@ def _from_object(source: Any, origin: str, limit: int | None) -> Dataset | dict[
     if isinstance(source, Iterable):
         return from_batches(source, origin, limit)
     raise UsageError(f"data: arrays, a path or an iterable of batches are needed. Received {type(source).__name__}.")
+
+
+def _is_two_pairs(source: object) -> bool:
+    """Whether it is ((x, y), (x, y)), as keras.datasets give: train and test."""
+    return isinstance(source, tuple) and len(source) == 2 and all(isinstance(p, tuple) and len(p) == 2 for p in source)
+
+
+def _part(source: Any, origin: str, limit: int | None) -> Dataset:
+    """One of two parts; raises DataError where it comes in parts itself."""
+    found = _from_object(source, origin, limit)
+    if not isinstance(found, Dataset):
+        raise DataError(f"{origin}: a part must be one set. Received {', '.join(found)}. Give one of them.")
+    return found
 
 
 def _has_batches(source: object) -> bool:

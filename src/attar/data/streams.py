@@ -71,11 +71,14 @@ def from_batches(batches: Iterable[Any], origin: str, limit: int | None = None) 
 def _check_batch(name: str, values: Array, before: list[Array] | None, origin: str) -> None:
     """A batch axis, and the same shape otherwise as the batches before."""
     if values.ndim == 0:
-        raise DataError(f"{origin}: {name!r} must have a batch axis. Received one number.")
+        raise DataError(
+            f"{origin}: {name!r} must have a batch axis. Received one number. Hand out batches: .batch(64) of a "
+            "tf.data.Dataset, batch_size=64 of a DataLoader."
+        )
     if before and values.shape[1:] != before[0].shape[1:]:
         raise DataError(
             f"{origin}: {name!r} must have one shape in all batches. Received {values.shape[1:]} after "
-            f"{before[0].shape[1:]}. Pad sequences to one length."
+            f"{before[0].shape[1:]}. Pad sequences to one length; inputs with labels are a tuple, (x, y)."
         )
 
 
