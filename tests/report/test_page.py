@@ -307,6 +307,10 @@ def test_half_a_surrogate_pair_is_written_as_a_question_mark(tmp_path: Path) -> 
     ledger.write_text('{"event": "run", "model": "a\\ud800b"}\n', "utf-8")
     write_report(ledger, out)
     assert "a?b" in out.read_text("utf-8")
+    # A folder whose name is not UTF-8 is a class with such a name.
+    events = ledgers.sample()
+    ledgers.event(events, "result")["flips"][0]["label"] = b"\xff caf\xc3\xa9".decode("utf-8", errors="surrogateescape")
+    assert "? café" in render(events).encode().decode()
 
 
 def test_a_ledger_may_end_in_half_a_line_but_not_hold_one(tmp_path: Path) -> None:

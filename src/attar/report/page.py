@@ -66,11 +66,13 @@ def render(events: Sequence[Mapping[str, Json]]) -> str:
     ledger = gather(events)
     scripts = [*([bundle] if (bundle := vega_bundle()) else []), (_TEMPLATES / "page.js").read_text("utf-8")]
     style = (_TEMPLATES / "page.css").read_text("utf-8")
-    return str(
+    page = (
         _environment()
         .get_template("page.html")
         .render(scripts=scripts, style=style, policy=_policy(scripts, style), **_content(ledger), live=bundle != "")
     )
+    # JSON and the names of files can hold half a surrogate pair, which no encoding takes.
+    return str(page).encode("utf-8", errors="replace").decode("utf-8")
 
 
 def write_report(ledger_path: Path, out: Path, force: bool = False) -> None:
@@ -85,8 +87,7 @@ def write_report(ledger_path: Path, out: Path, force: bool = False) -> None:
         raise OutputError(f"report: the output must not exist. Received {str(out)!r}. {remedy}")
     page = render(read_ledger(ledger_path))
     try:
-        # JSON can hold half a surrogate pair, which no encoding takes.
-        _replace(out, page.encode("utf-8", errors="replace"))
+        _replace(out, page.encode("utf-8"))
     except OSError as error:
         raise OutputError(
             f"report: the output must be writable. Received {str(out)!r} ({error.strerror}). Choose another folder."
