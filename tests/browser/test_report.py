@@ -144,6 +144,7 @@ def column(page: Page, table: str, number: int) -> list[str]:
 
 def test_a_click_on_a_heading_sorts(browser: Browser, pages: dict[str, Path]) -> None:
     page = visit(browser, pages["certified"]).page
+    assert page.locator(".hint").first.inner_text() == "Click on a heading to sort."
     before = column(page, "layer-table", 2)
     assert before == ["conv1", "conv2", "fc1", "fc2"]
     share = page.get_by_role("button", name="Share", exact=True)
@@ -240,6 +241,9 @@ def test_without_scripts_the_drawings_stay(browser: Browser, pages: dict[str, Pa
     for name in ("frontier", "bits_per_weight", "zeros", "share", "sensitivity"):
         still = page.locator(f"#chart-{name} .still")
         assert still.is_visible() and still.locator("rect, circle").count() >= 4
+    titles = page.locator("#chart-frontier .still text").all_text_contents()
+    assert "file size" in titles and "drop, points" in titles
+    assert not page.locator(".hint").first.is_visible()
     page.context.close()
 
 

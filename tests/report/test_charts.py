@@ -191,6 +191,19 @@ def test_sensitivities_without_a_logarithm_are_left_out() -> None:
     assert still is not None and still.text == "Sensitivity of one layer, from 2.00 (fc1) to 2.00 (fc1)"
 
 
+@pytest.mark.parametrize(("upper", "limit"), [(0.4, 0.5), (13.2, 5.0), (40.0, 0.5), (0.75, 0.01)])
+def test_labels_of_an_interval_stay_on_the_page(upper: float, limit: float) -> None:
+    still = drawing.interval(upper / 2, -0.05, upper, limit, "0.5 points allowed")
+    assert still is not None
+    lines = {"": (0, 1), "end": (-1, 0), "middle": (-0.5, 0.5)}
+    texts = [mark for mark in still.marks if mark.shape == "text"]
+    assert len({mark.y for mark in texts}) == 2
+    for mark in texts:
+        # A label is at most 40 per cent of the width of a phone.
+        left, right = (mark.x + 40 * side for side in lines[mark.css.partition(" ")[2]])
+        assert left >= 0 and right <= 100
+
+
 def test_drawings_stay_inside() -> None:
     for events in (ledgers.sample(), ledgers.not_certified(), ledgers.many_layers()):
         ledger = gather(events)

@@ -56,7 +56,7 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None, before:
         "field": "drop",
         "type": "quantitative",
         "scale": _scale(drops),
-        "axis": {"title": _drop_title(metric), "values": drops.ticks(), "labelExpr": NUMBER},
+        "axis": {"title": drop_title(metric), "values": drops.ticks(), "labelExpr": NUMBER},
     }
     tooltip = [{"field": field, "type": "nominal", "title": title} for field, title in _POINT_TOOLTIP]
     layers: list[Spec] = [_zero_line(), *_limit_line(limit)]
@@ -93,7 +93,7 @@ def besides(points: Sequence[Tried]) -> int:
     return 6 if sizes["select"] & sizes["certify"] else 0
 
 
-def _drop_title(metric: Metric) -> str:
+def drop_title(metric: Metric) -> str:
     """What the upright axis shows, in the few words that need no name of a stranger's."""
     return f"{metric.change}, {metric.unit}" if metric.unit in ("points", "nats") else metric.change
 

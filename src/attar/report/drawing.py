@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from attar.report.charts import NAMED_LAYERS, besides
+from attar.report.charts import NAMED_LAYERS, besides, drop_title
 from attar.report.facts import LayerRow, Tried, shortened
 from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, size_axis
 from attar.report.words import Metric, percent, plain, signed, size
@@ -37,7 +37,7 @@ class Drawing:
 
 
 LEFT, RIGHT = 14.0, 97.0
-TOP, BOTTOM = 14.0, 270.0
+TOP, BOTTOM = 26.0, 270.0
 
 
 def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None) -> Drawing | None:
@@ -47,8 +47,10 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None) -> Draw
         return None
     ends = [value for row in points for value in (row.drop, row.lower, row.upper) if value is not None]
     drops, sizes = drop_axis(ends, limit), size_axis([row.bytes for row in points if row.bytes])
-    drawing = Drawing(_summary(points, metric, limit), 300)
+    drawing = Drawing(_summary(points, metric, limit), 318)
     _frontier_axes(drawing, drops, sizes)
+    drawing.marks.append(Mark("text", "tick", 0, 11, text=drop_title(metric)))
+    drawing.marks.append(Mark("text", "tick middle", (LEFT + RIGHT) / 2, BOTTOM + 42, text="file size"))
     if limit is not None:
         y = _down(drops, limit)
         drawing.marks.append(Mark("line", "limit", LEFT, y, RIGHT, y))
@@ -155,10 +157,6 @@ def interval(
     axis = Axis(low - 0.08 * span, high + 0.14 * span)
     zero, edge = _wide(axis, 0.0), _wide(axis, limit)
     left, right = _wide(axis, lower), _wide(axis, upper)
-    # Labels of close lines are set outward, so that they do not overlap; those at the ends must not leave the page.
-    inner, outer = "middle" if zero > 14 else "", "middle" if edge < 80 else "end"
-    if 0 <= edge - zero < 35:
-        inner, outer = "end", ""
     marks = [
         Mark("rect", "allowed", 0, 22, max(edge, 0), 26),
         Mark("line", "zero", zero, 18, zero, 54),
@@ -167,10 +165,15 @@ def interval(
         Mark("line", "range", left, 30, left, 40),
         Mark("line", "range", right, 30, right, 40),
         Mark("dot", "drop", _wide(axis, drop), 35, y2=6),
-        Mark("text", f"tick {inner}", zero, 70, text="unchanged"),
-        Mark("text", f"limit {outer}", edge, 70, text=allowed),
+        Mark("text", f"tick {_anchor(zero)}", zero, 11, text="unchanged"),
+        Mark("text", f"limit {_anchor(edge)}", edge, 70, text=allowed),
     ]
     return Drawing("The drop and its bounds against the allowed drop", 76, marks)
+
+
+def _anchor(x: float) -> str:
+    """How a label is set at x per cent, so that it does not leave the page."""
+    return "" if x < 22 else "end" if x > 78 else "middle"
 
 
 def _wide(axis: Axis, value: float) -> float:

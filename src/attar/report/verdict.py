@@ -49,9 +49,7 @@ def verdict(result: Mapping[str, Json], metric: Metric, candidates: int, guarant
     if beyond:
         measured = metric.counted(metric.beside(drop, allowed))
         sentence = f"{smaller}, but the {metric.loss} of {measured} is more than the {limit} allowed."
-        return Verdict(
-            "not-certified", "Not certified", sentence, "The best file that was found is written all the same."
-        )
+        return Verdict("not-certified", "Not certified", sentence, "The file is written all the same.")
     upper = metric.counted(metric.beside(certificate.get("upper"), allowed))
     sentence = f"{smaller}, but not certified: the {metric.loss} may be as much as {upper}."
     detail = f"The allowed {limit} were to be shown with {confidence} confidence."

@@ -35,6 +35,8 @@ for (const figure of document.querySelectorAll("figure.chart")) {
     });
 }
 
+for (const hint of document.querySelectorAll(".hint")) hint.hidden = false;
+
 // Tables sort by a click on a heading: numbers from the largest, text from a to z, unknown values last.
 for (const button of document.querySelectorAll("table.sortable th button")) {
   button.addEventListener("click", () => {
