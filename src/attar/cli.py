@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attar.errors import AttarError
+from attar.ending import guard, interrupts
+from attar.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from attar.api import Result
@@ -34,12 +35,32 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite existing results
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and the library's log.")]
 Factory = Annotated[
-    str | None, typer.Option(help="package.module:function that makes the PyTorch module for a state dict.")
+    str | None,
+    typer.Option(help="package.module:function that makes the PyTorch module, where the file holds weights alone."),
 ]
+Scale = Annotated[float | None, typer.Option(help="Factor for the inputs; uint8 without it: 1/255.")]
 MetricName = Annotated[
     str | None,
     typer.Option(help="A metric of attar (accuracy, top5, f1, mse, agreement, ...) or package.module:function."),
 ]  # fmt: skip
+
+
+def _version(asked: bool) -> None:
+    """What --version prints."""
+    if asked:
+        from attar import __version__
+
+        _print(f"attar {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def attar(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 @app.command()
@@ -59,15 +80,15 @@ def compress(
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
-    scale: Annotated[float | None, typer.Option(help="Factor for the inputs; uint8 without it: 1/255.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Threads over layers (default: the cores).")] = None,
+    scale: Scale = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Threads over layers (default: the cores).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Open and check, compute and write nothing.")] = False,
     force: Force = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Find the smallest model within the drop; write it, its plain twin, a report, the recipe and the ledger."""
-    with _guard(verbose):
+    with guard(verbose):
         from attar import api
         from attar import recipe as recipes
 
@@ -78,11 +99,11 @@ def compress(
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None
-        sys.path.insert(0, str(Path.cwd()))
+        _reach_working_folder(data, *given.values(), *(base.model_dump().values() if base else ()))
         if dry_run:
             _print_preview(api.preview(model, data, recipe=base, **given).events, as_json)
             return
-        with _bars() as progress, _interrupts() as interrupted:
+        with _bars() as progress, interrupts() as interrupted:
             result = api.compress(
                 model,
                 data,
@@ -105,14 +126,17 @@ def compress(
 def expand(
     archive: Annotated[Path, typer.Argument(help="A .attar file.")],
     out: Out = Path(),
+    factory: Factory = None,
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
     """Write the plain model of a .attar file, in the format it came from."""
-    with _guard(verbose):
+    with guard(verbose):
         from attar import api
+        from attar.opening import made_by
 
-        typer.echo(str(api.expand(archive, out, force=force)))
+        _reach_working_folder(factory)
+        _print(str(api.expand(archive, out, into=made_by(factory), force=force)))
 
 
 @app.command(name="eval")
@@ -122,29 +146,31 @@ def evaluate(
     metric: MetricName = "accuracy",
     against: Annotated[str | None, typer.Option(help="The original, for agreement, cosine and kl.")] = None,
     factory: Factory = None,
+    scale: Scale = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Measure a model, or the model inside a .attar file, on data."""
-    with _guard(verbose):
+    with guard(verbose):
         from attar import api
 
-        sys.path.insert(0, str(Path.cwd()))
-        measured = api.evaluate(model, data, metric or "accuracy", against=against, factory=factory)
+        fields = {"scale": scale, "factory": factory}
+        given = {name: value for name, value in fields.items() if value is not None}
+        _reach_working_folder(data, metric, factory)
+        measured = api.evaluate(model, data, metric or "accuracy", against=against, **given)
         line = {"metric": measured.metric, "value": measured.value, "n": measured.n}
-        typer.echo(
-            json.dumps(line) if as_json else f"{measured.metric} {measured.value:.4f} on {measured.n:,} examples"
-        )
+        _print(json.dumps(line) if as_json else f"{measured.metric} {measured.value:.4f} on {measured.n:,} examples")
 
 
 @app.command()
 def inspect(model: ModelArg, factory: Factory = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List a model's or archive's layers: shape, bits per weight, zeros, bytes, share of the file."""
-    with _guard(verbose):
+    with guard(verbose):
         from attar import api, show
 
+        _reach_working_folder(factory)
         rows = api.inspect(model, factory=factory)
-        typer.echo(json.dumps(rows) if as_json else show.layer_table(rows))
+        _print(json.dumps(rows) if as_json else show.layer_table(rows))
 
 
 @app.command()
@@ -155,20 +181,21 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Make the report again from a ledger."""
-    with _guard(verbose):
+    with guard(verbose):
         from attar.report import write_report
 
         write_report(ledger, out, force=force)
-        typer.echo(str(out))
+        _print(str(out))
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, which SIMD path runs, and what is missing for which format."""
-    from attar import show
+    with guard(verbose=False):
+        from attar import show
 
-    facts = show.doctor()
-    typer.echo(json.dumps(facts) if as_json else show.doctor_text(facts))
+        facts = show.doctor()
+        _print(json.dumps(facts) if as_json else show.doctor_text(facts))
 
 
 def _share(text: str | None) -> float | None:
@@ -178,37 +205,32 @@ def _share(text: str | None) -> float | None:
     try:
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise typer.BadParameter(f"must be a share such as 2% or 0.02. Received {text!r}.") from None
+        raise UsageError(
+            f"--max-relative-drop: it must be a share. Received {text!r}. Write it as 2% or 0.02."
+        ) from None
 
 
-class _guard:
-    """What attar raises becomes one line on stderr and an exit code; a traceback only with -v."""
+def _reach_working_folder(*values: object) -> None:
+    """Let modules be found in the working folder, but only where a function of the user's is named, and last.
 
-    def __init__(self, verbose: bool) -> None:
-        self.verbose = verbose
-        if verbose:
-            import logging
+    A folder of a stranger's may hold an onnx.py.
+    """
+    from attar.user_code import is_spec
 
-            logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self.verbose or error is None or isinstance(error, typer.Exit):
-            return
-        if isinstance(error, AttarError):
-            _fail(str(error), error.exit_code)
-        if isinstance(error, KeyboardInterrupt):
-            _fail("interrupted: nothing that was there has been changed.", 130)
-        if isinstance(error, MemoryError):
-            _fail("memory: the run did not fit. Use fewer --calibration-examples or a smaller --jobs.", 1)
+    if any(isinstance(value, str) and is_spec(value) for value in values):
+        sys.path.append(str(Path.cwd()))
 
 
-def _fail(text: str, code: int) -> NoReturn:
-    """One line on stderr, then the exit code."""
-    typer.echo(f"attar: {text}", err=True)
-    raise typer.Exit(code)
+def _print(text: str) -> None:
+    """A result on stdout; raises OutputError where it cannot be written. A closed pipe is the reader's choice."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"stdout: it must take the results. Received {error.strerror}. What was to be written to files is there."
+        ) from None
 
 
 def _bars() -> Any:
@@ -218,34 +240,11 @@ def _bars() -> Any:
     return Bars()
 
 
-class _interrupts:
-    """The first Ctrl-C asks the search to end with the best so far; the second ends the process."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> _interrupts:
-        self.before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self.before)
-
-    def __call__(self) -> bool:
-        return self.asked
-
-    def _note(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        typer.echo("attar: ending with the best so far; Ctrl-C again to stop at once.", err=True)
-
-
 def _print_preview(events: Any, as_json: bool) -> None:
     """What a run would work on."""
     from attar import show
 
-    typer.echo(json.dumps(list(events)) if as_json else show.preview_text(events))
+    _print(json.dumps(list(events)) if as_json else show.preview_text(events))
 
 
 def _print_result(result: Result, out: Path, as_json: bool) -> None:
@@ -256,17 +255,19 @@ def _print_result(result: Result, out: Path, as_json: bool) -> None:
 
     report_path = out / "report.html"
     if as_json:
-        typer.echo(json.dumps({
+        _print(json.dumps({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,
             "certificate": asdict(result.certificate), "within": result.within, "report": str(report_path),
         }))  # fmt: skip
         return
-    for line in show.closing_lines(result, report_path):
-        typer.echo(line)
+    _print("\n".join(show.closing_lines(result, report_path)))
 
 
 def main() -> None:
     """Entry point."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: the next file opened must not take its number
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     app()
 
 

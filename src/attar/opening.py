@@ -12,15 +12,17 @@ from attar.adapters.base import Adapter
 from attar.archive import Archive, read_archive
 from attar.errors import AttarError, FormatError, ModelError, UsageError
 from attar.types import Weight
+from attar.user_code import user_function
 
 PICKLE_OPCODES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def open_model(model: object, factory: str | None = None) -> Adapter:
     """A private copy of a model object or file; raises ModelError, FormatError, UsageError."""
-    model = model_of(model, factory)
-    if isinstance(model, Path) and model.suffix == ".attar":
-        return from_archive(read_archive(model))
+    packed = isinstance(model, str | os.PathLike) and Path(model).suffix == ".attar"
+    model = model_of(model, None if packed else factory)
+    if packed and isinstance(model, Path):
+        return from_archive(read_archive(model), made_by(factory))
     for name in registry.names("adapter"):
         adapter = registry.get("adapter", name)
         if adapter.accepts(model):
@@ -32,7 +34,7 @@ def open_model(model: object, factory: str | None = None) -> Adapter:
 def model_of(model: object, factory: str | None = None) -> object:
     """What an adapter's `open` takes: the object, an existing Path, or a path with the function that makes its module.
 
-    Raises UsageError where there is no such path.
+    Raises UsageError where there is no such path or function.
     """
     if not isinstance(model, str | os.PathLike):
         return model
@@ -41,7 +43,13 @@ def model_of(model: object, factory: str | None = None) -> object:
         raise UsageError(f"model: the path must exist. Received {str(path)!r}. Check the spelling.")
     if factory is None:
         return path
+    user_function(factory, "factory")
     return registry.get("factory", "torch")(factory, path)
+
+
+def made_by(factory: str | None) -> object | None:
+    """What the user's function makes, for an archive without a graph; raises UsageError."""
+    return None if factory is None else user_function(factory, "factory")()
 
 
 def _refusal(model: object) -> AttarError:

@@ -11,6 +11,11 @@ from pathlib import Path
 
 from attar.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PREFIX = ".attar-run-"
 
 
@@ -20,7 +25,23 @@ def check_free(folder: Path, names: list[str], force: bool) -> None:
         raise OutputError(
             f"output {str(folder)!r}: it must be a folder. Received a file. Choose another place with -o."
         )
-    taken = [name for name in names if (folder / name).exists()]
+    _check_names(folder, names, force)
+    if not force and any(_running(stage) for stage in _stages(folder) if any((stage / n).exists() for n in names)):
+        raise OutputError(
+            f"output {str(folder)!r}: one run at a time can write there. Received a folder in which another run is at "
+            "work. Choose another place with -o, or pass --force: then the last to end stays."
+        )
+
+
+def _check_names(folder: Path, names: list[str], force: bool) -> None:
+    """That no folder is in the way, and no file either where `force` is missing."""
+    for name in names:
+        if (folder / name).is_dir():
+            raise OutputError(
+                f"output {str(folder / name)!r}: a file will be written there. Received a folder of that name. "
+                "Choose another place with -o."
+            )
+    taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not force:
         raise OutputError(
             f"output {str(folder)!r}: existing files are not overwritten. Received a folder that holds "
@@ -30,38 +51,95 @@ def check_free(folder: Path, names: list[str], force: bool) -> None:
 
 @contextlib.contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside `folder` for the files of a run, gone afterwards, with what earlier killed runs left."""
+    """A hidden folder inside `folder` for the files of a run, gone afterwards, with what earlier killed runs left.
+
+    Where nothing is written, folders that were made for it are gone too. Raises OutputError.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    place, lock = None, None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(PREFIX + "*"):
-            if not _alive(old):
-                shutil.rmtree(old, ignore_errors=True)
-        place = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
-    except OSError as error:
-        raise output_error(folder, error) from error
-    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
+            place, lock = _stage(folder)
+        except OSError as error:
+            raise output_error(folder, error) from error
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+        for path in made:
+            with contextlib.suppress(OSError):  # the results are in it
+                path.rmdir()
 
 
-def _alive(place: Path) -> bool:
-    """Whether the run that owns a hidden folder still goes on."""
+def _stages(folder: Path) -> list[Path]:
+    """Hidden folders of runs that are at work, or were killed."""
+    return list(folder.glob(PREFIX + "*"))
+
+
+def _stage(folder: Path) -> tuple[Path, int | None]:
+    """A new hidden folder and its lock; it gets its name when it is locked, so that nobody sweeps it before."""
+    fresh = Path(tempfile.mkdtemp(prefix=".attar-new-", dir=folder))
+    place = folder / fresh.name.replace(".attar-new-", PREFIX)
+    lock = None
+    with contextlib.suppress(OSError):
+        lock = _lock(fresh)
+    fresh.rename(place)
+    return place, lock
+
+
+def _lock(place: Path) -> int | None:
+    """A folder's lock, which the system takes back when this process ends in whatever way; None on Windows.
+
+    Raises BlockingIOError where another run has it, OSError where the file system has no locks.
+    """
+    if fcntl is None:
+        return None
+    handle = os.open(place, os.O_RDONLY)
     try:
-        os.kill(int(place.name.removeprefix(PREFIX).split("-")[0]), 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, ValueError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left; what cannot be locked is not known to be left, and stays."""
+    for stage in _stages(folder):
+        with contextlib.suppress(OSError):
+            lock = _lock(stage)
+            if lock is not None:
+                shutil.rmtree(stage, ignore_errors=True)
+                os.close(lock)
+
+
+def _running(stage: Path) -> bool:
+    """Whether the run that a hidden folder belongs to still goes on."""
+    try:
+        lock = _lock(stage)
+    except BlockingIOError:
         return True
-    return True
+    except OSError:
+        return False
+    if lock is not None:
+        os.close(lock)
+    return False
 
 
-def publish(place: Path, folder: Path) -> None:
-    """Sync every staged file to disk, then rename them into the folder, one after the other."""
+def publish(place: Path, folder: Path, force: bool = True) -> None:
+    """Sync every staged file to disk, then rename them into the folder, one after the other.
+
+    Without `force`, what another run has put there meanwhile is not replaced. Raises OutputError.
+    """
     try:
         files = sorted(path for path in place.iterdir())
         for path in files:
             _sync(path)
+        _check_names(folder, [path.name for path in files], force)
         for path in files:
             path.replace(folder / path.name)
         _sync(folder)
@@ -83,7 +161,9 @@ def guarded(action: Callable[[], object], place: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """fsync of a file or a folder."""
+    """fsync of a file or a folder; Windows syncs neither through a handle for reading."""
+    if os.name == "nt":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -92,8 +172,9 @@ def _sync(path: Path) -> None:
 
 
 def output_error(place: Path, error: OSError) -> OutputError:
-    """What the operating system said, as an error of ours."""
+    """What the operating system said, as an error of ours; the hidden folder is not for the reader."""
+    shown = Path(*(part for part in place.parts if not part.startswith(PREFIX)))
     return OutputError(
-        f"output {str(place)!r}: the place must be writable and have room. Received {error.strerror or error}. "
+        f"output {str(shown)!r}: the place must be writable and have room. Received {error.strerror or error}. "
         "Nothing that was there has been changed: free some space or choose another place with -o."
     )

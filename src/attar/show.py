@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import io
@@ -59,28 +60,46 @@ def layer_table(rows: Sequence[Mapping[str, Json]]) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("layer", "kind", "shape", "method", "bits/weight", "zeros", "bytes", "share"):
-        table.add_column(title, justify="left" if title in ("layer", "kind", "shape", "method") else "right")
+    table.add_column("layer", overflow="fold")
+    for title in ("kind", "shape", "method"):
+        table.add_column(title, no_wrap=True)
+    for title in ("bits/weight", "zeros", "bytes", "share"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in (r for r in rows if "reason" not in r):
         shape = "x".join(str(n) for n in row["shape"])
         bits = f"{row['bits_per_weight']:.2f}" if "bits_per_weight" in row else ""
         zeros = f"{row['zeros']:.0%}" if "zeros" in row else ""
-        table.add_row(
-            row["name"], row["kind"], shape, row["method"], bits, zeros, f"{row['bytes']:,}", f"{row['share']:.1%}"
+        cells = (
+            row["name"],
+            row["kind"],
+            shape,
+            row["method"],
+            bits,
+            zeros,
+            f"{row['bytes']:,}",
+            f"{row['share']:.1%}",
         )
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     out = io.StringIO()
-    Console(file=out, width=max(100, _width())).print(table, markup=False)
-    left = [f"left alone: {row['name']} ({row['reason']})" for row in rows if "reason" in row]
-    return "\n".join([line.rstrip() for line in out.getvalue().strip("\n").splitlines()] + left)
+    Console(file=out, width=_width()).print(table)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    left = [f"left alone: {printable(row['name'])} ({printable(row['reason'])})" for row in rows if "reason" in row]
+    return "\n".join([line for line in lines if line] + left)
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped: names come from strangers' files, and a terminal obeys them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _width() -> int:
-    """Columns of the terminal."""
+    """Columns of the terminal; where the text goes to a file or a pipe, enough for any name."""
     import shutil
 
-    return shutil.get_terminal_size((100, 24)).columns
+    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 10_000
 
 
 def preview_text(events: Sequence[Mapping[str, Json]]) -> str:
@@ -94,7 +113,7 @@ def preview_text(events: Sequence[Mapping[str, Json]]) -> str:
         f"examples  {splits}",
         f"metric    {run['metric']['name']}",
     ]
-    lines += [f"skipped   {name}: {why}" for name, why in layers["skipped"].items()]
+    lines += [f"skipped   {printable(name)}: {printable(why)}" for name, why in layers["skipped"].items()]
     return "\n".join(
         lines + [f"warning   {text}" for text in run["warnings"]] + ["dry run: nothing was computed or written"]
     )
@@ -141,7 +160,10 @@ def doctor_text(facts: Mapping[str, Json]) -> str:
 
 
 class Bars:
-    """Progress on stderr: a bar for each stage with the remaining time, or plain lines where it is not a terminal."""
+    """Progress on stderr: a bar for each stage with the remaining time, or plain lines where it is not a terminal.
+
+    A run does not end because nobody can read its progress any more: what cannot be written is left out.
+    """
 
     def __init__(self) -> None:
         self.live: Any = None
@@ -154,32 +176,43 @@ class Bars:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            name = TextColumn("{task.description}", markup=False)
+            columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.live = RichProgress(*columns, console=Console(stderr=True), transient=True)
             self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
-            self.live.stop()
+            with contextlib.suppress(OSError):
+                self.live.stop()
 
     def stage(self, name: str, total: int) -> None:
         """A new bar, or a line."""
         if self.live is None:
-            print(f"[{time.monotonic() - self.started:6.1f} s] {name}", file=sys.stderr)  # noqa: T201 - this is the display
+            say(f"[{time.monotonic() - self.started:6.1f} s] {printable(name)}")
             return
-        if self.task is not None:
-            self.live.remove_task(self.task)
-        self.task = self.live.add_task(name, total=total)
+        with contextlib.suppress(OSError):
+            if self.task is not None:
+                self.live.remove_task(self.task)
+            self.task = self.live.add_task(printable(name), total=total)
 
     def step(self, count: int = 1) -> None:
         """The bar moves."""
         if self.live is not None and self.task is not None:
-            self.live.advance(self.task, count)
+            with contextlib.suppress(OSError):
+                self.live.advance(self.task, count)
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        if self.live is not None:
-            self.live.console.print(f"note: {text}", markup=False)
-        else:
-            print(f"note: {text}", file=sys.stderr)  # noqa: T201 - this is the display
+        if self.live is None:
+            say(f"note: {printable(text)}")
+            return
+        with contextlib.suppress(OSError):
+            self.live.console.print(f"note: {printable(text)}", markup=False, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line on stderr, if it can be written."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the display

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from attar.errors import UsageError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -20,7 +22,12 @@ def generator(seed: int, task: str) -> np.random.Generator:
 
 
 def map_in_order(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None) -> Iterator[R]:
-    """function(item) for each item, in order, on `jobs` threads (None: one a core); the first error is raised."""
+    """function(item) for each item, in order, on `jobs` threads (None: one a core); the first error is raised.
+
+    Raises UsageError where `jobs` is not a positive number.
+    """
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"jobs: it must be one or more. Received {jobs}. Leave it out for one thread a core.")
     workers = jobs or os.cpu_count() or 1
     if workers == 1:
         yield from map(function, items)

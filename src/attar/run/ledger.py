@@ -39,8 +39,8 @@ class Ledger:
                 os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(
-                f"ledger: the disk must take every event. Received {error.strerror} for {str(self.path)!r}. "
-                "Free some space or choose another place with -o."
+                f"output {self.path.name!r}: the disk must take every event of the run. Received {error.strerror}. "
+                "Nothing that was there has been changed: free some space or choose another place with -o."
             ) from error
 
 
