@@ -87,6 +87,12 @@ def matmul_stack():
     return model([node("MatMul", "x w", "h"), node("Relu", "h", "y")], {"w": random(3, 4, 5)}, [3, 2, 4])
 
 
+def matmul_single():
+    """A stack of one matrix, which any activation of as many axes is multiplied with."""
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "r"), node("MatMul", "v r", "y")]
+    return model(nodes, {"w": random(1, 4, 5), "v": random(1, 6, 3)}, [3, 4])
+
+
 def matmul_broadcast():
     """A stack that the activation is broadcast over: no matrix product; and one layer that is."""
     nodes = [node("MatMul", "x w", "h"), node("MatMul", "h v", "y")]
@@ -426,6 +432,7 @@ MODELS: dict[str, Callable[[], ModelProto]] = {
     "matmul_gemm": matmul_add_then_relu_gemm,
     "matmul_left": matmul_left,
     "matmul_stack": matmul_stack,
+    "matmul_single": matmul_single,
     "matmul_broadcast": matmul_broadcast,
     "matmul_folded_batch": matmul_folded_batch,
     "gemm": gemm,

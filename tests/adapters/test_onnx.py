@@ -29,6 +29,7 @@ KINDS = {
     # name: (kind, rows, cols, groups, has_bias) of the first layer
     "matmul": ("dense", 7, 5, 1, True),
     "matmul_left": ("dense", 6, 4, 1, True),
+    "matmul_single": ("dense", 5, 4, 1, False),
     "matmul_stack": ("dense", 15, 4, 3, False),
     "gemm_trans": ("dense", 7, 5, 1, True),
     "gemm_alpha": ("dense", 7, 5, 1, False),
@@ -112,7 +113,13 @@ def test_which_einsums_are_products(subscripts, fits):
 def test_einsums_that_are_no_product_are_skipped():
     adapter = OnnxAdapter.open(models.einsum("nsd,dhk->nsdhk"))
     assert not adapter.layers()
-    assert adapter.skipped() == {"w": "read by Einsum, which attar does not map to a matrix product"}
+    assert adapter.skipped() == {"w": "read by Einsum in a way that is no product of this matrix and one input"}
+
+
+def test_biases_of_a_recurrence_are_called_so():
+    adapter = OnnxAdapter.open(models.recurrent(initial=True))
+    reason = "biases or an initial state, read by LSTM"
+    assert adapter.skipped() == {"b": reason, "h0": "fewer than 16 weights"}
 
 
 @given(st.permutations(range(3)), st.integers(0, 2))

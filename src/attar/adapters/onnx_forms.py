@@ -82,6 +82,7 @@ class Product:
 
     Subscripts are single letters, "..." stands for leading axes of the activation. Letters of the weight that are
     summed are the columns, those that survive the rows, those that the activation has too and that survive the groups.
+    The weight may have axes of one in front of those that the subscripts name.
     """
 
     def __init__(self, kind: str, subscripts: tuple[str, str, str], shape: tuple[int, ...], scale: float = 1.0):
@@ -89,6 +90,7 @@ class Product:
         self.x, self.w, self.y = subscripts
         self.scale = scale
         """X is the activation times this (Gemm's alpha), so that W stays as stored."""
+        self._given, shape = shape, shape[len(shape) - len(self.w) :]  # without leading axes of one
         size = dict(zip(self.w, shape, strict=True))
         self._group = [c for c in self.w if c in self.x and c in self.y]
         self._free = [c for c in self.w if c not in self.x]
@@ -114,11 +116,12 @@ class Product:
 
     def matrix(self, weight: Array) -> Matrix:
         """W[rows, cols]."""
-        return weight.transpose(self._order).reshape(self.rows, self.cols).astype(np.float32)
+        own = weight.reshape(self._given[len(self._given) - len(self.w) :])
+        return own.transpose(self._order).reshape(self.rows, self.cols).astype(np.float32)
 
     def weight(self, matrix: Matrix) -> Array:
         """W in the operator's shape."""
-        return matrix.reshape(self._shape).transpose(np.argsort(self._order))
+        return matrix.reshape(self._shape).transpose(np.argsort(self._order)).reshape(self._given)
 
     def columns(self, sources: Sequence[Array], sample: Sample | None) -> Array:  # noqa: ARG002
         """X[groups, cols, n]; every position is a column."""

@@ -54,13 +54,19 @@ Finder = Callable[[NodeProto, Constants], list[Match]]
 
 
 def _matmul(node: NodeProto, constants: Constants) -> list[Match]:
-    """x @ W or W @ x; a stack of matrices is one group for each where the activation has the same leading axes."""
+    """x @ W or W @ x; a stack of matrices is one group for each where the activation has the same leading axes.
+
+    A stack of one is a matrix, where the activation has as many axes.
+    """
     weight = 1 if 1 in constants.shapes else 0
     shape, other = constants.shapes.get(weight, ()), constants.inferred.get(1 - weight)
     if len(constants.shapes) != 1 or len(shape) < 2:
         return []
     x, w, y = ("mk", "kn", "mn") if weight == 1 else ("kn", "mk", "mn")
-    if len(shape) > 2:
+    single = set(shape[:-2]) == {1} and other is not None and len(other) >= len(shape)
+    if single:
+        subscripts = ("..." + x, w, "..." + y)
+    elif len(shape) > 2:
         lead = LETTERS[-(len(shape) - 2) :]
         if other is None or other[-len(shape) : -2] != shape[:-2]:  # broadcast over the stack, or of unknown shape
             return []

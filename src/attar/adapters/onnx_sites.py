@@ -10,12 +10,13 @@ from onnx import NodeProto, shape_inference
 
 from attar.adapters.onnx_forms import Form, gather, spread
 from attar.adapters.onnx_graph import Chain, Scope, attribute, is_op, resolve, scopes
-from attar.adapters.onnx_ops import Constants, Match, find
+from attar.adapters.onnx_ops import FINDERS, Constants, Match, find
 from attar.adapters.onnx_tensors import Slot, Store
 from attar.types import Array, Layer, Matrix, Weight
 
 SMALLEST = 16
 """Weights below which compressing a layer cannot pay for its description."""
+RECURRENT = {"LSTM", "GRU", "RNN"}
 
 
 @dataclass(frozen=True)
@@ -312,4 +313,9 @@ def _reason(slot: Slot, readers: set[str], small: set[str]) -> str:
         return f"integer weights, read by {', '.join(sorted(readers))}"
     if count < SMALLEST or slot.name in small:
         return f"fewer than {SMALLEST} weights"
-    return f"read by {', '.join(sorted(readers))}, which attar does not map to a matrix product"
+    names = ", ".join(sorted(readers))
+    if readers <= RECURRENT:
+        return f"biases or an initial state, read by {names}"
+    if readers <= {op for _, op in FINDERS}:
+        return f"read by {names} in a way that is no product of this matrix and one input"
+    return f"read by {names}, which attar does not map to a matrix product"
