@@ -161,13 +161,14 @@ def test_agreement_has_no_sides() -> None:
     [
         ("accuracy", "Accuracy", "accuracy drop"),
         ("r2", "R²", "R² drop"),
+        ("top3", "Top-3 accuracy", "top-3 accuracy drop"),
         ("kl", "KL divergence", "rise in KL divergence"),
         ("mse", "Mean squared error", "rise in mean squared error"),
         ("wordErrorRate", "WordErrorRate", "rise in wordErrorRate"),
     ],
 )
 def test_metrics_have_names_for_people(name: str, title: str, loss: str) -> None:
-    metric = Metric.of({"name": name, "higher_is_better": name in ("accuracy", "r2")})
+    metric = Metric.of({"name": name, "higher_is_better": name in ("accuracy", "r2", "top3")})
     assert (metric.title, metric.loss) == (title, loss)
 
 
@@ -179,6 +180,9 @@ def test_one_point_is_singular() -> None:
 def test_what_certified_means() -> None:
     means = explained(result_of(ledgers.sample()), POINTS)[2]
     assert said(means).endswith("accuracy drop is 0.5 points or more would pass in at most 5 % of runs.")
+    assert said(explained(result_of(ledgers.rising_loss()), LOSS)[2]).endswith(
+        "would pass in about 5 % of runs, since a bootstrap is approximate."
+    )
     assert len(explained(result_of(ledgers.not_certified()), POINTS)) == 2
 
 

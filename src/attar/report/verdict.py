@@ -161,8 +161,8 @@ def _meant(certificate: Mapping[str, Json], metric: Metric) -> list[str]:
     confidence = number(certificate.get("confidence"))
     if certificate.get("verdict") != "certified" or confidence is None:
         return []
-    rare = percent(1 - confidence, 0 if confidence < 0.995 else 1)
+    rare = f"at most {percent(1 - confidence, 0 if confidence < 0.995 else 1)} of runs"
+    if certificate.get("bound") == "bootstrap":
+        rare = rare.replace("at most", "about") + ", since a bootstrap is approximate"
     limit = metric.limit(certificate.get("max_drop"))
-    return [
-        f"“Certified” means: a file whose true {metric.loss} is {limit} or more would pass in at most {rare} of runs."
-    ]
+    return [f"“Certified” means: a file whose true {metric.loss} is {limit} or more would pass in {rare}."]

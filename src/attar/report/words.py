@@ -157,7 +157,6 @@ def moment(value: Json) -> str:
 
 
 NAMES = {
-    "top5": "top-5 accuracy",
     "f1": "F1",
     "auroc": "AUROC",
     "mse": "mean squared error",
@@ -182,7 +181,8 @@ class Metric:
         """From a run event's `metric`, or a certificate's name of it."""
         known = mapping(declared)
         name = str(known.get("name") or mapping(certificate).get("metric") or "metric")
-        return cls(NAMES.get(name, name), str(known.get("unit") or ""), known.get("higher_is_better") is not False)
+        name = NAMES.get(name, re.sub(r"^top(\d+)$", r"top-\1 accuracy", name))
+        return cls(name, str(known.get("unit") or ""), known.get("higher_is_better") is not False)
 
     def value(self, value: Json) -> str:
         """A value; metrics whose drop is in points are per cent."""
