@@ -20,7 +20,7 @@ from hypothesis import strategies as st  # noqa: E402
 from adapters import onnx_models as models  # noqa: E402
 from attar.adapters import onnx_files  # noqa: E402
 from attar.adapters.onnx import OnnxAdapter  # noqa: E402
-from attar.errors import FormatError  # noqa: E402
+from attar.errors import FormatError, ModelError  # noqa: E402
 from attar.types import Weight  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
@@ -43,7 +43,7 @@ def zipped() -> bytes:
         (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"<!DOCTYPE html>", "HTML"),
-        (b"", "0 nodes|empty"),
+        (b"", "an empty file"),
         (b"\xff\xff\xff\xff", "protobuf"),
         (b"\x08\x07", "0 nodes"),
     ],
@@ -55,6 +55,29 @@ def test_other_files_are_named(tmp_path, data, word):
         OnnxAdapter.open(path)
     assert "weights.onnx" in str(error.value)
     assert "Export the model to ONNX again" in str(error.value)
+
+
+def test_a_folder_is_no_model(tmp_path):
+    folder = tmp_path / "folder.onnx"
+    folder.mkdir()
+    with pytest.raises(FormatError, match=r"model 'folder.onnx': it must be a file that can be read"):
+        OnnxAdapter.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [("ir_version", 99, "Received: Unsupported model IR version: 99"), ("opset", 99, "Received: ONNX Runtime only")],
+)
+def test_what_the_runtime_refuses_is_said_without_its_source_code(field, value, says):
+    model = models.matmul()
+    if field == "opset":
+        model.opset_import[0].version = value
+    else:
+        model.ir_version = value
+    adapter = OnnxAdapter.open(model)
+    with pytest.raises(ModelError, match=says) as error:
+        adapter.run({"x": np.zeros((2, 3, 5), np.float32)})
+    assert "onnxruntime_src" not in str(error.value)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -140,7 +163,6 @@ def test_a_message_without_its_data_is_refused(tmp_path):
 def test_models_beyond_one_message_go_through_files(tmp_path, monkeypatch):
     """With the limit of 2 GB lowered to 2 kB: running, perturbing and saving all use external data."""
     from attar.adapters import onnx_session
-    from attar.errors import ModelError
 
     model = models.matmul_add_then_relu_gemm()
     x = models.random(3, 6, seed=2)

@@ -39,19 +39,27 @@ def open_store(model: object) -> Store:
     if isinstance(model, ModelProto):
         return Store(_check(_copy(model), "model"))
     path = Path(str(model))
-    return Store(_check(_parse(path.read_bytes(), path.name), path.name), path.parent)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FormatError(
+            f"model {path.name!r}: it must be a file that can be read. Received: {error.strerror}. Pass the .onnx file."
+        ) from error
+    return Store(_check(_parse(data, path.name), path.name), path.parent)
 
 
 def _parse(data: bytes, name: str) -> ModelProto:
     kind = next((what for start, what in LOOKS_LIKE if data.startswith(start)), None)
     if kind is None and data[8:9] == b"{" and int.from_bytes(data[:8], "little") < len(data):
         kind = "a safetensors file"
+    if not data:
+        kind = "an empty file"
     if kind is None:
         model = ModelProto()
         try:
             model.ParseFromString(data)
         except DecodeError:
-            kind = "something that is no protobuf message, or a truncated one" if data else "an empty file"
+            kind = "something that is no protobuf message, or a truncated one"
         else:
             return model
     raise FormatError(f"model {name!r}: the file must be ONNX. Received {kind}. Export the model to ONNX again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Session:
         except runtime_errors() as error:
             raise ModelError(
                 f"onnx model: onnxruntime must be able to run it. Received: {_first_line(error)} "
-                "Install a runtime that has its operators; `attar inspect` works without one."
+                "Check it with onnx.checker, or install a runtime that has its operators; `attar inspect` needs none."
             ) from error
 
     def run(self, names: list[str], feed: Mapping[str, Array]) -> list[Any]:
@@ -98,7 +99,10 @@ class Session:
 
 
 def _first_line(error: Exception) -> str:
+    """What the runtime says, without its error number and the place in its own source code."""
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", "", text)
     return text if text.endswith(".") else text + "."
 
 
