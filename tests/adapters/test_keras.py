@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+SUITES = [str(HERE / f"keras_{name}suite.py") for name in ("", "files_", "copies_")]
 FEW = {
     "tensorflow": "mlp or convolutions or embeddings or attention",
     "jax": "mlp or embeddings",
@@ -36,7 +37,7 @@ def run_suite(backend: str, *arguments: str) -> None:
 
 @needs_keras
 def test_all_models_and_files_on_torch() -> None:
-    run_suite("torch", str(HERE / "keras_suite.py"), str(HERE / "keras_files_suite.py"))
+    run_suite("torch", *SUITES)
 
 
 @needs_keras
@@ -49,7 +50,7 @@ def test_some_models(backend: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", FEW)
 def test_all_models_and_files(backend: str) -> None:
-    run_suite(backend, str(HERE / "keras_suite.py"), str(HERE / "keras_files_suite.py"))
+    run_suite(backend, *SUITES)
 
 
 @needs_keras

@@ -70,12 +70,13 @@ class KerasAdapter:
     def open(cls, model: object) -> Self:
         """A private, folded copy of a model object or file."""
         start_keras()
+        from attar.adapters import keras_copy
         from attar.adapters import keras_files as files
 
         if isinstance(model, str | Path):
             copy, config = files.read_file(Path(model))
         elif cls.accepts(model):
-            copy = files.copy_of(model)
+            copy = keras_copy.copy_of(model)
             config = model.get_compile_config() if model.compiled else None  # type: ignore[attr-defined]
         else:
             raise ModelError(f"keras: it takes a keras.Model or a path. Received {type(model).__name__}. Pass one.")
@@ -194,6 +195,7 @@ class KerasAdapter:
 
     def restore(self, remainder: Mapping[str, Array]) -> None:
         """Put a remainder into this adapter's model; raises ModelError where names or shapes differ."""
+        from attar.adapters.keras_copy import finish
         from attar.adapters.keras_layers import assign
 
         rest = self._rest()
@@ -210,6 +212,7 @@ class KerasAdapter:
                 )
         for name, variable in rest.items():
             assign(variable, np.asarray(remainder[name]))
+        finish(self._model)
 
     def model(self) -> Any:
         """The keras.Model, compiled where the original was."""

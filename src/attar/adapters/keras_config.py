@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -13,15 +14,19 @@ from attar.adapters.keras_files import REGISTER
 from attar.errors import FormatError, ModelError
 from attar.types import Json
 
+KNOWN = ("keras", "builtins", "keras_hub", "keras_nlp", "keras_cv")
+"""Packages whose classes Keras imports by itself."""
+
+MAKE_ERRORS = (TypeError, ValueError, KeyError, AttributeError, NotImplementedError)
+"""What Keras raises on a config of which it cannot make an object."""
+
 
 def to_bytes(model: Any, compile_config: Json) -> bytes:
     """The skeleton; raises ModelError where the model is not described by data alone."""
     config = _plain(model)
     _check(config, model.name)
     _check_assets(model)
-    smaller = (_reduced(config, built) for built in (False, True))
-    reduced = next((candidate for candidate in smaller if _same(candidate, config)), config)
-    whole = {"framework": "keras", "model": reduced}
+    whole = {"framework": "keras", "model": _smallest(config, model)}
     if compile_config:
         whole["compile"] = compile_config
     return json.dumps(whole, separators=(",", ":"), sort_keys=True).encode()
@@ -39,7 +44,7 @@ def from_bytes(skeleton: bytes) -> tuple[Any, Json]:
     _check(config, "skeleton")
     try:
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except MAKE_ERRORS as error:
         short = (str(error).strip().splitlines() or [""])[0][:200]
         if "Could not locate" in str(error):
             raise ModelError(f"skeleton: every class must be known. Received {short} {REGISTER} a model.") from error
@@ -77,16 +82,14 @@ def _objects(value: Json) -> Iterator[dict[str, Json]]:
 def _check(config: Json, place: str) -> None:
     """Refuse code, and classes that Keras neither has nor was told of."""
     for item in _objects(config):
-        name, module = item["class_name"], str(item.get("module") or "keras")
+        name, module = item["class_name"], item.get("module", "keras") or "__main__"  # as Keras writes a script's
         if name in ("__lambda__", "Lambda"):
             raise ModelError(
                 f"model {place!r}: a skeleton must not carry Python code. Received a Lambda layer. "
                 "Replace it by a registered layer class, or pass into= the model."
             )
         registered = keras.saving.get_registered_object(item.get("registered_name") or name)
-        known = module.split(".")[0] in ("keras", "builtins", "keras_hub", "keras_nlp", "keras_cv") or name.startswith(
-            "__"
-        )
+        known = str(module).split(".")[0] in KNOWN or name.startswith("__")
         if registered is None and not known:
             raise ModelError(
                 f"model {place!r}: every class must be known. Received {module}.{name}. {REGISTER} the model."
@@ -102,6 +105,31 @@ def _check_assets(model: Any) -> None:
                 f"layer {layer.name!r}: its tables must be in the config. Received a vocabulary learned by adapt(). "
                 "Give the layer vocabulary= when it is made, or pass into= the model."
             )
+
+
+def _smallest(config: Json, model: Any) -> Json:
+    """The shortest form of a config that still makes the model; raises ModelError where none does."""
+    shapes = [tuple(w.shape) for w in model.weights]
+    for built in (False, True):
+        reduced = _reduced(config, built)
+        with suppress(*MAKE_ERRORS):
+            if _remade(reduced) == (config, shapes):
+                return reduced
+    try:
+        received = None if _remade(config)[1] == shapes else "other weights: one layer in two nested models is not kept"
+    except MAKE_ERRORS as error:
+        received = (str(error).strip().splitlines() or [""])[0][:200]
+    if received is not None:
+        raise ModelError(
+            f"model {model.name!r}: its config must make it again. Received {received}. Pass into= the model."
+        )
+    return config
+
+
+def _remade(config: Json) -> tuple[Json, list[tuple[int, ...]]]:
+    """The full config and the weights' shapes of the model that a config makes."""
+    made = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)), safe_mode=True)
+    return _plain(made), [tuple(w.shape) for w in made.weights]
 
 
 def _reduced(value: Json, built: bool, top: bool = True) -> Json:
@@ -156,12 +184,3 @@ def _as_config(name: str, default: Any) -> Json:
     if name == "activation" and default is None:
         return "linear"
     return list(default) if isinstance(default, tuple) else default
-
-
-def _same(reduced: Json, config: Json) -> bool:
-    """Whether the reduced config rebuilds a model with the same full config."""
-    try:
-        model = keras.saving.deserialize_keras_object(json.loads(json.dumps(reduced)), safe_mode=True)
-        return bool(_plain(model) == config)
-    except (TypeError, ValueError, KeyError, AttributeError, NotImplementedError):
-        return False

@@ -1,10 +1,9 @@
-"""Keras models from objects and files, and back to files; nothing in a file is executed (safe_mode always)."""
+"""Keras models from files and back to files; nothing in a file is executed (safe_mode always)."""
 
 from __future__ import annotations
 
 import json
 import logging
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -108,62 +107,6 @@ def _check_hdf5(path: Path) -> None:
             f"{path.name}: a model is needed. Received a file of weights only. "
             "Load it into the model and pass that, or save the whole model as .keras."
         )
-
-
-def copy_of(model: Any) -> Any:
-    """A private copy with the same weights; raises ModelError where Keras cannot make one."""
-    if not model.built:
-        raise ModelError(
-            f"model {model.name!r}: its weights must exist. Received an unbuilt model. Call it once on data first."
-        )
-    try:
-        copy = _clone(model)
-    except (NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
-        log.debug("clone of %s failed: %s", model.name, error)
-        copy = _reload(model)
-    weights = model.get_weights()
-    if [w.shape for w in copy.get_weights()] != [w.shape for w in weights]:
-        copy = _reload(model)
-    copy.set_weights(weights)
-    return copy
-
-
-def _clone(model: Any) -> Any:
-    """By config, layer by layer; a Lambda layer of the caller's own process is made anew around its function."""
-    if isinstance(model, keras.Sequential) or hasattr(model, "_nodes_by_depth"):
-        copy = keras.models.clone_model(model, clone_function=_clone_layer)
-    else:
-        copy = type(model).from_config(model.get_config())
-    if not copy.built or len(copy.weights) != len(model.weights):
-        copy.build_from_config(model.get_build_config() or {})
-    return copy
-
-
-def _clone_layer(layer: Any) -> Any:
-    if isinstance(layer, keras.layers.Lambda):
-        return keras.layers.Lambda(
-            layer.function, layer._output_shape, layer.mask, layer.arguments, name=layer.name, dtype=layer.dtype_policy
-        )
-    if isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth"):
-        return keras.models.clone_model(layer, clone_function=_clone_layer)
-    return type(layer).from_config(layer.get_config())
-
-
-def _reload(model: Any) -> Any:
-    """Through a temporary .keras file, knowing the classes of the caller's own layers."""
-    classes: dict[str, type] = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
-    classes = {name: cls for name, cls in classes.items() if not cls.__module__.startswith("keras.")}
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.keras"
-            model.save(path)
-            return keras.saving.load_model(path, custom_objects=classes, compile=False, safe_mode=True)
-    except (NotImplementedError, TypeError, ValueError, AttributeError, KeyError) as error:
-        short = (str(error).strip().splitlines() or [""])[0][:200]
-        raise ModelError(
-            f"model {model.name!r}: attar works on a copy, and Keras must be able to make one. Received {short} "
-            "Give the class get_config() and from_config(), and build() or a functional graph."
-        ) from error
 
 
 def compile_as(model: Any, config: dict[str, Any] | None) -> None:

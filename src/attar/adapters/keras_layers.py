@@ -97,7 +97,7 @@ def to_numpy(value: Any) -> Array:
 def assign(variable: Any, array: Array) -> None:
     """Set a variable, rounding to its dtype (through float32 where numpy has no such type)."""
     dtype = keras.backend.standardize_dtype(variable.dtype)
-    source = array.astype(np.float32) if dtype == "bfloat16" else np.ascontiguousarray(array).astype(dtype)
+    source = np.asarray(array, "float32" if dtype == "bfloat16" else dtype, order="C")
     variable.assign(keras.ops.cast(keras.ops.convert_to_tensor(source), dtype))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,34 +20,63 @@ def is_graph(model: Any) -> bool:
 def named_layers(model: Any) -> list[tuple[str, Any]]:
     """Every layer once, with a path: layer names inside functional models, attribute names elsewhere.
 
-    Attribute names, because Keras numbers unnamed layers by a counter of the process.
+    Attribute names, because Keras numbers unnamed layers by a counter of the process. Inside a functional model that
+    is made by code, not by a config, the numbers are made anew.
     """
     found: dict[int, tuple[str, Any]] = {}
-    _visit(model, "", found)
+    _visit(model, "", found, by_code=False)
     for layer in model._flatten_layers(include_self=False):
         if id(layer) not in found:
             found[id(layer)] = (layer.path or layer.name, layer)
     return list(found.values())
 
 
-def _visit(layer: Any, path: str, found: dict[int, tuple[str, Any]]) -> None:
+def _visit(layer: Any, path: str, found: dict[int, tuple[str, Any]], by_code: bool) -> None:
     if id(layer) in found:
         return
     found[id(layer)] = (path, layer)
-    for name, child in _children(layer):
-        _visit(child, f"{path}/{name}" if path else name, found)
+    by_code = by_code or not _names_its_layers(layer)
+    for name, child in _children(layer, by_code):
+        _visit(child, f"{path}/{name}" if path else name, found, by_code)
 
 
-def _children(layer: Any) -> Iterator[tuple[str, Any]]:
+def _names_its_layers(layer: Any) -> bool:
+    """Whether the names of all layers inside are in the layer's config, and so the same in every copy."""
+    definer = next(c for c in type(layer).__mro__ if "get_config" in vars(c))
+    own = type(layer) if not is_graph(layer) else definer
+    return own.__module__.startswith("keras.")
+
+
+def _children(layer: Any, by_code: bool) -> Iterator[tuple[str, Any]]:
     """Direct sublayers with their names; the layers of lists and dicts are numbered."""
     if is_graph(layer):
-        yield from ((child.name, child) for child in layer.layers)
+        yield from zip(_layer_names(layer.layers, by_code), layer.layers, strict=True)
     attributes = dict(vars(layer))
     attributes.update(attributes.get("_modules") or {})  # where PyTorch keeps them
     for name, value in attributes.items():
         if name.lstrip("_") not in _BOOKKEEPING and not name.startswith("_self_"):  # TensorFlow's own lists
             for suffix, child in _layers_in(value):
                 yield name.lstrip("_") + suffix, child
+
+
+def _layer_names(layers: list[Any], by_code: bool) -> list[str]:
+    """The layers' names; where Keras gave one by its counter and no config keeps it, counted within the list."""
+    names: list[str] = []
+    for layer in layers:
+        base = re.sub(r"_\d+$", "", layer.name)
+        counted = base.replace("_", "") == type(layer).__name__.lower() and (by_code or not _keeps_name(layer))
+        names.append(_unique(base if counted else layer.name, names))
+    return names
+
+
+def _keeps_name(layer: Any) -> bool:
+    """Whether the layer's config has its name: that of a class without get_config() may not."""
+    if type(layer).__module__.startswith("keras."):
+        return True
+    try:
+        return "name" in layer.get_config()
+    except (NotImplementedError, TypeError, ValueError):
+        return False
 
 
 _BOOKKEEPING = ("layers", "operations", "modules", "functional", "tracker")
