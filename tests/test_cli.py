@@ -161,3 +161,57 @@ def test_ctrl_c_hands_back_the_best_so_far(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out.startswith("before") and (tmp_path / "out" / "lenet300.attar").exists()
+
+
+def test_version_and_python_m() -> None:
+    from attar import __version__
+
+    command = [sys.executable, "-m", "attar", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"attar {__version__}\n"
+
+
+def test_eval_scales_as_compress_does(tmp_path: Path) -> None:
+    """The same pictures as floats from 0 to 255 need the factor that bytes get unasked."""
+    from attar.data.read import read
+
+    test = read(FASHION)["test"].take(range(500))
+    np.savez(tmp_path / "bytes.npz", x=test.inputs["x"], y=test.labels)
+    np.savez(tmp_path / "floats.npz", x=test.inputs["x"].astype(np.float32), y=test.labels)
+    unasked = attar("eval", LENET, "--data", tmp_path / "bytes.npz", "--json")
+    asked = attar("eval", LENET, "--data", tmp_path / "floats.npz", "--scale", 1 / 255, "--json")
+    assert asked.stdout == unasked.stdout and json.loads(asked.stdout)["value"] > 80
+    assert attar("eval", LENET, "--data", tmp_path / "floats.npz", "--json").stdout != unasked.stdout
+
+
+def test_an_archive_without_a_graph_takes_a_factory(tmp_path: Path) -> None:
+    """A module that torch cannot export: the file holds weights alone, and the function says what they are for."""
+    import torch
+
+    (tmp_path / "nets.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.one, self.two = torch.nn.Linear(6, 32), torch.nn.Linear(32, 3)\n"
+        "    def forward(self, x):\n"
+        "        h = torch.relu(self.one(x))\n"
+        "        return self.two(h if float(h.sum()) > -1 else -h)\n"
+    )
+    made = "import nets, torch; torch.manual_seed(0); torch.save(nets.Net().state_dict(), 'net.pt')"
+    subprocess.run([sys.executable, "-c", made], cwd=tmp_path, check=True)
+    rng = np.random.default_rng(0)
+    state = torch.load(tmp_path / "net.pt", weights_only=True)
+    x = rng.normal(size=(2000, 6)).astype(np.float32)
+    hidden = np.maximum(x @ state["one.weight"].numpy().T + state["one.bias"].numpy(), 0)
+    np.savez(tmp_path / "d.npz", x=x, y=(hidden @ state["two.weight"].numpy().T + state["two.bias"].numpy()).argmax(1))
+    factory = ("--factory", "nets:Net")
+    done = attar("compress", "net.pt", *factory, "--data", "d.npz", "--max-drop", 5, cwd=tmp_path)
+    assert done.returncode in (0, 3), done.stderr
+    bare = attar("expand", "out/net.attar", "-o", "plain", cwd=tmp_path)
+    assert bare.returncode == 4 and "without the model's graph" in bare.stderr
+    assert attar("expand", "out/net.attar", "-o", "plain", *factory, cwd=tmp_path).returncode == 0
+    scores = [
+        json.loads(attar("eval", model, "--data", "d.npz", *factory, "--json", cwd=tmp_path).stdout)["value"]
+        for model in ("out/net.attar", "out/net.pt")
+    ]
+    assert scores[0] == scores[1] > 90
