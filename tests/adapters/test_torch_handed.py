@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attar.adapters.torch import FactorySpec, TorchAdapter
-from attar.errors import ModelError
+from attar.errors import DataError, ModelError
 from attar.types import Weight
 
 torch = pytest.importorskip("torch")
@@ -180,3 +180,63 @@ def test_what_does_not_fit_in_a_state_dict_is_named(tmp_path: Path) -> None:
 def test_parameters_without_values_are_refused() -> None:
     with pytest.raises(ModelError, match="'weight' on the meta device"):
         TorchAdapter.open(nn.Linear(3, 3, device="meta"))
+
+
+class Counting(nn.Module):
+    """A module that keeps a state between calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(6, 3)
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.body(x) * self.calls
+
+
+def test_a_model_with_a_state_between_calls_is_refused() -> None:
+    with pytest.raises(ModelError, match="keeps a state between calls"):
+        TorchAdapter.open(Counting()).run({"x": X})
+
+
+@pytest.mark.parametrize("scripted", [False, True])
+def test_data_that_the_model_does_not_take_are_a_data_error(scripted: bool) -> None:
+    model = torch_cases.make("dense")
+    adapter = TorchAdapter.open(torch.jit.script(model) if scripted else model)
+    for use in (adapter.run, lambda batch: list(adapter.capture([batch])), lambda batch: adapter.moments([batch])):
+        with pytest.raises(DataError, match=r"Received x \[4, 5\] float32, on which it failed .*shapes") as caught:
+            use({"x": X[:4, :5]})
+        assert "\n" not in str(caught.value)
+    assert adapter.run({"x": X}).shape == (6, 4)
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor, rate: int, half: bool) -> torch.Tensor:
+        return self.body(x) * rate if half else self.body(x)
+
+
+@pytest.mark.parametrize("suffix", [".jit", ".torchscript", ".pt"])
+def test_a_script_takes_numbers_that_all_examples_share(tmp_path: Path, suffix: str) -> None:
+    model = Scaled()
+    torch.jit.script(model).save(tmp_path / f"model{suffix}")
+    assert TorchAdapter.accepts(tmp_path / f"model{suffix}")
+    adapter = TorchAdapter.open(tmp_path / f"model{suffix}")
+    assert [spec.dtype for spec in adapter.inputs()] == ["float32", "int64", "bool"]
+    batch = {"x": X, "rate": np.full(6, 3), "half": np.ones(6, bool)}
+    np.testing.assert_allclose(adapter.run(batch), 3 * answer(model.body), atol=1e-5)
+    with pytest.raises(DataError, match=r"input 'rate': it is one number"):
+        adapter.run({**batch, "rate": np.arange(6)})
+    adapter.save(tmp_path / f"again{suffix}")
+    np.testing.assert_allclose(torch.jit.load(tmp_path / f"again{suffix}")(torch.tensor(X), 3, True).detach(), 3 * answer(model.body), atol=1e-5)  # fmt: skip  # noqa: E501
+
+
+def test_a_buffer_that_is_a_kernel_is_compressed_and_others_are_listed() -> None:
+    adapter = TorchAdapter.open(torch_cases.make("filtered"))
+    assert {layer.name: layer.kind for layer in adapter.layers()} == {"out.weight": "dense", "basis": "conv"}
+    assert adapter.skipped() == {"shift": "no use as a matrix was recognised"}
+    assert set(adapter.remainder()) == {"shift"}

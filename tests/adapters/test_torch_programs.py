@@ -13,10 +13,22 @@ torch = pytest.importorskip("torch")
 
 from adapters import torch_cases  # noqa: E402
 
-PROGRAMS = ("dense-norm", "conv", "transposed", "embedding", "tied", "lstm", "attention", "raw", "einsum", "shared")
+PROGRAMS = (
+    "dense-norm",
+    "conv",
+    "transposed",
+    "embedding",
+    "tied",
+    "lstm",
+    "attention",
+    "raw",
+    "einsum",
+    "shared",
+    "filtered",
+)
 SCRIPTS = {
     "dense": False, "conv": True, "conv-paddings": False, "transposed": True,
-    "embedding": True, "tied": True, "gru": True, "raw": True,
+    "embedding": True, "tied": True, "gru": True, "raw": True, "filtered": True,
 }  # fmt: skip
 """Name to whether it is traced; scripted otherwise."""
 

@@ -65,6 +65,14 @@ def tied() -> nn.Module:
     return model
 
 
+def filtered() -> nn.Module:
+    """A fixed transform kept in a buffer, as in front ends for sound, and a buffer that is no matrix."""
+    model = Net(lambda s, x: s.out(torch.relu(F.conv1d(x, s.basis) + s.shift).flatten(1)), out=nn.Linear(16, 3))
+    model.register_buffer("basis", torch.randn(4, 5, 3))
+    model.register_buffer("shift", torch.randn(4, 4))
+    return model
+
+
 def packed(model: Any, x: Tensor) -> Tensor:
     lengths = torch.arange(len(x)) % x.shape[1] + 1
     sequence = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
@@ -138,6 +146,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...] | str]] = {
         ),
         SERIES,
     ),
+    "filtered": (filtered, SERIES),
     "shared": (lambda: Net(lambda s, x: s.a(torch.relu(s.a(x))) + s.b(x), a=nn.Linear(6, 6), b=nn.Linear(6, 6)), ROW),
     "unused": (lambda: Net(lambda s, x: s.a(x), a=nn.Linear(6, 4), b=nn.Linear(6, 4)), ROW),
     "weight-norm": (lambda: nn.Sequential(weight_norm(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2)), ROW),

@@ -14,7 +14,7 @@ from attar.types import Array
 if TYPE_CHECKING:
     from attar.adapters.torch_model import TorchModel
 
-READABLE = (".pt2", ".pt", ".pth", ".ts")
+READABLE = (".pt2", ".pt", ".pth", ".ts", ".jit", ".torchscript")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from attar.types import Array
 SUFFIXES = {
     "module": (".safetensors", ".pt", ".pth"),
     "program": (".pt2", ".safetensors", ".pt", ".pth"),
-    "script": (".pt", ".ts", ".pth"),
+    "script": (".pt", ".ts", ".pth", ".jit", ".torchscript"),
 }
 """Endings that `save` takes for each kind of source; a module and a program have state dicts."""
 WRAPPERS = ("module.", "_orig_mod.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -13,28 +13,35 @@ import torch
 from torch import Tensor, nn
 
 from attar.adapters.torch_calls import Call
-from attar.errors import DataError, ModelError
+from attar.errors import AttarError, DataError, ModelError
 from attar.types import Array, TensorSpec
 
 EXAMPLES = 2
 """Examples that are remembered in shape, for export: torch.export takes sizes 0 and 1 for constants."""
+NUMBERS = {"int": "int64", "bool": "bool", "float": "float32"}
+"""TorchScript's types of single numbers, and the dtypes of what the data give for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """forward's parameters: all names, and those without a default; none of either for forward(*args)."""
+    """forward's parameters: all names, and those without a default; none of either for forward(*args).
+
+    numbers are the names, in TorchScript, of what is not a tensor but one number for all examples.
+    """
 
     names: tuple[str, ...]
     required: tuple[str, ...]
+    numbers: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, network: nn.Module) -> Signature:
         """From Python's signature or TorchScript's schema; raises ModelError where inputs go by any name."""
         if isinstance(network, torch.jit.ScriptModule):
             forward: Any = network.forward
-            schema = forward.schema
-            names = [argument.name for argument in schema.arguments[1:]]
-            return cls(tuple(names), tuple(a.name for a in schema.arguments[1:] if not a.has_default_value()))
+            arguments = forward.schema.arguments[1:]
+            numbers = frozenset(a.name for a in arguments if str(a.type) in NUMBERS)
+            required = tuple(a.name for a in arguments if not a.has_default_value())
+            return cls(tuple(a.name for a in arguments), required, numbers)
         parameters = list(inspect.signature(network.forward).parameters.values())
         named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY, p.KEYWORD_ONLY)]
         if not named and not any(p.kind == p.VAR_POSITIONAL for p in parameters):
@@ -71,6 +78,40 @@ def to_tensor(array: Array, dtype: torch.dtype, device: torch.device) -> Tensor:
         values = values.astype(np.float32)
     target = dtype if values.dtype.kind == "f" else torch.bool if values.dtype.kind == "b" else torch.int64
     return torch.tensor(values).to(device, target)
+
+
+def to_number(array: Array, name: str) -> int | float | bool:
+    """The one value that all examples [n] have; raises DataError where there are several."""
+    values = np.unique(array)
+    if len(values) != 1:
+        raise DataError(
+            f"model input {name!r}: it is one number for all examples. Received {len(values)} values, {values[:2]}. "
+            "Compress with the data of one."
+        )
+    return values[0].item()  # type: ignore[no-any-return]
+
+
+def check_steady(network: nn.Module, call: Callable[[], Tensor], batch: Mapping[str, Array]) -> None:
+    """Raise DataError where the network fails on the batch, ModelError where it has two answers to it."""
+    try:
+        first, second = call(), call()
+    except (AttarError, MemoryError):
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name} {list(values.shape)} {values.dtype}" for name, values in batch.items())
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1 if isinstance(error, torch.jit.Error) else 0][:200]
+        raise DataError(
+            f"model {type(network).__name__}: its forward must take the data. Received {given}, on which it failed "
+            f"({reason}). Check shapes, dtypes and names."
+        ) from error
+    a, b = (answer.detach().float().cpu().numpy() for answer in (first, second))
+    scale = float(np.nan_to_num(np.abs(a)).max(initial=0))
+    if a.shape != b.shape or not np.allclose(a, b, rtol=1e-2, atol=1e-3 * scale, equal_nan=True):
+        raise ModelError(
+            f"model {type(network).__name__}: the same examples must be answered the same way twice. Received "
+            "different answers: it keeps a state between calls. Wrap it in a module that starts anew in each."
+        )
 
 
 def first_tensor(output: Any) -> Tensor:

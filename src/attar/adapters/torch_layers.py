@@ -35,10 +35,10 @@ class Found:
 
 
 def find_sites(model: nn.Module, calls: Sequence[Call], names: dict[tuple[int, ...], str]) -> Found:
-    """Sites of every parameter of two or more axes.
+    """Sites of every parameter or saved buffer of two or more axes.
 
-    calls are the uses of parameters in a graph of the model, with names of parameters for biases; names gives the first
-    name of each parameter by its memory.
+    calls are the uses of weights in a graph of the model, with names of parameters for biases; names gives the first
+    name of each weight by its memory.
     """
     forms, reasons = _by_module(model)
     by_call: dict[str, list[Call]] = {}
@@ -47,7 +47,7 @@ def find_sites(model: nn.Module, calls: Sequence[Call], names: dict[tuple[int, .
     owned: set[str] = set()
     sites: list[Site] = []
     skipped: dict[str, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in weights(model):
         owner = names[memory(parameter)]
         if parameter.ndim < 2:
             continue
@@ -112,11 +112,18 @@ def _by_module(model: nn.Module) -> tuple[dict[str, tuple[Form, Bias | None]], d
     return forms, reasons
 
 
+def weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and saved buffers by name, tied ones under each name; a transform's fixed kernel is a buffer."""
+    yield from model.named_parameters(remove_duplicate=False)
+    saved = model.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in model.named_buffers(remove_duplicate=False) if name in saved)
+
+
 def first_names(model: nn.Module) -> dict[tuple[int, ...], str]:
-    """The first name of every parameter, by its memory."""
+    """The first name of every weight, by its memory."""
     names: dict[tuple[int, ...], str] = {}
-    for name, parameter in model.named_parameters():
-        names.setdefault(memory(parameter), name)
+    for name, tensor in weights(model):
+        names.setdefault(memory(tensor), name)
     return names
 
 

@@ -28,6 +28,9 @@ from attar.adapters.torch_taps import Hook, Watch, tapped
 from attar.errors import DataError, ModelError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
+TRIED = 8
+"""Examples of the first batch that a model is tried with."""
+
 
 class TorchModel(TorchAdapter):
     """One PyTorch model; see adapters/base.py for the laws."""
@@ -44,6 +47,7 @@ class TorchModel(TorchAdapter):
         self._output: Array | None = None
         self._declared: Mapping[str, TensorSpec] = {}
         self._flat: list[str] = []
+        self._tried = False
         self._places: dict[str, list[Place | None]] | None = None
         self._exact: dict[str, tuple[Array, Tensor]] = {}
         self.suffixes = torch_files.SUFFIXES[source.kind]
@@ -87,7 +91,7 @@ class TorchModel(TorchAdapter):
         return [site.layer() for site in self._sites.values()]
 
     def skipped(self) -> Mapping[str, str]:
-        """Parameters of two or more axes that are left as they are, with the reason."""
+        """Parameters and buffers of two or more axes that are left as they are, with the reason."""
         return dict(self._skipped)
 
     def read(self, name: str) -> Weight:
@@ -269,8 +273,8 @@ class TorchModel(TorchAdapter):
                 return tensor.dtype, tensor.device
         return torch.float32, torch.device("cpu")
 
-    def _arguments(self, batch: Batch) -> dict[str, Tensor]:
-        """The batch as tensors by forward's names, its shape remembered."""
+    def _arguments(self, batch: Batch) -> dict[str, Any]:
+        """The batch as tensors and numbers by forward's names, its shape remembered."""
         arrays = self._signature.arguments(batch)
         if len({len(array) for array in arrays.values()}) != 1:
             raise DataError(
@@ -280,32 +284,47 @@ class TorchModel(TorchAdapter):
         if not self._example:
             self._example = {n: np.zeros((torch_inputs.EXAMPLES, *a.shape[1:]), a.dtype) for n, a in arrays.items()}
         dtype, device = self._place()
-        return {name: torch_inputs.to_tensor(array, dtype, device) for name, array in arrays.items()}
+        return {
+            name: torch_inputs.to_number(array, name)
+            if name in self._signature.numbers
+            else torch_inputs.to_tensor(array, dtype, device)
+            for name, array in arrays.items()
+        }
 
     def _call(self, batch: Batch) -> Tensor:
-        if self._flat:
-            self._check_flat(batch)
         with _undisturbed():
             args, kwargs = self._signature.split(self._arguments(batch))
             return torch_inputs.first_tensor(self._source.network(*args, **kwargs))
 
+    @torch.no_grad()
+    def _try(self, batch: Batch) -> None:
+        """Before the first batch, outside of all hooks: whether the model takes it, and as it must."""
+        self._tried = True
+        try:
+            few = {name: values[:TRIED] for name, values in batch.items()}
+            torch_inputs.check_steady(self._source.network, lambda: self._call(few), few)
+            self._check_flat(few)
+        except BaseException:
+            self._tried = False
+            raise
+
     def _check_flat(self, batch: Batch) -> None:
-        """Before the first batch: whether dense layers with a folded batch norm put out two axes."""
-        names, self._flat = self._flat, []
+        """Whether dense layers with a folded batch norm put out two axes."""
 
         def hook(product: Product) -> None:
             if product.y is not None and product.y.ndim != 2:
-                self._flat = names
                 raise ModelError(
                     f"layer {product.name!r}: a BatchNorm1d that follows a Linear must see one vector an example. "
                     f"Received outputs of shape {tuple(product.y.shape)}. Pass the model as torch.export has it."
                 )
 
-        with torch.no_grad():
-            self._tap(batch, names, hook)
+        if self._flat:
+            self._tap(batch, self._flat, hook)
 
     def _tap(self, batch: Batch, names: Sequence[str], hook: Hook) -> Tensor:
         """The first output, with a hook on every use of the named sites."""
+        if not self._tried:
+            self._try(batch)
         sites, examples = [self._sites[name] for name in names], len(next(iter(batch.values())))
         watch = Watch(sites, self._source.tensors, examples, hook)
         with tapped(watch, script=self._source.kind == "script"):
@@ -313,6 +332,8 @@ class TorchModel(TorchAdapter):
 
     @torch.no_grad()
     def _forward(self, batch: Batch) -> Array:
+        if not self._tried:
+            self._try(batch)
         return self._noted(self._call(batch))
 
     @torch.no_grad()

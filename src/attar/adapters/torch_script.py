@@ -11,15 +11,18 @@ from torch import nn
 from attar.adapters.torch_calls import Operand, parse
 from attar.adapters.torch_forms import memory
 from attar.adapters.torch_graph import Graph, permutation
-from attar.adapters.torch_inputs import expected
+from attar.adapters.torch_inputs import NUMBERS, expected
+from attar.adapters.torch_layers import weights
+from attar.types import TensorSpec
 
 
 def script_graph(module: nn.Module) -> Graph:
     """Uses of parameters in the inlined graph of forward; batch norms are not folded in scripts."""
     graph = module.inlined_graph  # type: ignore[union-attr]
-    shapes = {name: tuple(p.shape) for name, p in module.named_parameters(remove_duplicate=False)}
+    tensors = dict(weights(module))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     firsts: dict[tuple[int, ...], str] = {}
-    aliases = {name: firsts.setdefault(memory(p), name) for name, p in module.named_parameters(remove_duplicate=False)}
+    aliases = {name: firsts.setdefault(memory(tensor), name) for name, tensor in tensors.items()}
 
     def find(value: Any) -> Operand | None:
         return _operand(value, shapes, aliases)
@@ -39,6 +42,8 @@ def script_graph(module: nn.Module) -> Graph:
         (names[c.x.debugName()], c) for c in calls if isinstance(c.x, torch._C.Value) and c.x.debugName() in names
     ]
     inputs = {name: expected(call, name) for name, call in reversed(handed)}
+    numbers = {a.name: NUMBERS[str(a.type)] for a in arguments if str(a.type) in NUMBERS}
+    inputs |= {name: TensorSpec(name, dtype, (None,)) for name, dtype in numbers.items()}
     return Graph(tuple(calls), inputs=inputs)
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -110,11 +111,12 @@ def _export(source: Source, example: Mapping[str, Array]) -> torch.export.Export
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Within, torch does not print what it could not export: pages of graphs, by print and by warnings."""
+    """Within, torch does not tell what it could not export, in pages of graphs and in warnings."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
     try:
-        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)

@@ -7,6 +7,7 @@ parameter, so that transposed, split or tied weights are found too. Nothing is l
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import permutations
@@ -161,6 +162,8 @@ def tapped(watch: Watch, *, script: bool = False) -> Iterator[None]:
     with ExitStack() as stack:
         if any(site.form.kind == "recurrent" for site in watch.sites.values()):
             # The fused recurrent kernels would hide the products.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", UserWarning)  # torch's own, on flags of other devices
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))  # type: ignore[no-untyped-call]
         stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[no-untyped-call,attr-defined]
         stack.enter_context(_DispatchTap(watch))
