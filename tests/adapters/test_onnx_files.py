@@ -142,9 +142,10 @@ def edit(path: Path, **entries: str) -> None:
         ({"location": "../m.bin"}, "beside the model"),
         ({"location": "/etc/passwd"}, "beside the model"),
         ({"location": "gone.bin"}, "does not"),
-        ({"offset": "4000"}, "bytes"),
+        ({"offset": "4000"}, "must take 4800 bytes. Received 920"),
         ({"offset": "-4"}, "numbers"),
-        ({"length": "99999999999999"}, "bytes"),
+        ({"length": "9600"}, "must take 4800 bytes. Received 9600"),
+        ({"length": "99999999999999"}, "must take 4800 bytes. Received 99999999999999"),
         ({"length": "x"}, "numbers"),
     ],
 )
@@ -160,15 +161,15 @@ def test_a_message_without_its_data_is_refused(tmp_path):
         OnnxAdapter.open(onnx.load(str(externally(tmp_path)), load_external_data=False))
 
 
-def test_models_beyond_one_message_go_through_files(tmp_path, monkeypatch):
-    """With the limit of 2 GB lowered to 2 kB: running, perturbing and saving all use external data."""
+def test_models_beyond_one_message(tmp_path, monkeypatch):
+    """With the limits lowered: tensors are handed to sessions beside the message, and saved in a file beside it."""
     from attar.adapters import onnx_session
 
     model = models.matmul_add_then_relu_gemm()
     x = models.random(3, 6, seed=2)
     expected = OnnxAdapter.open(model).run({"x": x})
     monkeypatch.setattr(onnx_files, "LARGEST", 100)
-    monkeypatch.setattr(onnx_session, "LARGEST", 100)
+    monkeypatch.setattr(onnx_session, "IN_MESSAGE", 100)
     monkeypatch.setattr(onnx_files, "EXTERNAL_BYTES", 64)
     adapter = OnnxAdapter.open(model)
     np.testing.assert_array_equal(adapter.run({"x": x}), expected)
@@ -179,6 +180,33 @@ def test_models_beyond_one_message_go_through_files(tmp_path, monkeypatch):
     np.testing.assert_array_equal(ort.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"x": x})[0], expected)
     with pytest.raises(ModelError, match="at most 2 GB"):
         adapter.model()
+
+
+@pytest.mark.parametrize("name", ["half", "brain", "double", "listed_inputs", "constants", "branches", "lstm"])
+def test_tensors_beside_the_message_are_the_same(name, monkeypatch):
+    """Whatever their type and place: those that cannot be handed over stay in the message."""
+    from attar.adapters import onnx_session
+
+    adapter = OnnxAdapter.open(models.MODELS[name]())
+    spec = adapter.inputs()[0]
+    x = np.ones((3, *spec.shape[1:]), spec.dtype)
+    expected = adapter.run({"x": x})
+    monkeypatch.setattr(onnx_session, "IN_MESSAGE", 0)
+    monkeypatch.setattr(onnx_files, "EXTERNAL_BYTES", 48)
+    np.testing.assert_array_equal(OnnxAdapter.open(models.MODELS[name]()).run({"x": x}), expected)
+
+
+def test_one_session_is_kept_of_a_large_model(monkeypatch):
+    from attar.adapters import onnx_run
+
+    adapter = OnnxAdapter.open(models.matmul_add_then_relu_gemm())
+    x = models.random(3, 6)
+    monkeypatch.setattr(onnx_run, "SMALL_BYTES", 0)
+    for _ in range(2):
+        adapter.run({"x": x})
+        adapter.run({"x": x}, {"w": np.zeros((3, 8), np.float32)})
+        adapter.moments([{"x": x}])
+        assert len(adapter._runner._sessions) == 1
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):

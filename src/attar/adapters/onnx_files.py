@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, TensorProto
 
-from attar.adapters.onnx_tensors import Store, named, put
+from attar.adapters.onnx_tensors import DTYPES, Store, named, put
 from attar.errors import FormatError, ModelError
+from attar.types import Array
 
 LARGEST = 2**31 - 2**26
 """Bytes of values up to which a model is one message: protobuf's 2 GB less room for the graph."""
@@ -108,6 +109,31 @@ def filled(store: Store) -> ModelProto:
     return model
 
 
+def filled_apart(store: Store) -> tuple[ModelProto, dict[str, Array]]:
+    """The model with small values in it, and the large ones of its main graph by name, contiguous, not copied."""
+    model = ModelProto()
+    model.CopyFrom(store.model)
+    tensors = {id(tensor): tensor for tensor in model.graph.initializer}  # held, so that their identity stays
+    apart: dict[str, Array] = {}
+    for name, tensor in named(model):
+        values = store.slots[name].array
+        native = values.dtype.isbuiltin == 1 and store.slots[name].proto.data_type in DTYPES
+        if id(tensor) in tensors and values.nbytes >= EXTERNAL_BYTES and native:
+            apart[tensor.name] = np.ascontiguousarray(values)
+            _refer(tensor, "apart", 0, values.nbytes)
+        else:
+            put(tensor, values)
+    return model, apart
+
+
+def _refer(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    """Turn a stub into a reference to data outside of the message."""
+    tensor.ClearField("raw_data")
+    del tensor.external_data[:]
+    for key, value in {"location": location, "offset": offset, "length": length}.items():
+        tensor.external_data.add(key=key, value=str(value))
+
+
 def filled_externally(store: Store, data: Path) -> ModelProto:
     """The model with small values in it and large ones in the file `data`, which is written beside it."""
     model = ModelProto()
@@ -121,11 +147,7 @@ def filled_externally(store: Store, data: Path) -> ModelProto:
                 put(tensor, values)
                 continue
             file.write(b"\0" * (-file.tell() % ALIGNMENT))
-            tensor.ClearField("raw_data")
-            del tensor.external_data[:]
-            entries = {"location": data.name, "offset": str(file.tell()), "length": str(values.nbytes)}
-            for key, value in entries.items():
-                tensor.external_data.add(key=key, value=value)
+            _refer(tensor, data.name, file.tell(), values.nbytes)
             file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())

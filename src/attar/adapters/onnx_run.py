@@ -25,7 +25,8 @@ from attar.types import Array, Capture, Stats, TensorSpec
 CAPTURE_BYTES = 2**28
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
 SMALL_BYTES = 2**26
-"""Bytes of values up to which several sessions are kept."""
+"""Bytes of values up to which several sessions are kept, MOST_SESSIONS of a kind."""
+MOST_SESSIONS = 8
 PATCHES_PER_BATCH = 16384
 """Patches of a convolution that the first batch should give at least, however few its examples."""
 COLUMN_BYTES = 2**27
@@ -71,8 +72,7 @@ class Runner:
         key = (kind, *names)
         session = self._sessions.pop(key, None)
         if session is None:
-            while sum(other[0] == kind for other in self._sessions) >= self._kept:
-                del self._sessions[next(other for other in self._sessions if other[0] == kind)]
+            self._make_room(kind)
             if kind == "plain":
                 session = Session(self._store)
             elif kind == "perturbed":
@@ -82,10 +82,13 @@ class Runner:
         self._sessions[key] = session  # the last one used stands last
         return session
 
-    @property
-    def _kept(self) -> int:
-        """Sessions of one kind that are kept: each holds a copy of all weights."""
-        return 8 if self._store.nbytes() < SMALL_BYTES else 1
+    def _make_room(self, kind: str) -> None:
+        """Each session holds a copy of all weights: of a large model there is one, of a small one a few of a kind."""
+        if self._store.nbytes() >= SMALL_BYTES:
+            self._sessions.clear()
+        alike = [key for key in self._sessions if key[0] == kind]
+        if len(alike) >= MOST_SESSIONS:
+            del self._sessions[alike[0]]
 
     def _remember(self, feed: Feed) -> None:
         """Keep one example that the model has accepted, for `places`."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto, ValueInfoProto
 
-from attar.adapters.onnx_files import LARGEST, filled, filled_externally
+from attar.adapters.onnx_files import filled, filled_apart
 from attar.adapters.onnx_tensors import DTYPES, Store
 from attar.errors import DataError, ModelError
 from attar.types import Array, TensorSpec
 
+IN_MESSAGE = 2**26
+"""Bytes of values up to which a session gets them in its message, which is copied some times; protobuf ends at 2 GB."""
 ERRORS = (
     "Fail",
     "InvalidArgument",
@@ -53,7 +53,7 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
 
 class Session:
-    """One onnxruntime session; a model beyond 2 GB goes through a temporary folder that lives as long."""
+    """One onnxruntime session; larger models' tensors are handed to it by reference, beside the message."""
 
     def __init__(self, store: Store, edit: Callable[[ModelProto], None] | None = None):
         ort = runtime()
@@ -62,23 +62,19 @@ class Session:
         # Threads that spin while they wait would take the cores from whatever runs beside: other layers, other jobs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        source: bytes | str
-        if store.nbytes() <= LARGEST:
-            model = filled(store)
-            if edit:
-                edit(model)
-            source = model.SerializeToString()
+        if store.nbytes() <= IN_MESSAGE:
+            model, apart = filled(store), {}
         else:
-            self._folder = tempfile.TemporaryDirectory(prefix="attar-")
-            model = filled_externally(store, Path(self._folder.name) / "model.data")
-            if edit:
-                edit(model)
-            path = Path(self._folder.name) / "model.onnx"
-            path.write_bytes(model.SerializeToString())
-            source = str(path)
+            model, apart = filled_apart(store)
+        if edit:
+            edit(model)
+        # Held as long as the session, which may use their memory.
+        self._apart = [ort.OrtValue.ortvalue_from_numpy(values) for values in apart.values()]
         try:
-            self._session = ort.InferenceSession(source, options, providers=ort.get_available_providers())
+            if apart:
+                options.add_external_initializers(list(apart), self._apart)
+            message, providers = model.SerializeToString(), ort.get_available_providers()
+            self._session = ort.InferenceSession(message, options, providers=providers)
         except runtime_errors() as error:
             raise ModelError(
                 f"onnx model: onnxruntime must be able to run it. Received: {_first_line(error)} "

@@ -283,8 +283,10 @@ def _mapped(slot: Slot, folder: Path | None) -> Array:
     offset, size = _number(slot, entry.get("offset", "0")), path.stat().st_size
     wanted = expected_bytes(slot)
     length = _number(slot, entry["length"]) if "length" in entry else max(wanted, 0)
-    if (wanted >= 0 and length != wanted) or offset + length > size:
-        raise _wrong_length(slot, max(wanted, length), max(0, min(length, size - offset)))
+    if wanted >= 0 and length != wanted:
+        raise _wrong_length(slot, wanted, length)
+    if offset + length > size:
+        raise _wrong_length(slot, length, max(0, size - offset))
     if not length:
         return np.zeros(slot.shape, slot.dtype)
     raw = np.memmap(path, np.uint8, "r", offset, (length,))
