@@ -109,6 +109,7 @@ def externally(tmp_path: Path) -> Path:
 def test_external_data_are_mapped_and_written_beside(tmp_path):
     path = externally(tmp_path)
     adapter = OnnxAdapter.open(path)
+    assert adapter.files_beside() == [tmp_path / "m.bin"]
     x = models.random(5, 40, seed=6)
     np.testing.assert_array_equal(adapter.read("w").matrix, models.random(40, 30).T)
     expected = ort.InferenceSession(str(path)).run(None, {"x": x})[0]

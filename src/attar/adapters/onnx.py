@@ -120,6 +120,10 @@ class OnnxAdapter:
         owned |= {site.bias.chain.slot.name for site in self._sites.values() if site.bias}
         return {name for name, slot in self._store.slots.items() if name not in owned and not stays_inside(slot.proto)}
 
+    def files_beside(self) -> Sequence[Path]:
+        """Files of external data that the model was read with, which count for its size."""
+        return sorted(self._store.files)
+
     def skeleton(self) -> bytes:
         """The graph without values, and without what exporters note about their own source code."""
         from attar.adapters.onnx_skeleton import skeleton_of

@@ -156,7 +156,7 @@ def filled_externally(store: Store, data: Path) -> ModelProto:
 
 def write_file(store: Store, path: Path) -> None:
     """Write a .onnx file, with a .onnx.data file beside it where the model is large or came so."""
-    external = store.external or store.nbytes() > LARGEST
+    external = bool(store.files) or store.nbytes() > LARGEST
     if not external:
         _replace(path, lambda temporary: temporary.write_bytes(filled(store).SerializeToString()))
         return

@@ -112,13 +112,12 @@ class Store:
 
     def __init__(self, model: ModelProto, folder: Path | None = None):
         self.model = model
-        self.external = False
-        """Whether the model came with external data; it is then saved so."""
+        self.files = external_files(model, folder)
+        """Files beside the model that hold external data; a model that came so is saved so."""
         self.slots: dict[str, Slot] = {}
         self._of_proto: dict[int, Slot] = {}
         for name, tensor in named(model):
             slot = Slot(name, tensor, None)
-            self.external |= bool(tensor.external_data)
             slot.values = _take(slot, folder)
             self._add(slot)
 
@@ -137,13 +136,13 @@ class Store:
     def refreshed(self) -> Store:
         """A store over the same model after nodes or tensors were added or removed; values stay with their stubs."""
         known = {number: slot.values for number, slot in self._of_proto.items()}
-        return _adopt(self.model, self.external, lambda tensor, _: known.get(id(tensor)))
+        return _adopt(self.model, self.files, lambda tensor, _: known.get(id(tensor)))
 
     def clone(self) -> Store:
         """A copy of the model's stubs with the same values."""
         model = ModelProto()
         model.CopyFrom(self.model)
-        return _adopt(model, self.external, lambda _, name: self.slots[name].values)
+        return _adopt(model, self.files, lambda _, name: self.slots[name].values)
 
     def add(self, graph: GraphProto, name: str, values: Array, data_type: int) -> None:
         """A new initializer; it becomes a slot of the store that `refreshed` returns."""
@@ -151,12 +150,18 @@ class Store:
         self._add(Slot(name, tensor, values))
 
 
-def _adopt(model: ModelProto, external: bool, values: Callable[[TensorProto, str], Array | None]) -> Store:
+def _adopt(model: ModelProto, files: frozenset[Path], values: Callable[[TensorProto, str], Array | None]) -> Store:
     store = Store.__new__(Store)
-    store.model, store.external, store.slots, store._of_proto = model, external, {}, {}
+    store.model, store.files, store.slots, store._of_proto = model, files, {}, {}
     for name, tensor in named(model):
         store._add(Slot(name, tensor, values(tensor, name)))
     return store
+
+
+def external_files(model: ModelProto, folder: Path | None) -> frozenset[Path]:
+    """The files that hold tensors of a model in this folder."""
+    locations = {e.value for _, tensor in named(model) for e in tensor.external_data if e.key == "location"}
+    return frozenset((folder or Path()) / location for location in locations)
 
 
 def named(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
