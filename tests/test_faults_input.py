@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import pickle
 import re
@@ -217,3 +218,16 @@ def test_data_in_other_clothes_are_taken(place: Path, tmp_path: Path, name: str,
     done = attar(tmp_path, "compress", str(place / "small.onnx"), "--data", "d.npz", "--max-drop", "5")
     assert done.returncode in (0, 3), done.stderr
     assert re.search(r"accuracy (100\.00|99\.9\d) -> 9", done.stdout), done.stdout
+
+
+def test_json_is_json_and_folders_are_no_models(place: Path) -> None:
+    np.savez(place / "huge.npz", x=np.load(place / "data.npz")["x"], y=np.full((3000, 3), 1e200))
+    done = attar(place, "eval", "small.onnx", "--data", "huge.npz", "--metric", "mse", "--json")
+
+    def refused(word: str) -> None:
+        raise AssertionError(word)
+
+    assert json.loads(done.stdout, parse_constant=refused)["n"] == 3000
+    (place / "folder.pt").mkdir()
+    bad = attar(place, "inspect", "folder.pt")
+    assert bad.returncode == 4 and "Received a folder" in bad.stderr

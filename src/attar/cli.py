@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attar import registry
 from attar.ending import guard, interrupts
 from attar.errors import OutputError, UsageError
 
@@ -25,7 +26,8 @@ app = typer.Typer(
     "130 interrupted.",
 )
 
-ModelArg = Annotated[str, typer.Argument(help="Model file: .onnx, .pt2, TorchScript, .keras, .h5, or .attar.")]
+MODELS = "Model file: .onnx, .pt2, TorchScript, .keras, .h5, .attar, or a state dict with --factory."
+ModelArg = Annotated[str, typer.Argument(help=MODELS)]
 Data = Annotated[
     str | None,
     typer.Option(help=".npz with x and y, folder of idx files, folder of images by class, or package.module:function."),
@@ -41,7 +43,9 @@ Factory = Annotated[
 Scale = Annotated[float | None, typer.Option(help="Factor for the inputs; uint8 without it: 1/255.")]
 MetricName = Annotated[
     str | None,
-    typer.Option(help="A metric of attar (accuracy, top5, f1, mse, agreement, ...) or package.module:function."),
+    typer.Option(
+        help=f"{', '.join(registry.names('metric'))} (default: accuracy), or package.module:function."
+    ),
 ]  # fmt: skip
 
 
@@ -63,22 +67,24 @@ def attar(
     """Options before the command."""
 
 
-@app.command()
+@app.command(
+    epilog="Example: attar compress lenet5.onnx --data fashion-mnist/ --metric accuracy --max-drop 0.5 -o out/"
+)
 def compress(
-    model: Annotated[str | None, typer.Argument(help="Model file; may come from the recipe.")] = None,
+    model: Annotated[str | None, typer.Argument(help=f"{MODELS} May come from the recipe.")] = None,
     data: Data = None,
-    calibrate: Annotated[str | None, typer.Option(help="Set for statistics only.")] = None,
-    select: Annotated[str | None, typer.Option(help="Set for the search only.")] = None,
-    certify: Annotated[str | None, typer.Option(help="Set for the certificate only.")] = None,
+    calibrate: Annotated[str | None, typer.Option(help="Set of its own for statistics; labels are not needed.")] = None,
+    select: Annotated[str | None, typer.Option(help="Set of its own for the search.")] = None,
+    certify: Annotated[str | None, typer.Option(help="Set of its own for the certificate.")] = None,
     metric: MetricName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
-    confidence: Annotated[float | None, typer.Option(help="Of the one-sided bound (default 0.95).")] = None,
-    guarantee: Annotated[str | None, typer.Option(help="Within the drop: bound (default) or estimate.")] = None,
+    confidence: Annotated[float | None, typer.Option(help="Confidence of the one-sided bound (default 0.95).")] = None,
+    guarantee: Annotated[str | None, typer.Option(help="What must be within it: bound (default) or estimate.")] = None,
     out: Out = Path("out"),
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); options given here win over it.")] = None,
     factory: Factory = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice (default 0).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
     scale: Scale = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads over layers (default: the cores).")] = None,
@@ -125,7 +131,7 @@ def compress(
 @app.command()
 def expand(
     archive: Annotated[Path, typer.Argument(help="A .attar file.")],
-    out: Out = Path(),
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or a file with the format's ending.")] = Path(),
     factory: Factory = None,
     force: Force = False,
     verbose: Verbose = False,
@@ -159,7 +165,7 @@ def evaluate(
         _reach_working_folder(data, metric, factory)
         measured = api.evaluate(model, data, metric or "accuracy", against=against, **given)
         line = {"metric": measured.metric, "value": measured.value, "n": measured.n}
-        _print(json.dumps(line) if as_json else f"{measured.metric} {measured.value:.4f} on {measured.n:,} examples")
+        _print(_json(line) if as_json else f"{measured.metric} {measured.value:.4f} on {measured.n:,} examples")
 
 
 @app.command()
@@ -170,7 +176,7 @@ def inspect(model: ModelArg, factory: Factory = None, as_json: AsJson = False, v
 
         _reach_working_folder(factory)
         rows = api.inspect(model, factory=factory)
-        _print(json.dumps(rows) if as_json else show.layer_table(rows))
+        _print(_json(rows) if as_json else show.layer_table(rows))
 
 
 @app.command()
@@ -195,7 +201,7 @@ def doctor(as_json: AsJson = False) -> None:
         from attar import show
 
         facts = show.doctor()
-        _print(json.dumps(facts) if as_json else show.doctor_text(facts))
+        _print(_json(facts) if as_json else show.doctor_text(facts))
 
 
 def _share(text: str | None) -> float | None:
@@ -221,6 +227,13 @@ def _reach_working_folder(*values: object) -> None:
         sys.path.append(str(Path.cwd()))
 
 
+def _json(value: object) -> str:
+    """The value as one line of JSON that every parser takes: what is not finite is null."""
+    from attar.run.ledger import plain
+
+    return json.dumps(plain(value), allow_nan=False)
+
+
 def _print(text: str) -> None:
     """A result on stdout; raises OutputError where it cannot be written. A closed pipe is the reader's choice."""
     try:
@@ -244,7 +257,7 @@ def _print_preview(events: Any, as_json: bool) -> None:
     """What a run would work on."""
     from attar import show
 
-    _print(json.dumps(list(events)) if as_json else show.preview_text(events))
+    _print(_json(list(events)) if as_json else show.preview_text(events))
 
 
 def _print_result(result: Result, out: Path, as_json: bool) -> None:
@@ -255,7 +268,7 @@ def _print_result(result: Result, out: Path, as_json: bool) -> None:
 
     report_path = out / "report.html"
     if as_json:
-        _print(json.dumps({
+        _print(_json({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,
             "certificate": asdict(result.certificate), "within": result.within, "report": str(report_path),
         }))  # fmt: skip

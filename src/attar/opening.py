@@ -60,6 +60,11 @@ def _refusal(model: object) -> AttarError:
             f"model: it must be an ONNX, PyTorch or Keras model. Received an object of type {type(model).__name__!r}. "
             f"Pass a model object or a file ending in {', '.join(suffixes)}."
         )
+    if model.is_dir():
+        return ModelError(
+            f"model {str(model)!r}: it must be one file. Received a folder. "
+            f"Save the model as one of {', '.join(suffixes)}."
+        )
     if model.is_file():
         with model.open("rb") as file:
             if file.read(2) in PICKLE_OPCODES:
