@@ -69,6 +69,20 @@ def test_hdf5_in_and_out(suffix: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(run(tmp_path / f"out{suffix}", batch), adapter.run(batch), atol=1e-6)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_hdf5_from_any_state_leaves_the_model_as_it_is(compiled: bool, tmp_path: Path) -> None:
+    """Models that were never compiled have no optimizer; Keras' writer loses that of the others."""
+    model = mlp()
+    if compiled:
+        model.compile(keras.optimizers.SGD(0.5), keras.losses.MeanSquaredError())
+    adapter = KerasAdapter.open(model)
+    for suffix in (".h5", ".keras"):
+        adapter.save(tmp_path / f"out{suffix}")
+        again = keras.saving.load_model(tmp_path / f"out{suffix}")
+        assert again.compiled is compiled
+        assert not compiled or float(again.optimizer.learning_rate) == 0.5
+
+
 def test_weights_alone_are_not_a_model(tmp_path: Path) -> None:
     mlp().save_weights(tmp_path / "only.weights.h5")
     with pytest.raises(ModelError, match="a model is needed"):

@@ -137,7 +137,27 @@ def write_file(model: Any, path: Path) -> None:
         if path.suffix == ".keras":
             keras.saving.save_model(model, part)
         else:
-            keras.saving.save_model(model, part, include_optimizer=model.optimizer is not None and model.compiled)
+            _write_hdf5(model, part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_hdf5(model: Any, path: Path) -> None:
+    """Keras' older writer, which takes the optimizer out of the model's own compile config."""
+    own = getattr(model, "_compile_config", None) if model.compiled else None
+    before = dict(own.config) if own is not None else {}
+    chatter = logging.getLogger("absl")
+    chatter.addFilter(_is_news)
+    try:
+        keras.saving.save_model(model, path, include_optimizer=own is not None)
+    finally:
+        chatter.removeFilter(_is_news)
+        if own is not None:
+            own.config.clear()
+            own.config.update(before)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not Keras' advice against HDF5, which is what the user asked for."""
+    return "as an HDF5 file" not in record.getMessage()
