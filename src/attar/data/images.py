@@ -50,12 +50,10 @@ def image_size(specs: Sequence[TensorSpec]) -> Size:
     shape = specs[0].shape
     if len(shape) == 3:
         return shape[1], shape[2], 1
-    if shape[1] in CHANNELS and shape[3] not in CHANNELS:
-        height, width, channels = shape[2], shape[3], shape[1]
-    elif shape[3] in CHANNELS:
-        height, width, channels = shape[1:]
-    else:
+    if shape[1] not in CHANNELS and shape[3] not in CHANNELS:
         return None, None, None
+    last = shape[3] in CHANNELS
+    height, width, channels = shape[1:] if last else (shape[2], shape[3], shape[1])
     return (height, width, channels) if height and width else (None, None, channels)
 
 

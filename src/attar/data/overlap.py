@@ -35,7 +35,7 @@ def separate(parts: Mapping[str, Dataset], source_of: Mapping[str, int]) -> tupl
                 f"data: {name} ({parts[name].origin!r}) and {other} ({parts[other].origin!r}) must not share examples. "
                 f"Received {count} in both ({100 * share:.3g} %). Give different sets, or one set to split."
             )
-        warnings.append(f"{count} examples of {name} occur in {other} as well; they were left out of {name}.")
+        warnings.append(f"{count} of {len(common)} examples of {name} were left out: they occur in {other} as well.")
         kept[name], keys[name] = kept[name].take(np.flatnonzero(~common)), keys[name][~common]
     return kept, warnings
 
