@@ -240,3 +240,43 @@ def test_a_buffer_that_is_a_kernel_is_compressed_and_others_are_listed() -> None
     assert {layer.name: layer.kind for layer in adapter.layers()} == {"out.weight": "dense", "basis": "conv"}
     assert adapter.skipped() == {"shift": "no use as a matrix was recognised"}
     assert set(adapter.remainder()) == {"shift"}
+
+
+class Bag(nn.Module):
+    """Ids looked up before code that cannot be traced."""
+
+    def __init__(self, branches: bool) -> None:
+        super().__init__()
+        self.table = nn.EmbeddingBag(9, 6)
+        self.out = nn.Linear(6, 3)
+        self.branches = branches
+
+    def forward(self, text: torch.Tensor, pad_mask: torch.Tensor) -> torch.Tensor:
+        if self.branches and text.max() > 100:
+            return self.table(text)
+        return self.out(self.table(text))
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_ids_are_told_from_numbers_without_a_graph(branches: bool) -> None:
+    specs = TorchAdapter.open(Bag(branches)).inputs()
+    assert [(spec.name, spec.dtype) for spec in specs] == [("text", "int64"), ("pad_mask", "bool")]
+    assert TorchAdapter.open(torch_cases.Net(torch_cases.packed, rnn=nn.GRU(6, 5), out=nn.Linear(5, 3))).inputs()[0].dtype == "float32"  # fmt: skip  # noqa: E501
+
+
+def test_a_script_offers_no_gradients() -> None:
+    assert TorchAdapter.open(torch.jit.script(torch_cases.make("dense"))).fisher is None
+    assert callable(TorchAdapter.open(torch_cases.make("dense")).fisher)
+
+
+class Packed(nn.Linear):
+    """A module that keeps its weight where only its state dict shows it, as quantised ones do."""
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}scale"] = torch.tensor(0.1)
+
+
+def test_tensors_that_are_no_parameters_or_buffers_are_not_lost_in_silence() -> None:
+    with pytest.raises(ModelError, match=r"such as '1.scale'"):
+        TorchAdapter.open(nn.Sequential(nn.Linear(6, 5), Packed(5, 3)))

@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from attar.adapters.torch_calls import Call, Operand, name_of, parse
 from attar.adapters.torch_forms import dtype_name, memory
-from attar.adapters.torch_inputs import expected
+from attar.adapters.torch_inputs import Signature, expected
 from attar.errors import ModelError
 from attar.types import TensorSpec
 
@@ -24,6 +24,7 @@ OPENED = (
     nn.Embedding,
 )  # fmt: skip
 """Modules that a trace looks into, so that their weights appear in it."""
+LOOKUPS = (nn.Embedding, nn.EmbeddingBag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +58,25 @@ class _Tracer(fx.Tracer):
 
 
 def trace(model: nn.Module, names: dict[tuple[int, ...], str]) -> Graph:
-    """The graph of a module by symbolic tracing; an empty one where its code cannot be traced."""
+    """The graph of a module by symbolic tracing; one without calls where its code cannot be traced."""
     try:
         graph = _Tracer().trace(model)
     except Exception:  # noqa: BLE001 - the caller's forward may raise anything when it is given proxies
-        return Graph()
+        return Graph(inputs=_supposed(model))
     tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     constants: dict[fx.Node, str] = {}
     for node in graph.nodes:
         if node.op == "get_attr" and node.target in tensors:
             constants[node] = names.get(memory(tensors[node.target]), str(node.target))
     return _read(graph, constants, {n: tuple(t.shape) for n, t in tensors.items()}, dict(model.named_modules()))
+
+
+def _supposed(model: nn.Module) -> dict[str, TensorSpec]:
+    """What the first input must be where no graph tells: ids, if the first weight is an embedding."""
+    weighty = (module for module in model.modules() if next(module.parameters(recurse=False), None) is not None)
+    signature = Signature.of(model)
+    names = (signature.required or signature.names)[:1]
+    return {name: TensorSpec(name, "int64", ()) for name in names if isinstance(next(weighty, None), LOOKUPS)}
 
 
 def exported(program: torch.export.ExportedProgram) -> Graph:
@@ -133,6 +142,11 @@ def _read(
         for call in reversed(calls)
         if isinstance(call.x, fx.Node) and call.x.op == "placeholder"
     }
+    for node in graph.nodes:
+        if node.op == "call_module" and isinstance(modules[str(node.target)], LOOKUPS):
+            ids = (*node.args, *node.kwargs.values())[0]
+            if isinstance(ids, fx.Node) and ids.op == "placeholder":
+                inputs[str(ids.target)] = TensorSpec(str(ids.target), "int64", ())
     return Graph(tuple(calls), tuple(_unshared(norms, graph, constants, modules)), inputs)
 
 

@@ -143,7 +143,9 @@ def expected(call: Call, name: str) -> TensorSpec:
 
 
 def guessed(name: str) -> TensorSpec:
-    """An input of which only the name is known; ids and masks are whole numbers by custom."""
+    """An input of which only the name is known; ids and masks are whole numbers by custom, torch's own masks bools."""
+    if name.endswith(("padding_mask", "pad_mask")):
+        return TensorSpec(name, "bool", ())
     return TensorSpec(name, "int64" if name.endswith(("ids", "mask")) else "float32", ())
 
 

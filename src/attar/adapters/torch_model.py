@@ -51,6 +51,8 @@ class TorchModel(TorchAdapter):
         self._places: dict[str, list[Place | None]] | None = None
         self._exact: dict[str, tuple[Array, Tensor]] = {}
         self.suffixes = torch_files.SUFFIXES[source.kind]
+        if source.kind == "script":
+            self.fisher = None  # type: ignore[method-assign,assignment]  # gradients inside a script are not visible
 
     @classmethod
     def opened(cls, model: object) -> Self:
@@ -192,11 +194,7 @@ class TorchModel(TorchAdapter):
         return site.form.kind != "recurrent" and site.tied_to is None
 
     def fisher(self, batches: Iterable[Batch], seed: int = 0) -> Mapping[str, Array]:
-        """Row sensitivities [rows] by gradients, in nats per squared unit; see torch_fisher.py. Not for TorchScript."""
-        if self._source.kind == "script":
-            raise ModelError(
-                "TorchScript model: gradients inside a script are not visible. Received one. Perturb rows by run()."
-            )
+        """Row sensitivities [rows] by gradients, in nats per squared unit; see torch_fisher.py."""
         names = [name for name in self._sites if self.can_perturb(name)]
 
         def forward(batch: Batch, hook: Hook) -> Tensor:

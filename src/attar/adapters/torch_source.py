@@ -61,7 +61,20 @@ def from_module(model: nn.Module) -> Source:
     outer.eval()
     source = Source("module", _unwrapped(outer), modes)
     source.outer = outer
+    _check_complete(source)
     return source
+
+
+def _check_complete(source: Source) -> None:
+    """That the state dict holds no tensors besides parameters and buffers; raises ModelError."""
+    known = source.tensors
+    others = [n for n, value in source.network.state_dict().items() if n not in known and isinstance(value, Tensor)]
+    if others:
+        raise ModelError(
+            f"model {type(source.network).__name__}: its tensors must be parameters and buffers. Received a state dict "
+            f"with others, such as {others[0]!r}, perhaps of a quantised module. Pass the model as it was before "
+            "quantisation."
+        )
 
 
 def _detached(model: nn.Module) -> dict[int, Any]:
