@@ -216,6 +216,14 @@ def test_computed_weights_become_tensors_and_their_nodes_go():
     np.testing.assert_array_equal(adapter.read("w").bias, 2 * models.random(16))
 
 
+def test_depth_is_no_limit():
+    """Two thousand nodes in a row, some of which come before the first layer."""
+    nodes = [models.node("Tanh", "x" if i == 0 else f"h{i - 1}", f"h{i}") for i in range(1000)]
+    nodes += [models.node("MatMul", f"h{i - 1} w", f"h{i}") for i in range(1000, 2000)]
+    model = models.model([*nodes, models.node("Identity", "h1999", "y")], {"w": models.random(4, 4)}, [4])
+    assert len(OnnxAdapter.open(model).layers()) == 1000
+
+
 def test_dequantised_weights_are_what_the_operator_sees():
     adapter = OnnxAdapter.open(models.dequantized())
     tensors = {t.name: numpy_helper.to_array(t) for t in models.dequantized().graph.initializer}

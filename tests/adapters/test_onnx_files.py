@@ -57,6 +57,14 @@ def test_other_files_are_named(tmp_path, data, word):
     assert "Export the model to ONNX again" in str(error.value)
 
 
+@pytest.mark.parametrize("name", [b"Conv", b"Conv_h", b"gamma"])
+def test_names_that_are_no_text_are_refused(tmp_path, name):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(models.conv_norm().SerializeToString().replace(name, b"\x80" + name[1:]))
+    with pytest.raises(FormatError, match="its names must be text"):
+        OnnxAdapter.open(path)
+
+
 def test_a_folder_is_no_model(tmp_path):
     folder = tmp_path / "folder.onnx"
     folder.mkdir()

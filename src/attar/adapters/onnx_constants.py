@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from attar.adapters.onnx_ops import FINDERS
 from attar.adapters.onnx_tensors import Slot, Store, put
 from attar.types import Array
 
-MOST_NODES = 64
-"""Nodes that computing one weight may take; anything larger is part of the model, not of a weight."""
+MOST_NAMES = 200
+"""Values that computing one weight may take; anything larger is part of the model, not of a weight."""
 NEWER = 21
 RANDOM = ("Random", "Multinomial", "Bernoulli", "Dropout")
 FAILURES = (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, AttributeError)
@@ -24,16 +25,27 @@ FAILURES = (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplem
 def computed(root: Scope) -> list[tuple[Scope, str]]:
     """Inputs of weight-holding operators that only stored values lead to, and that no chain explains: (home, name)."""
     found: dict[tuple[str, str], tuple[Scope, str]] = {}
-    for scope in root.all():
+    for scope, known in _known(root, frozenset()):
         for node in scope.graph.node:
             domain = "" if node.domain in STANDARD else node.domain
             if (domain, node.op_type) not in FINDERS:
                 continue
-            for name in filter(None, node.input[:3]):
+            for name in known.intersection(node.input[:3]):
                 home = scope.home(name)
                 if home is not None and resolve(scope, name) is None and _ancestors(scope, name) is not None:
                     found[home.path, name] = home, name
     return list(found.values())
+
+
+def _known(scope: Scope, outer: frozenset[str]) -> Iterator[tuple[Scope, set[str]]]:
+    """Each graph with the names in it whose values stored tensors alone make, found in execution order."""
+    known = set(outer - scope.given) | set(scope.slots)
+    for index, node in enumerate(scope.graph.node):
+        for body in scope.inside.get(index, ()):
+            yield from _known(body, frozenset(known))
+        if _pure(node) and known.issuperset(filter(None, node.input)):
+            known.update(filter(None, node.output))
+    yield scope, known
 
 
 def _ancestors(scope: Scope, name: str) -> tuple[list[NodeProto], list[Slot]] | None:
@@ -44,7 +56,7 @@ def _ancestors(scope: Scope, name: str) -> tuple[list[NodeProto], list[Slot]] | 
 
     def visit(here: Scope, wanted: str) -> bool:
         home = here.home(wanted)
-        if home is None or homes.setdefault(wanted, home) is not home or len(nodes) > MOST_NODES:
+        if home is None or homes.setdefault(wanted, home) is not home or len(homes) > MOST_NAMES:
             return False
         if wanted in home.slots:
             slots[wanted] = home.slots[wanted]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import GraphProto, ModelProto, TensorProto
 
-from attar.adapters.onnx_tensors import DTYPES, Store, named, put
+from attar.adapters.onnx_tensors import DTYPES, Store, bodies_of, named, put
 from attar.errors import FormatError, ModelError
 from attar.types import Array
 
@@ -73,7 +73,23 @@ def _check(model: ModelProto, name: str) -> ModelProto:
             f"model {name!r}: it must have a graph with nodes, outputs and an operator set. Received "
             f"{len(model.graph.node)} nodes, {len(model.graph.output)} outputs. Export the model to ONNX again."
         )
+    odd = next((text for text in _texts(model.graph) if not isinstance(text, str)), None)
+    if odd is not None:  # protobuf hands over as bytes what is no text
+        raise FormatError(
+            f"model {name!r}: its names must be text. Received {odd!r}. The file is damaged: export it again."
+        )
     return model
+
+
+def _texts(graph: GraphProto) -> Iterator[object]:
+    """Every name that matters in a graph and the graphs in it."""
+    for value in [*graph.initializer, *graph.input, *graph.output]:
+        yield value.name
+    for index, node in enumerate(graph.node):
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for _, body in bodies_of(node, index):
+            yield from _texts(body)
 
 
 def _copy(model: ModelProto) -> ModelProto:

@@ -21,6 +21,8 @@ from attar.adapters.onnx_tensors import DTYPES, Slot, Store, bodies_of
 from attar.types import Array
 
 STANDARD = ("", "ai.onnx")
+STEPS = ("Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
+"""Operators that a weight may pass on its way, beside DequantizeLinear."""
 
 
 @dataclass(eq=False)
@@ -190,6 +192,8 @@ def _resolved(home: Scope, name: str) -> Chain | None:
         return None
     if is_op(node, "Concat"):
         return _shuffled(home, node)
+    if not is_op(node, *STEPS) and node.op_type != "DequantizeLinear":
+        return None
     before = resolve(home, node.input[0])
     step = None if before is None else _step(home, node, before)
     if before is None or step is None:
