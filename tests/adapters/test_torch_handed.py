@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attar.adapters.torch import FactorySpec, TorchAdapter
-from attar.errors import DataError, ModelError
+from attar.errors import DataError, FormatError, ModelError
 from attar.types import Weight
 
 torch = pytest.importorskip("torch")
@@ -280,3 +280,20 @@ class Packed(nn.Linear):
 def test_tensors_that_are_no_parameters_or_buffers_are_not_lost_in_silence() -> None:
     with pytest.raises(ModelError, match=r"such as '1.scale'"):
         TorchAdapter.open(nn.Sequential(nn.Linear(6, 5), Packed(5, 3)))
+
+
+def needy(size: int) -> nn.Module:
+    return nn.Linear(size, 2)
+
+
+@pytest.mark.parametrize("factory", ["needy", "X"])
+def test_a_factory_that_cannot_be_called_bare_is_named(factory: str) -> None:
+    with pytest.raises(ModelError, match=r"without arguments.*functools.partial"):
+        TorchAdapter.open(FactorySpec(f"{__name__}:{factory}"))
+
+
+def test_a_whole_pickled_module_is_refused_in_our_words(tmp_path: Path) -> None:
+    torch.save(Counting(), tmp_path / "whole.pt")
+    with pytest.raises(FormatError, match=r"Received one that names [\w.]+Counting. Save") as caught:
+        TorchAdapter.open(tmp_path / "whole.pt")
+    assert "options" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -93,9 +94,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        received = f"one that names {named[1]}" if named else f"one that holds others or is damaged ({_first(error)})"
         raise FormatError(
-            f"{path}: only tensors are read from a checkpoint, never objects that run code. Received a file that holds "
-            f"others or is damaged ({_first(error)}). Save model.state_dict(), or export with torch.export.save."
+            f"{path}: only tensors are read from a checkpoint, never objects that run code. Received {received}. Save "
+            "model.state_dict(), or export with torch.export.save."
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
@@ -120,6 +123,14 @@ def _made(spec: FactorySpec) -> nn.Module:
         raise ModelError(
             f"factory {spec.factory!r}: it must be 'package.module:function'. Received one that does not import "
             f"({error}). Check PYTHONPATH."
+        ) from error
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"factory {spec.factory!r}: it must be a function without arguments. Received a "
+            f"{type(function).__name__} ({_first(error) if callable(function) else 'not callable'}). Bind its "
+            "arguments by functools.partial."
         ) from error
     made = function()
     if not isinstance(made, nn.Module):
