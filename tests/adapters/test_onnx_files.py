@@ -65,6 +65,12 @@ def test_names_that_are_no_text_are_refused(tmp_path, name):
         OnnxAdapter.open(path)
 
 
+@pytest.mark.parametrize("equation", ["nsd->nshk", ""])
+def test_impossible_nodes_are_refused(equation):
+    with pytest.raises(FormatError, match=r"cannot be read \(.*onnx.checker"):
+        OnnxAdapter.open(models.einsum(equation, first=True))
+
+
 def test_a_folder_is_no_model(tmp_path):
     folder = tmp_path / "folder.onnx"
     folder.mkdir()

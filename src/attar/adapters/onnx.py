@@ -54,10 +54,12 @@ class OnnxAdapter:
     def open(cls, model: object) -> Self:
         """A private, folded copy; raises FormatError for what is not ONNX, ModelError where `onnx` is missing."""
         _need_onnx()
-        from attar.adapters.onnx_files import open_store
+        from attar.adapters.onnx_files import broken, open_store
         from attar.adapters.onnx_fold import prepared
 
-        return cls(prepared(open_store(model)))
+        store = open_store(model)
+        with broken(model.name if isinstance(model, Path) else "model"):
+            return cls(prepared(store))
 
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs, with the axis of the examples first."""
@@ -134,9 +136,12 @@ class OnnxAdapter:
     def rebuild(cls, skeleton: bytes, remainder: Mapping[str, Array]) -> Self:
         """A model from an archive's parts, with zeros where layers are to be written; raises FormatError."""
         _need_onnx()
+        from attar.adapters.onnx_files import broken
         from attar.adapters.onnx_skeleton import store_of
 
-        adapter = cls(store_of(skeleton))
+        store = store_of(skeleton)
+        with broken("archive"):
+            adapter = cls(store)
         try:
             adapter.restore(remainder)
         except ModelError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import GraphProto, ModelProto, TensorProto
 
 from attar.adapters.onnx_tensors import DTYPES, Store, bodies_of, named, put
-from attar.errors import FormatError, ModelError
+from attar.errors import AttarError, FormatError, ModelError
 from attar.types import Array
 
 LARGEST = 2**31 - 2**26
@@ -79,6 +80,20 @@ def _check(model: ModelProto, name: str) -> ModelProto:
             f"model {name!r}: its names must be text. Received {odd!r}. The file is damaged: export it again."
         )
     return model
+
+
+@contextmanager
+def broken(name: str) -> Iterator[None]:
+    """What a node with impossible inputs or attributes leads to, as a FormatError."""
+    try:
+        yield
+    except AttarError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"model {name!r}: every node must be as its operator says. Received one that cannot be read "
+            f"({type(error).__name__}: {error}). Check the model with onnx.checker; report it if it is valid."
+        ) from error
 
 
 def _texts(graph: GraphProto) -> Iterator[object]:
