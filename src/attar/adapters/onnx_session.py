@@ -62,8 +62,9 @@ class Session:
         # Threads that spin while they wait would take the cores from whatever runs beside: other layers, other jobs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
+        apart: dict[str, Array] = {}
         if store.nbytes() <= IN_MESSAGE:
-            model, apart = filled(store), {}
+            model = filled(store)
         else:
             model, apart = filled_apart(store)
         if edit:
