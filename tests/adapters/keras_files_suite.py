@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from attar.errors import FormatError, ModelError
 from attar.types import Weight
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
-sys.path.insert(0, str(MODELS.parent))
 
 
 @pytest.mark.parametrize("name", ["lenet300", "dwcnn"])
@@ -39,8 +37,9 @@ def test_a_trained_model_comes_back_as_a_file_that_keras_opens(name: str, tmp_pa
     assert (tmp_path / "out.keras").stat().st_size < 1.2 * source.stat().st_size
 
 
-def test_the_examples_are_twins_of_the_pytorch_ones() -> None:
+def test_the_examples_are_twins_of_the_pytorch_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(MODELS.parent)  # before this folder, which has a module of that name too
     import keras_models as twins  # type: ignore[import-not-found]
 
     state = torch.load(MODELS / "dwcnn.pt", weights_only=True)
