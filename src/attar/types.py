@@ -113,11 +113,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A model's input or output: name, dtype (numpy name), shape with None where it is free (the batch, usually)."""
+    """A model's input or output: name, dtype (numpy name), shape with None where it is free (the batch, usually).
+
+    An optional input is handed over where the data have an array of its name.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

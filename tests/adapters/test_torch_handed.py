@@ -297,3 +297,16 @@ def test_a_whole_pickled_module_is_refused_in_our_words(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"Received one that names [\w.]+Counting. Save") as caught:
         TorchAdapter.open(tmp_path / "whole.pt")
     assert "options" not in str(caught.value)
+
+
+def test_inputs_with_a_default_are_optional() -> None:
+    specs = TorchAdapter.open(torch_cases.TwoInputs()).inputs()
+    assert [(spec.name, spec.optional) for spec in specs] == [("ids", False), ("extra", False), ("scale", True)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_a_models_size_is_that_of_its_tensors(dtype: str) -> None:
+    from attar.pipeline import size_of
+
+    model = torch_cases.make("dense").to(getattr(torch, dtype))
+    assert size_of(model, TorchAdapter.open(model)) == sum(p.nbytes for p in model.parameters())

@@ -120,6 +120,17 @@ def test_values_that_are_not_finite_are_counted() -> None:
         fit(np.full((1, 2), 1e300), (None, 2))
 
 
+def test_optional_inputs_are_taken_where_they_are_given() -> None:
+    specs = [TensorSpec("ids", "int64", ()), TensorSpec("mask", "int64", (), optional=True)]
+    ids, mask = np.arange(6).reshape(3, 2), np.ones((3, 2), bool)
+    both = fit_inputs(Dataset({"mask": mask, "ids": ids, "other": ids}), specs)
+    assert list(both.inputs) == ["ids", "mask"]
+    assert both.inputs["mask"].dtype == bool
+    assert list(fit_inputs(Dataset({"anything": ids}), specs).inputs) == ["ids"]
+    with pytest.raises(DataError, match="Add ids"):
+        fit_inputs(Dataset({"mask": mask, "other": ids}), specs)
+
+
 def test_several_inputs_are_taken_by_name() -> None:
     specs = [TensorSpec("input_ids", "int64", (None, None)), TensorSpec("mask", "int64", (None, None))]
     ids = np.ones((4, 3), np.int32)

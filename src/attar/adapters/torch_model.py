@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,7 +81,9 @@ class TorchModel(TorchAdapter):
         if self._example:
             return [torch_inputs.specification(name, array) for name, array in self._example.items()]
         names = self._signature.required or self._signature.names[:1] or ("input",)
-        return [self._declared.get(name) or torch_inputs.guessed(name) for name in names]
+        needed = [self._declared.get(name) or torch_inputs.guessed(name) for name in names]
+        others = [torch_inputs.guessed(name) for name in self._signature.names if name not in names]
+        return [*needed, *(replace(spec, optional=True) for spec in others)]
 
     def outputs(self) -> Sequence[TensorSpec]:
         """The output that metrics look at; an empty shape until a batch was run."""

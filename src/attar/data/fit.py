@@ -24,8 +24,8 @@ def fit_inputs(
 ) -> Dataset:
     """The data set with its inputs as the model takes them; labels stay.
 
-    A model with one input takes the only array whatever its name; one with several takes them by name, and arrays
-    that it does not know are left out. For each:
+    A model with one input takes the only array whatever its name; one with several takes them by name, optional ones
+    where they are given, and arrays that it does not know are left out. For each:
 
     - shape: as it is; a missing channel axis added, an axis of one removed; channels last <-> first where one fits;
       [n, h, w] flattened to [n, h * w], and back for one channel;
@@ -41,8 +41,9 @@ def fit_inputs(
     chosen = _by_name(dataset, specs)
     fitted: dict[str, Array] = {}
     for spec in specs:
-        values = _shaped(chosen[spec.name], spec, dataset.origin)
-        fitted[spec.name] = _typed(values, spec, dataset.origin, scale, mean, std)
+        if spec.name in chosen:
+            values = _shaped(chosen[spec.name], spec, dataset.origin)
+            fitted[spec.name] = _typed(values, spec, dataset.origin, scale, mean, std)
     return Dataset(fitted, dataset.labels, dataset.origin, dataset.class_names)
 
 
@@ -51,15 +52,17 @@ def _by_name(dataset: Dataset, specs: Sequence[TensorSpec]) -> dict[str, Array]:
     inputs = dataset.inputs
     if not specs:
         raise DataError("model: it must have an input. Received none.")
-    if len(specs) == 1 and len(inputs) == 1:
-        return {specs[0].name: next(iter(inputs.values()))}
-    missing = [spec.name for spec in specs if spec.name not in inputs]
+    needed = [spec.name for spec in specs if not spec.optional]
+    if len(needed) == 1 and len(inputs) == 1:
+        return {needed[0]: next(iter(inputs.values()))}
+    missing = [name for name in needed if name not in inputs]
     if missing:
         raise DataError(
-            f"data {dataset.origin!r}: the model's inputs {', '.join(spec.name for spec in specs)} must be there by "
-            f"name. Received {', '.join(inputs)}. Add {', '.join(missing)}."
+            f"data {dataset.origin!r}: the model's inputs {', '.join(needed)} must be there by name. Received "
+            f"{', '.join(inputs)}. Add {', '.join(missing)}, or wrap a model that takes a dict in one that names its "
+            "inputs."
         )
-    return {spec.name: inputs[spec.name] for spec in specs}
+    return {spec.name: inputs[spec.name] for spec in specs if spec.name in inputs}
 
 
 def _shaped(x: Array, spec: TensorSpec, origin: str) -> Array:
@@ -104,6 +107,8 @@ def _layouts(x: Array, rank: int) -> list[Array]:
 
 def _typed(x: Array, spec: TensorSpec, origin: str, scale: float | None, mean: object, std: object) -> Array:
     """The array in the model's dtype, scaled."""
+    if x.dtype == bool and not spec.shape:
+        return x  # nothing but a name is known: the dtype is a guess, and a truth value none
     if _is_integer(spec.dtype):
         return _whole(x, spec, origin)
     if np.issubdtype(x.dtype, np.complexfloating):
