@@ -15,6 +15,8 @@ from attar.types import Array, Dataset, Score
 
 MAX_OUTPUT_BYTES = 16 << 30
 """Most memory that the outputs of one data set may take."""
+FEW = 8
+"""Examples that a check of the labels runs."""
 _log = logging.getLogger("attar.evaluate")
 
 
@@ -32,12 +34,11 @@ def score(
     fit, and where the original's outputs are not finite; a candidate's outputs that are not finite count as wrong (a
     warning is logged).
     """
-    labels = next_tokens(dataset.inputs, dataset.labels) if metric.name == "perplexity" else dataset.labels
+    labels = _labels(dataset, metric)
     _check_data(dataset, metric, labels)
     outputs = _run(run, dataset, batch_size, progress)
     _check_outputs(outputs, metric, original)
-    if metric.needs_labels or labels is not None or metric.name == "perplexity":
-        metric.check(outputs, labels)
+    _check_labels(outputs, labels, metric)
     each = metric.examples(outputs, labels, original)
     value = metric.value(outputs, labels, original) if each is None else float(np.mean(each))
     if original is None and not math.isfinite(value):
@@ -46,6 +47,25 @@ def score(
             "Check model and data."
         )
     return Score(metric.name, value, len(dataset), outputs, each, labels)
+
+
+def check_labels(run: Callable[[Mapping[str, Array]], Array], dataset: Dataset, metric: Metric) -> None:
+    """That all labels fit what the model says of the first examples; raises DataError, as `score` would much later."""
+    labels = _labels(dataset, metric)
+    _check_data(dataset, metric, labels)
+    first = np.asarray(run(next(dataset.batches(FEW))))[:1]
+    _check_labels(np.broadcast_to(first, (len(dataset), *first.shape[1:])), labels, metric)
+
+
+def _labels(dataset: Dataset, metric: Metric) -> Array | None:
+    """What outputs are compared with; for perplexity the next tokens."""
+    return next_tokens(dataset.inputs, dataset.labels) if metric.name == "perplexity" else dataset.labels
+
+
+def _check_labels(outputs: Array, labels: Array | None, metric: Metric) -> None:
+    """Whether they fit, where there are any or there must be; raises DataError."""
+    if metric.needs_labels or labels is not None or metric.name == "perplexity":
+        metric.check(outputs, labels)
 
 
 def _check_data(dataset: Dataset, metric: Metric, labels: Array | None) -> None:

@@ -139,5 +139,10 @@ def log_probabilities(outputs: Array, like: Array | None = None) -> Floats:
     values = outputs.astype(np.float64)
     if is_probability(outputs if like is None else like):
         return np.asarray(np.log(np.maximum(values, 1e-12)))
-    shifted = values - values.max(-1, keepdims=True)
+    return log_softmax(values)
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """log p along the last axis."""
+    shifted = logits - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

@@ -2,43 +2,56 @@
 
 Drops measured on a few thousand examples are noisy and not monotone; KL is smooth and monotone in the slope. So the
 search fits log KL to log slope, the drop to KL (one coefficient over all trials), and the spread of the per-example
-change to a power of KL, and solves for the slope at which the drop (or its upper bound on the certify split) meets the
-limit.
+change to a power of KL, and solves for the slope at which the drop on the certify split (or its upper bound there)
+meets the limit, at even odds or better ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
 
-CLOSE = 0.06
+CLOSE = 0.2
 """Stop when the next slope would be within this distance (natural logarithm) of one already tried."""
-REACH = np.log(16.0)
+NARROW = 0.05
+"""Candidates for the certify split are at least this far apart."""
+REACH = float(np.log(16.0))
 """How far beyond the slopes already tried the next may lie."""
+BEYOND = float(np.log(1.5))
+"""How far beyond them a candidate for the certify split may lie: models fall off cliffs that no fit foresees."""
 SPREAD_POWER = 0.25
 """Discordance grows like the square root of KL, so its standard deviation like the fourth root."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one evaluation said: KL in nats, drop in the metric's unit, spread (standard deviation per example)."""
+    """What one evaluation said: KL in nats, drop in the metric's unit with its standard error, and its spread.
+
+    spread is the standard deviation of the change per example: it says how far new examples will differ.
+    """
 
     slope: float
     kl: float
     drop: float
     spread: float
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to land: limit in the metric's unit; examples and confidence of the bound (examples 0: the estimate)."""
+    """Where to land: what new examples are to show, at which odds.
+
+    limit, in the metric's unit, is for the upper bound at `confidence` on so many new examples; for the observed drop
+    where confidence is 0.5. sigmas are standard deviations of what they may show: 0 for even odds, 2 for 98 %.
+    """
 
     limit: float
-    examples: int = 0
+    examples: int
     confidence: float = 0.95
+    sigmas: float = 0.0
 
 
 def kl_at(trials: Sequence[Trial], slope: float) -> float:
@@ -53,7 +66,7 @@ def kl_at(trials: Sequence[Trial], slope: float) -> float:
 
 
 def drop_at(trials: Sequence[Trial], slope: float, target: Target) -> float:
-    """The drop predicted at a slope; with target.examples > 0 its upper bound on so many examples."""
+    """What new examples are predicted to show of a slope, at the target's odds: its bound, or the observed drop."""
     kls = np.array([max(t.kl, 1e-12) for t in trials])
     drops = np.array([t.drop for t in trials])
     kl = kl_at(trials, slope)
@@ -61,17 +74,16 @@ def drop_at(trials: Sequence[Trial], slope: float, target: Target) -> float:
     weight = 1 / np.sqrt(kls)
     coefficient = max(float(np.sum(weight * kls * drops) / np.sum(weight * kls * kls)), 0.0)
     nearest = min(trials, key=lambda t: abs(np.log(t.slope / slope)))
-    prediction = coefficient * kl
-    if target.examples:
-        spread = nearest.spread * (kl / max(nearest.kl, 1e-12)) ** SPREAD_POWER
-        prediction += float(norm.ppf(target.confidence)) * spread / float(np.sqrt(target.examples))
-    return prediction
+    growth = (kl / max(nearest.kl, 1e-12)) ** SPREAD_POWER
+    new = float(growth * nearest.spread / np.sqrt(target.examples))
+    z = float(norm.ppf(target.confidence))
+    return coefficient * kl + z * new + target.sigmas * float(np.hypot(new, growth * nearest.error))
 
 
-def solve(trials: Sequence[Trial], target: Target) -> float:
-    """The largest slope whose predicted drop is within the limit, at most REACH from the slopes already tried."""
+def solve(trials: Sequence[Trial], target: Target, beyond: float = REACH) -> float:
+    """The largest slope predicted to be within the limit: from REACH below the slopes tried to `beyond` above them."""
     slopes = [t.slope for t in trials]
-    low, high = np.log(min(slopes)) - REACH, np.log(max(slopes)) + REACH
+    low, high = np.log(min(slopes)) - REACH, np.log(max(slopes)) + beyond
     grid = np.linspace(low, high, 512)
     inside = [drop_at(trials, float(np.exp(g)), target) <= target.limit for g in grid]
     last = int(np.argmin(inside)) if not all(inside) else len(grid)
@@ -93,3 +105,15 @@ def land(
             break
         trials.append(evaluate(slope))
     return trials
+
+
+def sequence(trials: Sequence[Trial], target: Target, odds: Sequence[float]) -> list[float]:
+    """Slopes for the certify split, ascending: one for each of the odds (sigmas), the first at most the boldest that
+    was seen within the limit, and none so close to the one before that it would make nearly the same file."""
+    found = sorted(solve(trials, replace(target, sigmas=sigmas), BEYOND) for sigmas in odds)
+    seen = max((t.slope for t in trials if t.drop <= target.limit), default=found[0])
+    kept = [min(found[0], seen)]
+    for slope in found[1:]:
+        if np.log(slope / kept[-1]) >= NARROW:
+            kept.append(slope)
+    return kept

@@ -20,18 +20,17 @@ from attar.evaluate.certificate import certify
 from attar.evaluate.score import score
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
-from attar.search.bracket import Target, Trial, land, solve
+from attar.search.bracket import Target, Trial, land, sequence, solve
 from attar.search.divergence import Kind, divergence
+from attar.search.expected import sharpened
 from attar.search.subject import Candidate, Subject
 from attar.types import Array, Certificate, Dataset, Score, Splits
 
 FIRST_KL = 0.01
 """Predicted KL, in nats, of the first candidate."""
-SAFEST, BOLDEST = 0.35, 1.1
-"""First and last slope tested on the certify split, relative to the one that the search landed on."""
-ONE_ERROR = float(norm.cdf(1.0))
-"""With the guarantee "estimate" the drop seen on select, plus its standard error, must be within the limit (the
-one-standard-error rule of Breiman et al. 1984): the best of several noisy drops is better than it looks."""
+SAFEST, STEP = 2.0, 0.75
+"""The first candidate tested on the certify split should pass unless luck is SAFEST standard deviations against it (2 %
+of runs); each of the next dares STEP more."""
 SELECT_SHARE = 1 / 2
 """Share of the evaluations that the search itself may spend."""
 
@@ -91,10 +90,11 @@ class Loop:
 
     def trial(self, slope: float) -> Trial:
         """One evaluation on the select split, as the search wants it."""
-        _, verdict, _, moved = self.evaluate(slope, "select")
+        _, verdict, after, moved = self.evaluate(slope, "select")
         z = float(norm.ppf(self.budget.confidence))
-        spread = max(verdict.upper - verdict.drop, 0.0) / z * float(np.sqrt(verdict.n))
-        return Trial(slope, moved, verdict.drop, spread)
+        error = max(verdict.upper - verdict.drop, 0.0) / z
+        drop, better = sharpened(verdict.drop, error, self.before["select"], after, self.metric)
+        return Trial(slope, moved, drop, error * float(np.sqrt(verdict.n)), better)
 
     def _score(self, data: Dataset, original: Array | None) -> Score:
         """The working copy's score, with progress."""
@@ -115,20 +115,18 @@ class Outcome:
 
 def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
     """Land on the budget with at most `most` full evaluations, certification included."""
-    limit = loop.limit()
-    bound = loop.budget.guarantee == "bound"
-    share = max(1, round(most * SELECT_SHARE)) if bound else most - 1
-    if bound:
-        target = Target(limit, len(loop.splits.certify), loop.budget.confidence)
-    else:
-        target = Target(limit, len(loop.splits.select), ONE_ERROR)
+    limit, bound = loop.limit(), loop.budget.guarantee == "bound"
+    target = Target(limit, len(loop.splits.certify), loop.budget.confidence if bound else 0.5)
+    share = max(1, round(most * SELECT_SHARE))
     first = 2 * float(np.log(2)) * FIRST_KL / max(loop.subject.weight_count, 1)
     trials = land(loop.trial, first, target, share, interrupted)
-    landed = solve(trials, target)
-    looks = most - len(trials) if bound and not interrupted() else 1
-    steps = np.geomspace(SAFEST, BOLDEST, looks) if bound else np.ones(1)
-    loop.ledger.add("landed", slope=landed, limit=limit, trials=[asdict(t) for t in trials])
-    return certify_in_order(loop, [float(landed * step) for step in steps])
+    looks = 1 if interrupted() else most - len(trials)
+    odds = [SAFEST - STEP * look for look in range(looks)]
+    if not bound:
+        # What the search itself expects to be beyond the limit is not tried: it would pass by luck alone.
+        odds = [max(sigmas, 0.0) for sigmas in odds]
+    loop.ledger.add("landed", slope=solve(trials, target), limit=limit, trials=[asdict(t) for t in trials])
+    return certify_in_order(loop, sequence(trials, target, odds))
 
 
 def certify_in_order(loop: Loop, slopes: list[float]) -> Outcome:
