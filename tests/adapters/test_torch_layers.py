@@ -178,19 +178,19 @@ def test_gradients_and_perturbations_give_the_same_sensitivities() -> None:
     np.testing.assert_array_equal(adapter.fisher([batch], seed=1)["0.weight"], fisher["0.weight"])
 
 
-def test_gradients_of_convolutions_sum_over_positions() -> None:
+def test_gradients_of_convolutions_are_summed_over_positions_and_then_squared() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(12, 4))
     batch = {"x": np.random.default_rng(0).normal(size=(2000, 2, 5)).astype(np.float32)}
     adapter = TorchAdapter.open(model)
     whole = adapter.fisher([batch], seed=0)["0.weight"]
-    # The convolution's outputs are the dense layer's inputs: pull the dense layer's Fisher matrix back.
+    # A channel's shift at all positions is the dense layer's input: pull the dense layer's Fisher matrix back.
     logits = adapter.run(batch).astype(np.float64)
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    matrix = adapter.read("2.weight").matrix.astype(np.float64)
+    matrix = adapter.read("2.weight").matrix.astype(np.float64).reshape(4, 3, 4).sum(2)
     information = np.einsum("nk,kl->kl", p, np.eye(4)) / len(p) - p.T @ p / len(p)
-    expected = np.einsum("kc,kl,lc->c", matrix, information, matrix).reshape(3, 4).sum(1)
+    expected = np.einsum("kc,kl,lc->c", matrix, information, matrix)
     np.testing.assert_allclose(whole, expected, rtol=0.15)
 
 

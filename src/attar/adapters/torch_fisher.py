@@ -1,8 +1,9 @@
 """Row sensitivities by gradients: the Fisher diagonal of a layer's pre-activations.
 
-Labels are drawn from the model's own softmax; the squared gradient of -log p(label) with respect to each element of a
-layer's output is summed over the positions of an example and averaged over examples (Amari 1998; on why the labels
-must be drawn: Kunstner et al. 2019). Summing squares takes the errors at different positions for independent.
+Labels are drawn from the model's own softmax; the squared gradient of -log p(label) with respect to a layer's output is
+averaged over examples (Amari 1998; on why the labels must be drawn: Kunstner et al. 2019). Before it is squared, the
+gradient is summed over the positions of a convolution, whose errors are alike at every position, and not over those of
+other layers, whose errors are as independent as their inputs.
 """
 
 from __future__ import annotations
@@ -61,16 +62,20 @@ def _add(total: Array, product: Product, gradient: Tensor) -> None:
     """Add the squared gradients, summed over all axes but the rows; a part of the rows where the call has a part.
 
     The products of a transposed convolution are summed into output elements: a row (channel, tap) reaches one of
-    stride elements of its channel, so that it gets that share of the channel's sum.
+    stride elements of its channel, so that its gradient is that share of the channel's sum.
     """
-    squared = gradient.double().square()
+    gradient = gradient.double()
+    geometry, kernel = product.call.geometry, product.call.weight.shape[2:]
+    share = 1
+    if product.call.op in ("conv", "conv_transpose"):
+        gradient = gradient.sum(tuple(range(2, gradient.ndim)))
+        share = prod(each_axis(geometry[0], len(kernel))) if product.call.op == "conv_transpose" else 1
     axes = product.row_axes()
-    others = [axis for axis in range(squared.ndim) if axis not in axes]
-    summed = squared.sum(others) if others else squared
+    others = [axis for axis in range(gradient.ndim) if axis not in axes]
+    summed = gradient.square().sum(others) if others else gradient.square()
     ordered = sorted(axes)
     each = summed.permute([ordered.index(axis) for axis in axes]).reshape(-1).cpu().numpy()
     if product.call.op == "conv_transpose":
-        stride = each_axis(product.call.geometry[0], len(product.call.weight.shape) - 2)
-        each = np.repeat(each, prod(product.call.weight.shape[2:])) / prod(stride)
+        each = np.repeat(each, prod(kernel)) / share**2
     start, stop = product.call.weight.rows or (0, len(total))
     total[start:stop] += each
