@@ -210,6 +210,9 @@ def test_bad_input_is_one_clear_line(place: Path, words: list[str], code: int, s
     [
         ("float64 and int8", np.float64, lambda y: y.astype(np.int8)),
         ("float16 and uint64", np.float16, lambda y: y.astype(np.uint64)),
+        ("one column", np.float32, lambda y: y[:, None]),
+        ("one-hot", np.float32, lambda y: np.eye(3, dtype=np.uint8)[y]),
+        ("one-hot floats", np.float32, lambda y: np.eye(3, dtype=np.float32)[y]),
     ],
 )
 def test_data_in_other_clothes_are_taken(place: Path, tmp_path: Path, name: str, inputs, labels) -> None:

@@ -76,7 +76,7 @@ class Result:
         outputs.check_free(place.parent, [place.name], force)
         with outputs.staged(place.parent) as stage:
             self._write(stage / place.name)
-            outputs.publish(stage, place.parent)
+            outputs.publish(stage, place.parent, force)
 
     def _write(self, path: Path) -> None:
         """One file, by its ending."""
@@ -135,7 +135,7 @@ def compress(
     with outputs.staged(folder) as stage:
         result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, started)
         result.write_all(stage, names)
-        outputs.publish(stage, folder)
+        outputs.publish(stage, folder, force)
     return result
 
 
@@ -197,7 +197,7 @@ def expand(path: PathLike, out: PathLike, *, into: object | None = None, force: 
     outputs.check_free(place.parent, [place.name], force)
     with outputs.staged(place.parent) as stage:
         outputs.guarded(lambda: adapter.save(stage / place.name), place)
-        outputs.publish(stage, place.parent)
+        outputs.publish(stage, place.parent, force)
     return place
 
 

@@ -23,6 +23,7 @@ from attar.errors import AttarError, DataError, ModelError, UsageError
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import smallest_certifiable
+from attar.evaluate.score import check_labels
 from attar.opening import check_weights, from_archive
 from attar.recipe import Recipe
 from attar.run.ledger import Ledger
@@ -36,6 +37,8 @@ from attar.types import Array, Dataset, Json, Layer, Splits
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
 BATCH = 256
+WIDTHS = {"float16": 2, "bfloat16": 2, "float64": 8}
+"""Bytes of one weight in the model that came in, where it is not float32."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,20 @@ def read_whole(source: object, recipe: Recipe, adapter: Adapter) -> Dataset:
     return data["test"] if "test" in data else next(iter(data.values()))
 
 
+def check(job: Job) -> None:
+    """That nothing would stop the run after hours: layers, finite weights, a model that runs, labels that fit.
+
+    Raises ModelError, DataError.
+    """
+    layers = [layer for layer in job.adapter.layers() if layer.tied_to is None]
+    check_weights({layer.name: job.adapter.read(layer.name) for layer in layers})
+    for data in (job.splits.select, job.splits.certify):
+        check_labels(job.adapter.run, data, job.metric)
+
+
 def begin(job: Job, ledger: Ledger, progress: Progress) -> None:
     """What is known before any work, for the ledger and the reader."""
+    check(job)
     splits = {name: len(getattr(job.splits, name)) for name in ("calibrate", "select", "certify")}
     warnings = [*job.splits.warnings, *_forewarned(job)]
     for text in warnings:
@@ -154,11 +169,10 @@ def machine() -> dict[str, Json]:
 
 
 def subject_of(job: Job, progress: Progress) -> Subject:
-    """Layers, weights and input statistics; raises ModelError where there is nothing to compress."""
+    """Layers, weights and input statistics of a job that `begin` has checked."""
     adapter = job.adapter
     layers = [layer for layer in adapter.layers() if layer.tied_to is None]
     weights = {layer.name: adapter.read(layer.name) for layer in layers}
-    check_weights(weights)
     data = job.splits.calibrate
     progress.stage("statistics", -(-len(data) // BATCH))
 
@@ -234,15 +248,14 @@ def _level(layer: Layer, subject: Subject) -> float:
 def size_of(model: object, adapter: Adapter) -> int:
     """Bytes of the model that came in: its file with what lies beside it, or its tensors where it is an object."""
     if isinstance(model, str | Path):
-        path = Path(model)
-        beside = path.with_name(path.name + ".data")
-        return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+        beside = getattr(adapter, "files_beside", list)()
+        return sum(path.stat().st_size for path in [Path(model), *beside])
     total = sum(array.nbytes for array in adapter.remainder().values())
     for layer in adapter.layers():
         if layer.tied_to is None:
             weight = adapter.read(layer.name)
-            total += weight.matrix.size * np.dtype(np.float32).itemsize
-            total += 0 if weight.bias is None else weight.bias.nbytes
+            count = weight.matrix.size + (0 if weight.bias is None else weight.bias.size)
+            total += count * WIDTHS.get(layer.dtype, 4)
     return total
 
 

@@ -14,10 +14,18 @@ from attar.archive import Archive, read_archive
 from attar.evaluate.flips import flips
 from attar.opening import decode
 from attar.pipeline import Job
+from attar.recipe import Recipe
 from attar.report.picture import picture
 from attar.search.loop import Loop, Outcome
 from attar.types import Array, Dataset, Json
 
+COMMAND = (
+    "factory", "data", "calibrate", "select", "certify", "metric", "max_drop", "max_relative_drop", "confidence",
+    "guarantee", "scale", "evaluations", "seed",
+)  # fmt: skip
+"""Recipe fields that are options of the command line too."""
+ALWAYS = ("metric", "seed")
+"""Those that the command of a report names even where they are the defaults."""
 SHOWN = 24
 """Flipped examples in the report, half of them lost and half gained where there are enough."""
 
@@ -85,20 +93,22 @@ def result_fields(job: Job, loop: Loop, outcome: Outcome, seconds: float, names:
 def command(job: Job) -> str:
     """The command line that makes the same file again."""
     words = ["attar", "compress", job.model_name]
-    for name in ("data", "calibrate", "select", "certify", "metric", "max_drop", "max_relative_drop", "seed"):
+    for name in COMMAND:
         value = getattr(job.recipe, name)
-        if value is not None:
+        if value is not None and (name in ALWAYS or value != Recipe.model_fields[name].default):
             words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
-    if job.recipe.guarantee != "bound":
-        words += ["--guarantee", job.recipe.guarantee]
     return shlex.join(words)
 
 
 def flipped(outcome: Outcome, data: Dataset) -> list[dict[str, Json]]:
-    """Examples whose prediction changed from right to wrong or back, with pictures where the data are pictures."""
-    if outcome.before.outputs.ndim != 2 or data.labels is None or outcome.certificate.lost is None:
+    """Examples whose prediction changed between right and wrong (for agreement: at all), with their pictures."""
+    relative = outcome.certificate.metric == "agreement"
+    outputs = outcome.before.outputs
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or outcome.certificate.lost is None:
         return []
-    lost, gained = flips(outcome.before, outcome.after, data.labels)
+    if data.labels is None and not relative:
+        return []
+    lost, gained = flips(outcome.before, outcome.after, None if relative else data.labels)
     half = SHOWN // 2
     few_lost = lost[: max(half, SHOWN - len(gained))]
     few_gained = gained[: SHOWN - len(few_lost)]
@@ -109,14 +119,18 @@ def flipped(outcome: Outcome, data: Dataset) -> list[dict[str, Json]]:
 
 def _flip(index: int, direction: str, outcome: Outcome, data: Dataset) -> dict[str, Json]:
     """One flipped example."""
-    assert data.labels is not None
 
     def say(value: Any) -> str:
         number = int(value)
-        return data.class_names[number] if number < len(data.class_names) else str(number)
+        return data.class_names[number] if 0 <= number < len(data.class_names) else str(number)
 
+    before, after = (score.outputs[index].argmax() for score in (outcome.before, outcome.after))
+    truth = before
+    if data.labels is not None:
+        row = np.asarray(data.labels[index])  # a class, a row of one, or a one-hot row
+        truth = row.argmax() if row.size > 1 else row.item()
     example: Array = next(iter(data.inputs.values()))[index]
     return {
-        "index": index, "label": say(data.labels[index]), "before": say(outcome.before.outputs[index].argmax()),
-        "after": say(outcome.after.outputs[index].argmax()), "direction": direction, "picture": picture(example),
+        "index": index, "label": say(truth), "before": say(before), "after": say(after), "direction": direction,
+        "picture": picture(example),
     }  # fmt: skip
