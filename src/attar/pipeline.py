@@ -208,12 +208,12 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
             "Check the scaling of the inputs."
         )
     kind = kind_of(original, job.metric.name not in ("mse", "mae", "r2", "cosine"))
-    subject, method = with_sensitivities(job, subject, few, kind, progress)
 
     def measure() -> float:
         changed = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
         return float(divergence(original, changed, kind).mean())
 
+    subject, method = with_sensitivities(job, subject.halved(measure), few, kind, progress)
     first = 2 * float(np.log(2)) * FIRST_KL / subject.weight_count
     subject, factors = subject.corrected(first, measure, progress)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}

@@ -17,6 +17,7 @@ import pytest
 
 from attar.adapters.base import Adapter
 from attar.errors import ModelError
+from attar.methods.keep import narrowed
 from attar.types import KINDS, Array, Capture, Layer, Weight
 
 Batch = Mapping[str, Array]
@@ -312,7 +313,7 @@ def law_skeleton_holds_no_weights(case: Case) -> None:
 
 
 def law_restore(case: Case) -> None:
-    """A remainder can be put back; one with other names is refused before anything changes."""
+    """A remainder can be put back, also as the archive narrows it; one with other names is refused, changing nothing."""
     adapter = case.open()
     before, remainder = outputs(adapter, case), {k: np.array(v) for k, v in adapter.remainder().items()}
     with pytest.raises(ModelError):
@@ -323,6 +324,8 @@ def law_restore(case: Case) -> None:
     adapter.restore({name: np.zeros_like(value) for name, value in remainder.items()})
     for name, value in adapter.remainder().items():
         assert not np.any(value), name
+    adapter.restore({name: narrowed(value) for name, value in remainder.items()})
+    assert {n: v.dtype for n, v in adapter.remainder().items()} == {n: v.dtype for n, v in remainder.items()}
     adapter.restore(remainder)
     same(outputs(adapter, case), before, "restored model")
 

@@ -154,8 +154,9 @@ def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Unif
         rows = feedback.feedback_rows(factor)
         pivots = np.square(np.diagonal(factor, axis1=1, axis2=2))
     step = params.step * float(np.sqrt(12 * slope / np.log(2)))
-    row_exponent = -_exponents(np.sqrt(row_sensitivity(layer, stats)), LOWEST_STEP)
     column_exponent = _column_exponents(layer, pivots, params)
+    row_exponent = -_exponents(np.sqrt(row_sensitivity(layer, stats)), LOWEST_STEP)
+    row_exponent = np.minimum(row_exponent, _longest(weight, step, column_exponent))
     row_step = _steps(row_exponent, step).reshape(layer.groups, -1)
     column_step = np.broadcast_to(_steps(column_exponent, 1.0), pivots.shape)
     scaled = weight.matrix.reshape(layer.groups, -1, layer.cols).transpose(0, 2, 1)
@@ -176,6 +177,13 @@ def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Unif
         order, row_exponent, own, step, np.ascontiguousarray(scaled), np.ascontiguousarray(hessian, np.float32), rows,
         stiffness.astype(np.float32), (pivots * np.square(column_step)).astype(np.float32),
     )  # fmt: skip
+
+
+def _longest(weight: Weight, step: float, column_exponent: NDArray[np.int16]) -> np.int16:
+    """The exponent of a row's step above which nothing is left of any weight: larger ones would end in infinity."""
+    largest = max(float(np.abs(weight.matrix).max(initial=0)), np.finfo(np.float32).tiny)
+    octaves = np.log2(largest / step) - float(column_exponent.min(initial=0)) / OCTAVE
+    return np.int16(np.clip(np.ceil(OCTAVE * (octaves + 8)), -20000, 20000))
 
 
 def _diagonal(hessian: F64) -> F64:

@@ -1,7 +1,7 @@
 """Landing on the budget: a few evaluations of the drop as a function of the slope, and where to look next.
 
 Drops measured on a few thousand examples are noisy and not monotone; KL is smooth and monotone in the slope. So the
-search fits log KL to log slope, the drop to KL (one coefficient over all trials), and the spread of the per-example
+search fits log KL to log slope, the drop to a power of KL (one coefficient over all trials), and the spread of the per-example
 change to a power of KL, and solves for the slope at which the drop on the certify split (or its upper bound there)
 meets the limit, at even odds or better ones.
 """
@@ -45,13 +45,15 @@ class Target:
     """Where to land: what new examples are to show, at which odds.
 
     limit, in the metric's unit, is for the upper bound at `confidence` on so many new examples; for the observed drop
-    where confidence is 0.5. sigmas are standard deviations of what they may show: 0 for even odds, 2 for 98 %.
+    where confidence is 0.5. sigmas are standard deviations of what they may show: 0 for even odds, 2 for 98 %. power
+    says how the drop grows with KL: in proportion, or like its square root where every flip counts (agreement).
     """
 
     limit: float
     examples: int
     confidence: float = 0.95
     sigmas: float = 0.0
+    power: float = 1.0
 
 
 def kl_at(trials: Sequence[Trial], slope: float) -> float:
@@ -71,13 +73,13 @@ def drop_at(trials: Sequence[Trial], slope: float, target: Target) -> float:
     drops = np.array([t.drop for t in trials])
     kl = kl_at(trials, slope)
     # Weighted through the origin: the variance of a measured drop grows like the square root of KL.
-    weight = 1 / np.sqrt(kls)
-    coefficient = max(float(np.sum(weight * kls * drops) / np.sum(weight * kls * kls)), 0.0)
+    weight, grown = 1 / np.sqrt(kls), kls**target.power
+    coefficient = max(float(np.sum(weight * grown * drops) / np.sum(weight * grown * grown)), 0.0)
     nearest = min(trials, key=lambda t: abs(np.log(t.slope / slope)))
     growth = (kl / max(nearest.kl, 1e-12)) ** SPREAD_POWER
     new = float(growth * nearest.spread / np.sqrt(target.examples))
     z = float(norm.ppf(target.confidence))
-    return coefficient * kl + z * new + target.sigmas * float(np.hypot(new, growth * nearest.error))
+    return coefficient * kl**target.power + z * new + target.sigmas * float(np.hypot(new, growth * nearest.error))
 
 
 def solve(trials: Sequence[Trial], target: Target, beyond: float = REACH) -> float:

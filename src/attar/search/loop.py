@@ -116,7 +116,9 @@ class Outcome:
 def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
     """Land on the budget with at most `most` full evaluations, certification included."""
     limit, bound = loop.limit(), loop.budget.guarantee == "bound"
-    target = Target(limit, len(loop.splits.certify), loop.budget.confidence if bound else 0.5)
+    power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
+    confidence = loop.budget.confidence if bound else 0.5
+    target = Target(limit, len(loop.splits.certify), confidence, power=power)
     share = max(1, round(most * SELECT_SHARE))
     first = 2 * float(np.log(2)) * FIRST_KL / max(loop.subject.weight_count, 1)
     trials = land(loop.trial, first, target, share, interrupted)

@@ -24,9 +24,10 @@ RELATIVE = 0.15
 """Perturbation of a row, relative to the standard deviation of its outputs."""
 PRECISION = 0.15
 """Relative standard error of a row's sensitivity at which to stop."""
-WORK = 3e10
-"""Multiply-adds of the model that may be spent on one layer, but LEAST to MOST examples, in rounds of ROUND."""
-LEAST, MOST, ROUND = 1024, 131072, 512
+WORK, TOTAL = 3e10, 2.4e11
+"""Multiply-adds of the model that may be spent on one layer, and on all of them together; but LEAST to MOST examples
+for each layer, in rounds of ROUND."""
+LEAST, MOST, ROUND = 128, 131072, 512
 PRIOR = 4
 """Observations of the layer's mean that every row is shrunk with."""
 BATCH = 256
@@ -61,9 +62,9 @@ def rows_of(
     odds = uncertainty(original, kind)
     sums = np.zeros((3, layer.rows))  # of 1, KL and KL^2
     while sums[0].sum() < most and _spread(sums) > PRECISION:
-        count = max(ROUND, layer.rows)
+        count = min(max(ROUND, layer.rows), most)
         drawn = rng.choice(len(data), count, p=odds / odds.sum())
-        rows = rng.permutation(np.arange(count) % layer.rows)
+        rows = rng.permutation(np.resize(rng.permutation(layer.rows), count))
         for start in range(0, count, BATCH):
             which, row = drawn[start : start + BATCH], rows[start : start + BATCH]
             delta = np.zeros((len(which), layer.rows), np.float32)
@@ -122,7 +123,7 @@ def measure_rows(
     original = np.concatenate([adapter.run(batch) for batch in data.batches(BATCH)])
     result: dict[str, Stats] = {}
     work = sum(layer.size * stats[layer.name].count / max(stats[layer.name].samples, 1) for layer in layers)
-    most = int(np.clip(WORK / max(work, 1.0), LEAST, MOST))
+    most = int(np.clip(min(WORK, TOTAL / len(layers)) / max(work, 1.0), LEAST, MOST))
     progress.stage("sensitivities", len(layers))
     for index, layer in enumerate(layers):
         # By place, not by name: frameworks name the same layer differently, and the plan should be the same.
