@@ -289,6 +289,19 @@ def test_fisher_agrees_with_the_closed_form_of_the_last_layer() -> None:
     np.testing.assert_allclose(values, sorted(float(v.sum()) for v in found.values()), rtol=1e-2)
 
 
+def test_gradients_of_convolutions_are_summed_over_positions_and_then_squared() -> None:
+    """A channel's shift at all positions is the dense layer's input: the dense layer's Fisher matrix pulled back."""
+    model = sequential((5, 3), kl.Conv1D(3, 2, name="a"), kl.Flatten(), kl.Dense(4, name="b"))
+    batch = {"x": np.random.default_rng(0).normal(size=(2000, 5, 3)).astype(np.float32)}
+    adapter = KerasAdapter.open(model)
+    found = adapter.fisher([batch], 0)["a/kernel"]
+    logits = adapter.run(batch).astype(np.float64)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    information = np.diag(p.mean(0)) - p.T @ p / len(p)
+    matrix = adapter.read("b/kernel").matrix.astype(np.float64).reshape(4, 4, 3).sum(1)
+    np.testing.assert_allclose(found, np.einsum("kc,kl,lc->c", matrix, information, matrix), rtol=0.15)
+
+
 def test_a_failing_model_leaves_the_layers_as_they_were() -> None:
     adapter = KerasAdapter.open(mlp())
     model = adapter.model()

@@ -21,6 +21,8 @@ Offsets = list[Any]
 def fisher(model: Any, sites: Sequence[Site], batches: Iterable[Any], random: np.random.Generator) -> dict[str, Array]:
     """Per site [rows], float64: E over examples of the squared gradient of -log p(y|x), summed over positions.
 
+    Those of a convolution, whose errors are alike at every position, are summed before they are squared.
+
     y is drawn from the model's own output: a softmax over the last axis (logits and probabilities are told apart by
     their sums), or a normal distribution of variance one where that axis has one entry. Transposed convolutions, whose
     products are not shown, are missing. Source: Amari 1998; Kunstner et al. 2019 on drawing y from the model.
@@ -61,6 +63,9 @@ def _squares(model: Any, sites: Sequence[Site], inputs: Any, random: np.random.G
     for (site, _), gradient in zip(calls, gradients(loss, zeros), strict=True):
         axes = site.form.row_axes(gradient.ndim)
         assert axes is not None
+        if site.form.kind == "conv":
+            positions = tuple(axis for axis in range(1, gradient.ndim) if axis not in axes)
+            gradient = gradient.sum(positions, keepdims=True, dtype=np.float64)
         rows = np.moveaxis(gradient.astype(np.float64), axes, range(len(axes)))
         rows = rows.reshape(int(np.prod(rows.shape[: len(axes)])), -1)
         squares[site.name] = squares.get(site.name, 0.0) + np.square(rows).sum(1)
