@@ -313,7 +313,7 @@ def law_skeleton_holds_no_weights(case: Case) -> None:
 
 
 def law_restore(case: Case) -> None:
-    """A remainder can be put back, also as the archive narrows it; one with other names is refused, changing nothing."""
+    """A remainder can be put back, also as the archive narrows it; other names are refused and change nothing."""
     adapter = case.open()
     before, remainder = outputs(adapter, case), {k: np.array(v) for k, v in adapter.remainder().items()}
     with pytest.raises(ModelError):

@@ -5,7 +5,8 @@ import pytest
 
 from attar.evaluate.metrics import F1, Accuracy, TopK
 from attar.evaluate.score import Score
-from attar.search.expected import calibrated, sharpened
+from attar.evaluate.targets import log_softmax
+from attar.search.expected import advantage, sharpened
 
 
 def scores(logits: np.ndarray, labels: np.ndarray, metric: TopK) -> Score:
@@ -28,16 +29,18 @@ def experiment(seed: int, heat: float, n: int = 2000) -> tuple[np.ndarray, np.nd
     return logits * heat, damaged * heat, labels, p
 
 
-@pytest.mark.parametrize("metric", [Accuracy(), TopK(3)], ids=lambda m: m.name)
-def test_nearer_than_counting(metric: TopK) -> None:
+@pytest.mark.parametrize("heat", [0.6, 1.0, 1.6])
+def test_nearer_than_counting(heat: float) -> None:
     counted, sharp, claimed = [], [], []
+    metric = Accuracy()
     for seed in range(30):
-        first, second, labels, p = experiment(seed, heat=1.6)
+        first, second, labels, p = experiment(seed, heat)
         before, after = scores(first, labels, metric), scores(second, labels, metric)
         change = before.per_example - after.per_example
         error = change.std() / np.sqrt(len(labels))
         drop, better = sharpened(float(change.mean()), error, before, after, metric)
-        truth = float(np.mean(metric.expected(first, p) - metric.expected(second, p)))
+        rows = np.arange(len(labels))
+        truth = 100 * float(np.mean(p[rows, first.argmax(1)] - p[rows, second.argmax(1)]))
         assert better < error
         counted.append(change.mean() - truth)
         sharp.append(drop - truth)
@@ -46,10 +49,17 @@ def test_nearer_than_counting(metric: TopK) -> None:
     assert np.std(sharp) < 1.3 * np.mean(claimed)
 
 
-def test_temperature_is_found() -> None:
-    first, _, labels, p = experiment(0, heat=2.5, n=8000)
-    assert np.abs(calibrated(first, labels) - p).mean() < 0.01
-    assert np.abs(calibrated(p, labels) - p).mean() < 0.01  # probabilities are taken as such
+@pytest.mark.parametrize("heat", [0.5, 1.0, 2.5])
+def test_the_advantage_is_that_of_the_true_odds(heat: float) -> None:
+    first, second, labels, p = experiment(0, heat, n=20000)
+    logs = log_softmax(first)
+    rows, said = np.arange(len(labels)), second.argmax(1)
+    margin = logs.max(1) - logs[rows, said]
+    flipped = margin > 0
+    found = advantage(margin, logs, labels, float(np.percentile(margin[flipped], 95)))
+    truth = p[rows, first.argmax(1)] - p[rows, said]
+    assert found[flipped].mean() == pytest.approx(truth[flipped].mean(), rel=0.15)
+    assert not found[~flipped].any()
 
 
 def test_odds_that_are_wrong_do_not_win() -> None:
@@ -67,12 +77,7 @@ def test_metrics_without_odds_are_left_as_they_are() -> None:
     metric = Accuracy()
     before, after = scores(first, labels, metric), scores(second, labels, metric)
     assert sharpened(1.0, 0.2, before, after, F1()) == (1.0, 0.2)
+    assert sharpened(1.0, 0.2, before, after, TopK(3)) == (1.0, 0.2)
+    assert sharpened(1.0, 0.2, before, before, metric) == (1.0, 0.2)
     after.outputs[3, 3] = np.nan
     assert sharpened(1.0, 0.2, before, after, metric) == (1.0, 0.2)
-
-
-def test_expected_is_the_mean_over_drawn_labels() -> None:
-    first, _, _, p = experiment(3, heat=1.0, n=5)
-    for metric in (Accuracy(), TopK(4)):
-        by_label = [metric.examples(first, np.full(5, c), None) for c in range(10)]
-        assert np.allclose(metric.expected(first, p), np.sum(p * np.transpose(by_label), 1))

@@ -72,11 +72,6 @@ class TopK(MeanMetric):
         rows = right.reshape(len(right), -1).sum(1) / counted.reshape(len(right), -1).sum(1)
         return np.asarray(100.0 * rows)
 
-    def expected(self, outputs: Array, probabilities: Floats) -> Floats:
-        """What `examples` is on average, [n, ...], where labels are drawn from probabilities [n, ..., classes]."""
-        likely = np.argpartition(outputs, -self.k, -1)[..., -self.k :] if self.k > 1 else outputs.argmax(-1)[..., None]
-        return np.asarray(100.0 * np.take_along_axis(probabilities, likely, -1).sum(-1))
-
 
 def _hits(scores: Array, target: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """Whether fewer than k classes come before the target: those with a higher score, or an equal one further left."""

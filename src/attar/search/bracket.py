@@ -1,9 +1,9 @@
 """Landing on the budget: a few evaluations of the drop as a function of the slope, and where to look next.
 
 Drops measured on a few thousand examples are noisy and not monotone; KL is smooth and monotone in the slope. So the
-search fits log KL to log slope, the drop to a power of KL (one coefficient over all trials), and the spread of the per-example
-change to a power of KL, and solves for the slope at which the drop on the certify split (or its upper bound there)
-meets the limit, at even odds or better ones.
+search fits log KL to log slope, the drop to a power of KL (one coefficient over all trials), and the spread of the
+per-example change to another, and solves for the slope at which the drop on the certify split, or its upper bound
+there, meets the limit, at even odds or better ones.
 """
 
 from __future__ import annotations

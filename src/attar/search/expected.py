@@ -1,10 +1,10 @@
-"""A sharper estimate of a drop than counting flips: what flips cost on average, by the original's own probabilities.
+"""A sharper estimate of a drop than counting flips: what flips cost on average, by the original's own odds.
 
 Whether a flipped answer was right is a coin toss that the original has put odds on: most flips are between two classes
-that it finds almost as likely, and cost almost nothing on average. With its probabilities in place of the labels (Rao
-and Blackwell) the estimate has a third of the standard error; but it is as wrong as the odds are, which are therefore
-calibrated by a temperature on the labels (Guo et al. 2017, section 4.2), and what is left of their error is allowed
-for. It only guides the search: certificates count labels.
+that it finds almost as likely, and cost almost nothing on average. With odds in place of outcomes (Rao and Blackwell)
+the estimate has a third of the standard error; but it is as wrong as the odds are. They are therefore calibrated on the
+labels (Platt 1999), there where the flips are: overall a network may be well calibrated and yet doubt too much between
+its two best answers. What is left of their error is allowed for. It only guides the search: certificates count labels.
 """
 
 from __future__ import annotations
@@ -14,43 +14,63 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from attar.evaluate.base import IGNORED, Floats, Metric
-from attar.evaluate.targets import aligned, is_single, log_probabilities, log_softmax
-from attar.types import Array, Score
+from attar.evaluate.metrics import TopK
+from attar.evaluate.targets import aligned, is_single, log_probabilities
+from attar.types import Score
 
 DOUBT = 0.35
 """Standard deviation of the expected drop's own error, relative to it, as on the example models."""
-COOLEST, HOTTEST = 0.2, 10.0
-"""Bounds of the temperature."""
+FEWEST = 10
+"""Flips, and answers that are as close, below which nothing is known of them."""
+REACH = 95
+"""Percentile of the flips' margins up to which answers count as close."""
+STEEPEST = 20.0
 
 
 def sharpened(drop: float, error: float, before: Score, after: Score, metric: Metric) -> tuple[float, float]:
-    """The drop and its standard error, from the counted ones and, where the metric has it, the expected drop.
+    """The drop and its standard error, from the counted ones and, for accuracy, what the flips cost on average.
 
     The two are weighed by their precision; both errors are in the metric's unit.
     """
-    expected = getattr(metric, "expected", None)
-    if expected is None or before.labels is None or is_single(before.outputs) or not np.isfinite(after.outputs).all():
+    known = isinstance(metric, TopK) and metric.k == 1 and before.labels is not None and not is_single(before.outputs)
+    if not known or not np.isfinite(after.outputs).all():
         return drop, error
+    assert before.labels is not None
     scores, target = aligned(before.outputs, before.labels)
-    changed, _ = aligned(after.outputs, before.labels)
     counted = target != IGNORED
-    probabilities = calibrated(scores[counted], target[counted])
-    each = expected(scores[counted], probabilities) - expected(changed[counted], probabilities)
-    mean = float(each.mean())
+    logs, target = log_probabilities(scores)[counted], target[counted]
+    said = aligned(after.outputs, before.labels)[0][counted].argmax(-1)
+    rows = np.arange(len(said))
+    margin = logs.max(-1) - logs[rows, said]
+    flipped = said != logs.argmax(-1)
+    if flipped.sum() < FEWEST:
+        return drop, error
+    cost = 100 * advantage(margin, logs, target, float(np.percentile(margin[flipped], REACH)))
+    mean, noise = float(cost.mean()), float(cost.std() / np.sqrt(before.n))
     doubt = max(DOUBT * abs(mean), abs(drop - mean) - 2 * error)  # a count that noise cannot explain is believed
-    noise = float(each.std()) / float(np.sqrt(before.n))
     own = doubt * doubt + noise * noise
     trust = own / max(own + error * error, 1e-300)
     return mean + trust * (drop - mean), float(np.sqrt(trust)) * error
 
 
-def calibrated(outputs: Array, labels: NDArray[np.int64]) -> Floats:
-    """Probabilities [n, classes] of outputs [n, classes], at the temperature that the labels [n] are likeliest at."""
-    logs, rows = log_probabilities(outputs), np.arange(len(labels))
+def advantage(margin: Floats, logs: Floats, labels: NDArray[np.int64], reach: float) -> Floats:
+    """How much likelier the first of two answers is to be right than the second, [n], by their margin in log odds.
 
-    def surprise(log_temperature: float) -> float:
-        return -float(log_softmax(logs / np.exp(log_temperature))[rows, labels].mean())
+    Fitted to labels [n] where the two best of logs [n, classes] are at most `reach` apart: the share of labels that
+    are one of the two, and a logistic curve through even odds.
+    """
+    best = np.argpartition(logs, -2, -1)[:, -2:]
+    pair = np.take_along_axis(logs, best, -1)
+    apart = np.abs(pair[:, 1] - pair[:, 0])
+    close = apart <= reach
+    first = best[np.arange(len(best)), pair.argmax(-1)]
+    one = close & (best == labels[:, None]).any(-1)
+    if one.sum() < FEWEST:
+        return np.asarray(np.tanh(margin / 2))
+    signed = np.where(first == labels, 1.0, -1.0)[one] * apart[one]
 
-    bounds = (float(np.log(COOLEST)), float(np.log(HOTTEST)))
-    found = minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    return np.asarray(np.exp(log_softmax(logs / np.exp(float(found.x)))))
+    def surprise(steepness: float) -> float:
+        return float(np.logaddexp(0, -steepness * signed).mean())
+
+    steepness = float(minimize_scalar(surprise, bounds=(0, STEEPEST), method="bounded").x)
+    return np.asarray(one.sum() / close.sum() * np.tanh(steepness * margin / 2))

@@ -28,9 +28,9 @@ from attar.types import Array, Certificate, Dataset, Score, Splits
 
 FIRST_KL = 0.01
 """Predicted KL, in nats, of the first candidate."""
-SAFEST, STEP = 2.0, 0.75
-"""The first candidate tested on the certify split should pass unless luck is SAFEST standard deviations against it (2 %
-of runs); each of the next dares STEP more."""
+SAFEST, BOLDEST, STEP = 2.5, -1.0, 1.5
+"""Odds of the candidates tested on the certify split: the first should pass unless luck is SAFEST standard deviations
+against it (1 % of runs), the last only if luck is one for it; in even steps, of at most STEP."""
 SELECT_SHARE = 1 / 2
 """Share of the evaluations that the search itself may spend."""
 
@@ -123,7 +123,8 @@ def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: 
     first = 2 * float(np.log(2)) * FIRST_KL / max(loop.subject.weight_count, 1)
     trials = land(loop.trial, first, target, share, interrupted)
     looks = 1 if interrupted() else most - len(trials)
-    odds = [SAFEST - STEP * look for look in range(looks)]
+    step = min(STEP, (SAFEST - BOLDEST) / max(looks - 1, 1))
+    odds = [SAFEST - step * look for look in range(looks)]
     if not bound:
         # What the search itself expects to be beyond the limit is not tried: it would pass by luck alone.
         odds = [max(sigmas, 0.0) for sigmas in odds]

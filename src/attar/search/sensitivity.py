@@ -22,12 +22,12 @@ from attar.types import Array, Dataset, Layer, Stats, Weight
 
 RELATIVE = 0.15
 """Perturbation of a row, relative to the standard deviation of its outputs."""
-PRECISION = 0.15
+PRECISION = 0.07
 """Relative standard error of a row's sensitivity at which to stop."""
-WORK, TOTAL = 3e10, 2.4e11
+WORK, TOTAL = 1e11, 3e11
 """Multiply-adds of the model that may be spent on one layer, and on all of them together; but LEAST to MOST examples
 for each layer, in rounds of ROUND."""
-LEAST, MOST, ROUND = 128, 131072, 512
+LEAST, MOST, ROUND = 128, 524288, 512
 PRIOR = 4
 """Observations of the layer's mean that every row is shrunk with."""
 BATCH = 256
