@@ -1,170 +1,189 @@
-"""torch.export's JSON of a program in fewer words, without loss: short names, plain arguments and metadata.
+"""torch.export's JSON of a program in few words, without loss but for the names of values inside.
 
-A skeleton is stored in every archive, and for a small model the verbose form would weigh more than the weights.
+A skeleton is stored in every archive, and for a small model the verbose form would weigh more than the weights. What
+follows from the rest is left out: names of values and arguments, outputs, sizes that an operator keeps. Where a program
+is not what its short form says, the difference is stored beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attar.adapters.torch_metas import PLAIN, Sizes, code_meta, full_meta
+from attar.adapters.torch_nodes import Values, code_node, full_node, results
+from attar.adapters.torch_state import ORDER, full_state, state_of, tree_of
 from attar.types import Json
-
-PLAIN = {"device": {"index": None, "type": "cpu"}, "layout": 7, "storage_offset": {"as_int": 0}}
-"""Fields of a tensor that are left out where they are these; strides and requires_grad where contiguous and False."""
 
 
 def shrink(program: Json) -> Json:
-    """The program with its graph rewritten; everything that is not in the usual form stays as it is."""
-    module = program["graph_module"]
-    names = _short_names(module)
-    graph = module["graph"]
-    short = {
-        **graph,
-        "inputs": _renamed(graph["inputs"], names),
-        "outputs": _renamed(graph["outputs"], names),
-        "nodes": [_node(node, names) for node in graph["nodes"]],
-        "tensor_values": [[names.get(n, n), _tensor(value)] for n, value in graph["tensor_values"].items()],
+    """The short form; the program itself where its nodes use what is neither tensor, size nor plain argument."""
+    try:
+        named = _renamed_program(program)
+        short = _short(named)
+        other = _difference(named, _usual(short))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return program
+    return short if other is None else {**short, "other": other}
+
+
+def expand(short: Json) -> Json:
+    """The inverse of shrink but for names; raises KeyError, TypeError, ValueError, IndexError, AttributeError."""
+    if "graph_module" in short:
+        return short
+    return _patched(_usual(short), short["other"]) if "other" in short else _usual(short)
+
+
+def _short(program: Json) -> Json:
+    """What the usual program of that kind is made from."""
+    module, sizes = program["graph_module"], Sizes()
+    graph, state = module["graph"], state_of(module)
+    metas = {**graph["tensor_values"], **graph["sym_int_values"]}
+    users = {name: metas[name] for name in _users(module)}
+    inputs = {name: code_meta(meta, PLAIN, sizes) for name, meta in users.items()}
+    tree = tree_of(state, sizes)
+    values = Values([entry.meta for entry in state], users)
+    nodes = [code_node(node, place, metas, values, sizes) for place, node in enumerate(graph["nodes"])]
+    outputs = [values.code(output["as_tensor"]["name"]) for output in graph["outputs"]]
+    version = program["schema_version"]
+    return {
+        "torch": [program["torch_version"], version["major"], version["minor"], program["opset_version"]["aten"]],
+        "sizes": sizes.table(),
+        "inputs": inputs,
+        "state": tree,
+        "nodes": nodes,
+        **({} if outputs == ["1"] else {"outputs": outputs}),
+        **({"keywords": True} if _by_keyword(module) else {}),
     }
-    signature = _renamed(module["signature"], names)
-    return {**program, "graph_module": {**module, "graph": short, "signature": signature}}
 
 
-def expand(program: Json) -> Json:
-    """The inverse of shrink, but for the names of tensors inside; raises KeyError, TypeError, ValueError."""
-    module = program["graph_module"]
-    graph = module["graph"]
-    full = {
-        **graph,
-        "nodes": [_full_node(node) for node in graph["nodes"]],
-        "tensor_values": {str(name): _full_tensor(value) for name, value in graph["tensor_values"]},
+def _users(module: Json) -> list[str]:
+    """Names of the user's inputs that are tensors."""
+    given = [spec["user_input"]["arg"] for spec in module["signature"]["input_specs"] if "user_input" in spec]
+    return [argument["as_tensor"]["name"] for argument in given if "as_tensor" in argument]
+
+
+def _by_keyword(module: Json) -> bool:
+    """Whether the user's inputs are given by name."""
+    names = _users(module)
+    return bool(names) and module["module_call_graph"][0]["signature"]["in_spec"] == _in_spec(names, keywords=True)
+
+
+def _usual(short: Json) -> Json:
+    """The program that a short form says, without its differences."""
+    sizes = Sizes(short["sizes"])
+    state = full_state(short["state"], sizes)
+    users = {name: full_meta(code, PLAIN, sizes) for name, code in short["inputs"].items()}
+    values = Values([entry.meta for entry in state], users)
+    nodes = [full_node(code, place, values, sizes) for place, code in enumerate(short["nodes"])]
+    outputs = [{"as_tensor": {"name": values.names[values.full(code)]}} for code in short.get("outputs", ["1"])]
+    state.sort(key=lambda entry: ORDER[entry.kind])
+    inputs = [{"as_tensor": {"name": name}} for name in [*(entry.value for entry in state), *users]]
+    torch_version, major, minor, aten = short["torch"]
+    call = {
+        "forward_arg_names": list(users), "inputs": [], "outputs": [], "out_spec": _out_spec(len(outputs)),
+        "in_spec": _in_spec(list(users), keywords="keywords" in short),
+    }  # fmt: skip
+    user_specs = [{"user_input": {"arg": {"as_tensor": {"name": name}}}} for name in users]
+    module = {
+        "graph": {
+            "inputs": inputs, "outputs": outputs, "nodes": nodes, **values.by_kind(),
+            "sym_float_values": {}, "sym_bool_values": {}, "custom_obj_values": {}, "is_single_tensor_return": False,
+        },
+        "signature": {
+            "input_specs": [*(entry.spec() for entry in state), *user_specs],
+            "output_specs": [{"user_output": {"arg": output}} for output in outputs],
+        },
+        "module_call_graph": [{"fqn": "", "signature": call}],
+        "metadata": {},
+        "treespec_namedtuple_fields": {},
+    }  # fmt: skip
+    return {
+        "graph_module": module,
+        "opset_version": {"aten": aten},
+        "range_constraints": {name: {"min_val": 2, "max_val": None} for name in sizes.symbols()},
+        "schema_version": {"major": major, "minor": minor},
+        "verifiers": ["TRAINING"],
+        "torch_version": torch_version,
+        "guards_code": [],
     }
-    return {**program, "graph_module": {**module, "graph": full}}
 
 
-def _short_names(module: Json) -> dict[str, str]:
-    """New names of tensors: all but the user's inputs, which forward's signature shows."""
-    kept = {_deep_name(spec["user_input"]) for spec in module["signature"]["input_specs"] if "user_input" in spec}
-    values = [name for name in module["graph"]["tensor_values"] if name not in kept]
-    taken = set(module["graph"]["sym_int_values"]) | kept
-    return {name: f"v{place}" for place, name in enumerate(values) if f"v{place}" not in taken}
+_LEAF: Json = {"type": None, "context": None, "children_spec": []}
 
 
-def _deep_name(value: Json) -> str | None:
-    """The tensor name in {"arg": {"as_tensor": {"name": ...}}}."""
-    while isinstance(value, dict):
-        if isinstance(value.get("name"), str):
-            return str(value["name"])
-        value = next(iter(value.values()), None)
-    return None
+def _container(kind: str, context: str, children: Sequence[Json]) -> Json:
+    return {"type": f"builtins.{kind}", "context": context, "children_spec": list(children)}
+
+
+def _in_spec(names: Sequence[str], *, keywords: bool) -> str:
+    """How torch writes that forward takes tensors, by position or by name."""
+    leaves = [_LEAF] * len(names)
+    args = _container("tuple", "null", [] if keywords else leaves)
+    kwargs = _container("dict", json.dumps(list(names) if keywords else []), leaves if keywords else [])
+    return json.dumps([1, _container("tuple", "null", [args, kwargs])])
+
+
+def _out_spec(count: int) -> str:
+    """How torch writes that forward gives one tensor, or a tuple of them."""
+    return json.dumps([1, _LEAF if count == 1 else _container("tuple", "null", [_LEAF] * count)])
+
+
+def _renamed_program(program: Json) -> Json:
+    """With the names of values that expand gives: the user's inputs keep theirs; raises ValueError on a clash."""
+    module = program["graph_module"]
+    graph, users = module["graph"], _users(module)
+    old = [entry.value for entry in state_of(module)] + users
+    for node in graph["nodes"]:
+        old += results(node["outputs"])
+    names = {name: name if name in users else f"val{place}" for place, name in enumerate(old)}
+    for place, node in enumerate(graph["nodes"]):
+        names.setdefault(node["name"], f"node{place}")
+    kept = {*graph["sym_float_values"], *graph["sym_bool_values"]}
+    if len({*names.values()} | kept) != len(names) + len(kept):
+        raise ValueError("two values of one name")
+    renamed: Json = _renamed(program, names)
+    graph = renamed["graph_module"]["graph"]
+    for node in graph["nodes"]:
+        node["name"] = names[node["name"]]
+    for field in ("tensor_values", "sym_int_values"):
+        graph[field] = {names.get(name, name): value for name, value in graph[field].items()}
+    return renamed
 
 
 def _renamed(value: Json, names: Mapping[str, str]) -> Json:
-    """A copy in which every {"name": tensor} has its new name."""
+    """A copy with the new name of every value that is referred to; graphs inside have names of their own."""
     if isinstance(value, list):
         return [_renamed(entry, names) for entry in value]
     if not isinstance(value, dict):
         return value
-    if set(value) == {"name"} and isinstance(value["name"], str):
-        return {"name": names.get(value["name"], value["name"])}
-    return {key: _renamed(entry, names) for key, entry in value.items()}
+    for field in ("name", "as_name"):
+        if list(value) == [field] and isinstance(value[field], str):
+            return {field: names.get(value[field], value[field])}
+    return {key: entry if key == "as_graph" else _renamed(entry, names) for key, entry in value.items()}
 
 
-def _node(node: Json, names: Mapping[str, str]) -> Json:
-    """[target, inputs, outputs]; the node's own name where it is not its first output's."""
-    plain = not node["metadata"] and node["is_hop_single_tensor_return"] is None
-    if not plain or set(node) != _NODE or len(node["outputs"]) != 1:
-        return _renamed({**node, "name": names.get(node["name"], node["name"])}, names)
-    inputs = [[a["name"], a["kind"], _argument(a["arg"], names)] for a in node["inputs"]]
-    output = _argument(node["outputs"][0], names)
-    name = names.get(node["name"], node["name"])
-    return [node["target"].removeprefix(_PREFIX), inputs, output, *([] if name == output else [name])]
+def _difference(new: Json, old: Json) -> Json:
+    """What turns old into new: {key or place: difference}, {"=": value}, or None where they are the same."""
+    found: dict[str, Any]
+    if isinstance(new, dict) and isinstance(old, dict) and set(old) <= set(new):
+        parts = {key: _difference(new[key], old[key]) if key in old else {"=": new[key]} for key in new}
+    elif isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
+        parts = {str(place): _difference(*pair) for place, pair in enumerate(zip(new, old, strict=True))}
+    else:
+        return None if type(new) is type(old) and new == old else {"=": new}
+    found = {key: part for key, part in parts.items() if part is not None}
+    return found or None
 
 
-_NODE = {"target", "inputs", "outputs", "metadata", "name", "is_hop_single_tensor_return"}
-_PREFIX = "torch.ops."
-
-
-def _full_node(node: Json) -> Json:
-    if isinstance(node, dict):
-        return node
-    target, inputs, output, *name = node
-    prefix = "" if str(target).startswith(("_operator", "math", "torch", "#")) else _PREFIX
-    first = output if isinstance(output, str) else _deep_name(output)
-    return {
-        "target": prefix + target,
-        "inputs": [{"name": n, "kind": kind, "arg": _full_argument(arg)} for n, kind, arg in inputs],
-        "outputs": [_full_argument(output)],
-        "metadata": {},
-        "name": name[0] if name else first,
-        "is_hop_single_tensor_return": None,
-    }
-
-
-def _argument(value: Json, names: Mapping[str, str]) -> Json:
-    """A tensor as its name, whole numbers as they are, the rest as torch has it."""
-    if set(value) == {"as_tensor"} and set(value["as_tensor"]) == {"name"}:
-        name = value["as_tensor"]["name"]
-        return names.get(name, name)
-    if value == {"as_none": True}:
-        return None
-    for key, fits in _SIMPLE.items():
-        if set(value) == {key} and fits(value[key]):
-            return value[key]
-    return _renamed(value, names)
-
-
-def _full_argument(value: Json) -> Json:
-    if isinstance(value, str):
-        return {"as_tensor": {"name": value}}
-    if isinstance(value, dict):
-        return value
-    if value is None:
-        return {"as_none": True}
-    return {next(key for key, fits in _SIMPLE.items() if fits(value)): value}
-
-
-def _is_int(value: Any) -> bool:
-    return type(value) is int
-
-
-_SIMPLE: dict[str, Callable[[Any], bool]] = {
-    "as_bool": lambda value: type(value) is bool,
-    "as_int": _is_int,
-    "as_ints": lambda value: isinstance(value, list) and bool(value) and all(map(_is_int, value)),
-}
-"""Arguments whose type tells the field."""
-
-
-def _tensor(value: Json) -> Json:
-    """[dtype, sizes], and [strides, requires_grad] where they are unusual; as torch has it on another device."""
-    own = {key: entry for key, entry in value.items() if key in ("dtype", "sizes", "strides", "requires_grad")}
-    if {**own, **PLAIN} != value:
-        return value
-    sizes, strides = ([n.get("as_int", n) for n in value[key]] for key in ("sizes", "strides"))
-    usual = strides == _contiguous(sizes) and not value["requires_grad"]
-    return [value["dtype"], sizes, *([] if usual else [strides, value["requires_grad"]])]
-
-
-def _full_tensor(value: Json) -> Json:
-    if isinstance(value, dict):
-        return value
-    dtype, sizes, *more = value
-    strides, gradient = more or (_contiguous(sizes), False)
-
-    def wide(numbers: Json) -> Json:
-        return [{"as_int": n} if isinstance(n, int) else n for n in numbers]
-
-    return {**PLAIN, "dtype": dtype, "sizes": wide(sizes), "strides": wide(strides), "requires_grad": gradient}
-
-
-def _contiguous(sizes: Json) -> Json:
-    """Strides of a contiguous tensor whose only free size is its first; None otherwise."""
-    strides, total = [], 1
-    for place, size in reversed(list(enumerate(sizes))):
-        strides.append(total)
-        if isinstance(size, int):
-            total *= max(size, 1)
-        elif place:
-            return None
-    return strides[::-1]
+def _patched(old: Json, difference: Json) -> Json:
+    """The inverse of difference; raises KeyError, ValueError, IndexError, TypeError."""
+    if "=" in difference:
+        return difference["="]
+    if isinstance(old, list):
+        changed: Any = list(old)
+        for place, part in difference.items():
+            changed[int(place)] = _patched(changed[int(place)], part)
+        return changed
+    return {**old, **{key: _patched(old.get(key), part) for key, part in difference.items()}}

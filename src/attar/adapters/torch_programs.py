@@ -11,6 +11,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -149,18 +150,36 @@ def _check_operator(target: str, place: str) -> None:
     if _PLAIN.fullmatch(target) or re.fullmatch(r"\w+", target):
         return  # a bare word is the name of a tensor in a signature, or of a tensor's method
     parts = target.split(".")
-    if parts[:2] == ["torch", "ops"] and len(parts) in (4, 5) and parts[2] in NAMESPACES and parts[3] not in FORBIDDEN:
-        packet = getattr(getattr(torch.ops, parts[2]), parts[3], None)
-        found = packet if len(parts) == 4 else getattr(packet, parts[4], None)
-        if isinstance(packet, torch._ops.OpOverloadPacket) and isinstance(
-            found, torch._ops.OpOverload | torch._ops.OpOverloadPacket
-        ):
+    if parts[:2] == ["torch", "ops"]:
+        if _operator(target) is not None:
             return
     elif parts[0] not in ("torch", "_operator", "math") and not target.startswith("#"):
         return  # a dotted name of a parameter in a signature; torch takes it for a string
     raise FormatError(
         f"{place}: a program may only call registered operators. Received {target!r}. Export it with torch.export."
     )
+
+
+def _operator(target: str) -> Any:
+    """The registered operator of that name, an overload or all of them; None where there is none to be called."""
+    parts = target.split(".")
+    if parts[:2] != ["torch", "ops"] or len(parts) not in (4, 5) or parts[2] not in NAMESPACES or parts[3] in FORBIDDEN:
+        return None
+    packet = getattr(getattr(torch.ops, parts[2]), parts[3], None)
+    found = packet if len(parts) == 4 else getattr(packet, parts[4], None)
+    if not isinstance(packet, torch._ops.OpOverloadPacket):
+        return None
+    return found if isinstance(found, torch._ops.OpOverload | torch._ops.OpOverloadPacket) else None
+
+
+def argument_names(target: str) -> Sequence[str] | None:
+    """Names of an operator's arguments, in order; None where it is not registered or has no fixed ones."""
+    if target.startswith("_operator."):
+        return ("a", "b")
+    found = _operator(target)
+    if not isinstance(found, torch._ops.OpOverload):
+        return None
+    return [argument.name for argument in found._schema.arguments]
 
 
 def _check_expression(text: Any, place: str) -> None:

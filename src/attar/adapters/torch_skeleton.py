@@ -24,10 +24,18 @@ from attar.adapters.torch_files import to_array
 from attar.adapters.torch_forms import Site, dtype_name, memory
 from attar.adapters.torch_programs import check_program
 from attar.adapters.torch_source import Source, from_program
+from attar.adapters.torch_tensors import (
+    code_sites,
+    code_tensors,
+    full_sites,
+    full_tensors,
+    known_example,
+    known_tensors,
+)
 from attar.errors import FormatError, ModelError
 from attar.types import Array, Json
 
-VERSION = 1
+VERSION = 2
 LARGEST = 1 << 40
 """Bytes that a model's tensors may take: a file that claims more is not believed."""
 
@@ -67,17 +75,24 @@ def dump(
         parameter = int(isinstance(tensor, torch.nn.Parameter))
         value = [constants[name]] if name in constants else [] if name in stored else [_packed(tensor)]
         tensors[name] = [list(tensor.shape), dtype_name(tensor.dtype), parameter, *value]
+    described = stripped(described)
+    known = known_tensors(described)
+    values, other = code_tensors(tensors, known)
+    shapes = {n: [list(a.shape), a.dtype.name] for n, a in example.items()}
     content = {
         "version": VERSION,
-        "program": shrink(_stripped(described)),
-        "sites": [site.to_json() for site in sites],
+        "program": shrink(described),
+        "sites": code_sites(sites, known),
+        "values": values,
+        "tensors": other,
         "skipped": dict(skipped),
-        "tensors": tensors,
         "aliases": aliases,
         "lifted": {n: _packed(t) for n, t in program.constants.items() if isinstance(t, Tensor)},
-        "example": {n: [list(a.shape), a.dtype.name] for n, a in example.items()},
     }
-    return json.dumps(content, separators=(",", ":"), sort_keys=True).encode()
+    content = {name: part for name, part in content.items() if part}
+    if shapes != known_example(described):
+        content["example"] = shapes
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def _export(source: Source, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
@@ -132,15 +147,24 @@ def _why(error: Exception) -> str:
     return (text.strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _stripped(program: Json) -> Json:
-    """Without what only debuggers read."""
+def stripped(program: Json) -> Json:
+    """The program, changed in place: without what only debuggers read (also in graphs inside the graph) and guards."""
     module = program["graph_module"]
-    for node in module["graph"]["nodes"]:
+    for node in _nodes_of(module["graph"]):
         node["metadata"] = {}
     module["metadata"] = {}
     module["module_call_graph"] = module["module_call_graph"][:1]
     program["guards_code"] = []
     return program
+
+
+def _nodes_of(graph: Json) -> Iterator[Json]:
+    """All nodes of a graph and of the graphs among their arguments."""
+    for node in graph["nodes"]:
+        yield node
+        for given in node["inputs"]:
+            if "as_graph" in given["arg"]:
+                yield from _nodes_of(given["arg"]["as_graph"]["graph"])
 
 
 def _packed(tensor: Tensor) -> Json:
@@ -172,7 +196,8 @@ def load(skeleton: bytes) -> Parts:
         content = json.loads(skeleton)
         if content["version"] != VERSION:
             raise FormatError(
-                f"skeleton: its version must be {VERSION}. Received {content['version']!r}. Use a newer attar."
+                f"skeleton: its version must be {VERSION}. Received {content['version']!r}. Use the "
+                "attar that wrote it."
             )
         content["program"] = expand(content["program"])
         check_program(content["program"], "skeleton")
@@ -188,10 +213,12 @@ def load(skeleton: bytes) -> Parts:
 
 
 def _parts(content: Json) -> Parts:
-    sites = [Site.from_json(site) for site in content["sites"]]
-    state, constants = _state(content)
-    example = {str(n): np.zeros(shape, np.dtype(str(dtype))) for n, (shape, dtype) in content["example"].items()}
-    lifted = {name: _unpacked(entry) for name, entry in content["lifted"].items()}
+    known = known_tensors(content["program"])
+    sites = full_sites(content["sites"], known)
+    state, constants = _state(content, known)
+    shapes = content["example"] if "example" in content else known_example(content["program"])
+    example = {str(n): np.zeros(shape, np.dtype(str(dtype))) for n, (shape, dtype) in shapes.items()}
+    lifted = {name: _unpacked(entry) for name, entry in content.get("lifted", {}).items()}
     described = json.dumps(content["program"]).encode()
     # Dictionaries in the place of bytes: nothing is unpickled. Sample inputs are not needed.
     artifact = serde.SerializedArtifact(described, state, lifted, b"")  # type: ignore[arg-type]
@@ -200,21 +227,24 @@ def _parts(content: Json) -> Parts:
     for site in sites:
         if source.tensors[site.name].shape != site.shape:
             raise ValueError(f"{site.name}: shape {site.shape} is not the program's")
-    return Parts(source, sites, dict(content["skipped"]), constants, example)
+    return Parts(source, sites, dict(content.get("skipped", {})), constants, example)
 
 
-def _state(content: Json) -> tuple[dict[str, Any], dict[str, float]]:
+def _state(content: Json, known: Mapping[str, Json]) -> tuple[dict[str, Any], dict[str, float]]:
     """Tensors by name, zeros where they are to be filled, and the values of constant ones."""
-    claimed = sum(prod(shape) * _dtype(dtype).itemsize for shape, dtype, *_ in content["tensors"].values())
+    aliases = dict(content.get("aliases", {}))
+    tensors = full_tensors(content.get("values", []), content.get("tensors", {}), known)
+    tensors = {name: entry for name, entry in tensors.items() if name not in aliases}
+    claimed = sum(prod(shape) * _dtype(dtype).itemsize for shape, dtype, *_ in tensors.values())
     if claimed > LARGEST:
         raise FormatError(f"skeleton: tensors must take less than {LARGEST} bytes. Received {claimed}. Check the file.")
     state: dict[str, Any] = {}
     constants: dict[str, float] = {}
-    for name, (shape, dtype, parameter, *value) in content["tensors"].items():
+    for name, (shape, dtype, parameter, *value) in tensors.items():
         if value and isinstance(value[0], list):
             tensor = _unpacked(value[0])
         else:
             tensor = torch.full(shape, *(value or [0]), dtype=_dtype(dtype))
             constants.update({name: float(value[0])} if value else {})
         state[name] = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if parameter else tensor
-    return state | {name: state[owner] for name, owner in content["aliases"].items()}, constants
+    return state | {name: state[owner] for name, owner in aliases.items()}, constants
