@@ -16,7 +16,7 @@ import attar
 from attar.archive import read_archive
 from attar.errors import DataError, ModelError, OutputError, UsageError
 from attar.opening import from_archive
-from attar.run.ledger import read_events
+from attar.report.ledger import read_ledger
 from fakes import NumpyNet, trained
 
 pytestmark = pytest.mark.usefixtures("numpy_adapter")
@@ -42,7 +42,7 @@ def test_result_keeps_its_promises(net_and_data, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "NumpyNet.attar").read_bytes() == result.data
     candidates = [e for e in result.events if e["event"] == "candidate"]
     assert len(candidates) <= 8 and candidates[-1]["evaluation"] <= 8
-    assert read_events(tmp_path / "out" / "ledger.jsonl") == json.loads(json.dumps(result.events))
+    assert read_ledger(tmp_path / "out" / "ledger.jsonl") == json.loads(json.dumps(result.events))
 
 
 def test_the_certificate_is_that_of_the_file(net_and_data) -> None:

@@ -134,15 +134,27 @@ def compress(
     outputs.check_free(folder, list(names.values()), force)
     with outputs.staged(folder) as stage:
         result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, started)
+        progress.stage("files and report", 1)
         result.write_all(stage, names)
         outputs.publish(stage, folder, force)
     return result
 
 
-def preview(model: object, data: object = None, *, recipe: Recipe | None = None, **fields: Any) -> Ledger:
+def preview(
+    model: object,
+    data: object = None,
+    *,
+    recipe: Recipe | None = None,
+    out: PathLike | None = None,
+    force: bool = False,
+    **fields: Any,
+) -> Ledger:
     """A dry run: everything is opened and checked, nothing is computed or written; the ledger says what would be."""
     ledger = Ledger()
-    pipeline.begin(_job(model, data, recipe, fields, None), ledger, Silent())
+    job = _job(model, data, recipe, fields, None)
+    if out is not None:
+        outputs.check_free(Path(out), list(_names(job).values()), force)
+    pipeline.begin(job, ledger, Silent())
     return ledger
 
 
@@ -244,6 +256,7 @@ def _run(
     pipeline.begin(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)
     outcome = search(loop, job.recipe.evaluations, interrupted)
+    progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
     ledger.add("result", **summary.result_fields(job, loop, outcome, perf_counter() - started, names))
     return Result(

@@ -107,7 +107,7 @@ def compress(
         base = recipes.read(recipe) if recipe else None
         _reach_working_folder(data, *given.values(), *(base.model_dump().values() if base else ()))
         if dry_run:
-            _print_preview(api.preview(model, data, recipe=base, **given).events, as_json)
+            _print_preview(api.preview(model, data, recipe=base, out=out, force=force, **given).events, as_json)
             return
         with _bars() as progress, interrupts() as interrupted:
             result = api.compress(

@@ -34,12 +34,14 @@ def closing_lines(result: Result, report: Path) -> list[str]:
     c = result.certificate
     unit = " points" if result.points else ""
     digits = 2 if result.points else 4
+    # As many digits as show on which side of the limit the bound is.
+    fine = next((d for d in range(digits, 9) if (round(c.upper, d) > c.max_drop) == (c.upper > c.max_drop)), 9)
     return [
         f"before    {result.bytes_before:,} bytes",
         f"after     {result.bytes_after:,} bytes",
         f"ratio     {result.ratio:.1f}x smaller",
         f"metric    {c.metric} {c.before:.{digits}f} -> {c.after:.{digits}f} (decoded file, {c.n:,} examples)",
-        f"drop      {c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{digits}f}, "
+        f"drop      {c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{fine}f}, "
         f"allowed {c.max_drop:g}: {verdict(c)}",
         f"report    {report}",
     ]
@@ -47,7 +49,8 @@ def closing_lines(result: Result, report: Path) -> list[str]:
 
 def verdict(c: Certificate) -> str:
     """The verdict in words, with the number of samples it would take where there are too few."""
-    needed = f": at this flip rate {c.needed:,} are needed" if c.needed else ""
+    rate = "flip rate" if c.lost is not None else "spread"
+    needed = f": at this {rate} {c.needed:,} are needed" if c.needed else ""
     if c.verdict == "not certifiable":
         return f"not certifiable with {c.n:,} samples{needed}"
     if c.verdict == "not certified" and needed:

@@ -56,8 +56,9 @@ def model_rows(adapter: Adapter, size_bytes: int) -> list[dict[str, Json]]:
         bits = 8 * np.dtype(layer.dtype).itemsize
         nbytes = layer.size * bits // 8
         zeros = float(np.mean(adapter.read(layer.name).matrix == 0))
+        # Weights that the model keeps in fewer bits (behind DequantizeLinear) are floats here.
         rows.append({**row, "method": layer.dtype, "bits_per_weight": float(bits), "zeros": zeros, "bytes": nbytes,
-                     "share": nbytes / size_bytes})  # fmt: skip
+                     "share": min(nbytes / size_bytes, 1.0)})  # fmt: skip
     return rows + [{"name": name, "method": "left alone", "reason": why} for name, why in adapter.skipped().items()]
 
 

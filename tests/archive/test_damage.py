@@ -6,6 +6,7 @@ import base64
 import json
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,3 +292,9 @@ def test_fuzz(data):
 def test_remainder_of_the_sample_has_every_case():
     kinds = {array.dtype.name for array in remainder().values()}
     assert {"bfloat16", "bool", "float16", "int64"} <= kinds
+
+
+def test_a_file_is_named_in_what_is_wrong_with_it(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x07" * 40)
+    with pytest.raises(FormatError, match=r"^net\.onnx: header"):
+        read_archive(tmp_path / "net.onnx")

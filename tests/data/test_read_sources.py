@@ -313,3 +313,16 @@ def test_reading_arrays_imports_no_framework() -> None:
         "print(sorted({'torch', 'tensorflow', 'keras', 'onnx', 'PIL'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_data_set_without_end_is_refused() -> None:
+    class Endless:
+        def cardinality(self) -> int:
+            return -1
+
+        def __iter__(self):
+            while True:
+                yield np.zeros((4, 2), np.float32)
+
+    with pytest.raises(DataError, match=r"must end.*\.take\(n\)"):
+        read(Endless())

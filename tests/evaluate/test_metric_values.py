@@ -99,7 +99,7 @@ def test_outputs_that_are_not_finite_are_wrong() -> None:
     [
         (np.full(80, 12), "Received 12"),
         (np.full(80, -1), "Received -1"),
-        (np.zeros(80), "float64"),
+        (np.full(80, 0.5), "float64"),
         (np.zeros(79, int), "79 for 80"),
         (np.zeros((80, 7), int), r"\(80, 7\)"),
         (np.full(80, IGNORED), "Received one with"),
@@ -223,3 +223,11 @@ def test_resolve_names_functions_and_errors(tmp_path, monkeypatch) -> None:
     for bad in ("accurcy", "no_such_module:f", "my_metric_module:other", "a b:c", 3):
         with pytest.raises(UsageError, match="Received"):
             resolve_metric(bad)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top5", "f1", "auroc"])
+def test_whole_numbers_are_classes_whatever_their_type(name: str) -> None:
+    rng = np.random.default_rng(0)
+    outputs, labels = rng.normal(size=(80, 7)).astype(np.float32), np.arange(80) % 7
+    metric = resolve_metric(name)
+    assert metric.value(outputs, labels.astype(np.float32), None) == metric.value(outputs, labels, None)

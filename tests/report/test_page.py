@@ -324,3 +324,11 @@ def test_a_ledger_may_end_in_half_a_line_but_not_hold_one(tmp_path: Path) -> Non
         write_report(ledger, out, force=True)
     with pytest.raises(UsageError, match="readable"):
         write_report(tmp_path / "none.jsonl", out, force=True)
+
+
+def test_a_file_that_tells_of_no_run_makes_no_page(tmp_path: Path) -> None:
+    for text in ("", '{"a": 1}\n'):
+        (tmp_path / "other.jsonl").write_text(text)
+        with pytest.raises(FormatError, match="must tell of a run"):
+            write_report(tmp_path / "other.jsonl", tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()

@@ -12,6 +12,7 @@ from attar.archive import blobs
 from attar.archive.base import LayerInfo, SectionInfo, broken, element_limit
 from attar.archive.header import groups, header_length, parse_header
 from attar.archive.manifest import Manifest
+from attar.errors import FormatError
 from attar.types import Array, Encoded, Json, Layer
 
 
@@ -130,7 +131,16 @@ class Archive:
 
 def read_archive(origin: Path | str | bytes | bytearray | memoryview) -> Archive:
     """Open a .attar file by path, or its bytes; raises FormatError that says what is wrong with it."""
-    source = _Source(Path(origin) if isinstance(origin, str) else origin)
+    if not isinstance(origin, Path | str):
+        return _opened(_Source(origin))
+    try:
+        return _opened(_Source(Path(origin)))
+    except FormatError as error:
+        raise FormatError(f"{Path(origin).name}: {error}") from error
+
+
+def _opened(source: _Source) -> Archive:
+    """The archive, its header and manifest checked."""
     length = header_length(source.read(0, min(8, source.size)), source.size)
     manifest, tensors = parse_header(source.read(8, length), source.size - 8 - length)
     most = element_limit(source.size)

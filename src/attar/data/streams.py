@@ -16,6 +16,9 @@ from attar.data.limits import MAX_BYTES
 from attar.errors import DataError
 from attar.types import Array, Dataset
 
+ENDLESS = -1
+"""tf.data.INFINITE_CARDINALITY."""
+
 
 def to_array(value: Any, origin: str = "data") -> Array:
     """A tensor of any framework, or nested numbers, as a numpy array; raises DataError.
@@ -47,6 +50,9 @@ def from_batches(batches: Iterable[Any], origin: str, limit: int | None = None) 
     A mapping's entry named labels, label, y, target or targets gives the labels. Raises DataError where batches do not
     fit together or do not fit memory.
     """
+    size = getattr(batches, "cardinality", None)
+    if limit is None and callable(size) and int(size()) == ENDLESS:
+        raise DataError(f"{origin}: the data set must end. Received an infinite one. Add .take(n), or drop .repeat().")
     columns: dict[str, list[Array]] = {}
     total = 0
     for batch in islice(batches, limit):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from attar.evaluate.base import Floats, Metric
 from attar.evaluate.bounds import resample, unseen_upper
@@ -74,8 +74,8 @@ def _acceleration(left: Floats) -> float:
 def _ends(drawn: Floats, observed: float, acceleration: float, confidence: float) -> tuple[float, float]:
     """BCa end points: quantiles of the sorted resamples, moved for bias and skewness."""
     below = (np.sum(drawn < observed) + 0.5 * np.sum(drawn == observed)) / len(drawn)
-    bias = float(norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
-    z = bias + np.array([-1, 1]) * float(norm.ppf(confidence))
-    shares = norm.cdf(bias + z / np.maximum(1 - acceleration * z, 1e-3))
+    bias = float(ndtri(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
+    z = bias + np.array([-1, 1]) * float(ndtri(confidence))
+    shares = ndtr(bias + z / np.maximum(1 - acceleration * z, 1e-3))
     low, high = np.quantile(drawn, shares)
     return float(low), float(high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 
 from attar.evaluate.base import Floats
 
@@ -21,7 +21,7 @@ def paired_upper(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, confidence: f
     """
     b, c, size = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (lost, gained, n)))
     exact = unseen_upper(size, confidence)
-    z = float(norm.ppf(confidence))
+    z = float(ndtri(confidence))
     low, high = (b - c) / size, np.ones_like(b)
     for _ in range(STEPS):
         middle = (low + high) / 2
@@ -49,7 +49,7 @@ def unseen_upper(n: ArrayLike, confidence: float = 0.95) -> Floats:
 def share_upper(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> Floats:
     """Exact (Clopper and Pearson 1934) upper bound on a probability, from `count` of n; elementwise."""
     k, size = np.broadcast_arrays(np.asarray(count, np.float64), np.asarray(n, np.float64))
-    found = beta.ppf(confidence, k + 1, np.maximum(size - k, 1e-9))
+    found = betaincinv(k + 1, np.maximum(size - k, 1e-9), confidence)
     return np.asarray(np.where(k >= size, 1.0, found))
 
 

@@ -24,7 +24,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.max_drop is None and self.max_relative_drop is None:
-            raise UsageError("budget: a drop is needed. Received none. Give max_drop=0.5 or max_relative_drop=0.01.")
+            raise UsageError(
+                "budget: a drop is needed. Received none. Give max_drop (--max-drop 0.5) or max_relative_drop "
+                "(--max-relative-drop 1%)."
+            )
         for name in ("max_drop", "max_relative_drop"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and value >= 0):

@@ -46,9 +46,11 @@ def aligned(outputs: Array, labels: Array, like: Array | None = None) -> tuple[A
     """
     scores = two_sided(outputs, like) if is_single(outputs) else outputs
     target = _plain(scores, labels)
+    if np.issubdtype(target.dtype, np.floating) and np.array_equal(target, np.rint(target)):
+        target = target.astype(np.int64)
     if target.dtype != bool and not np.issubdtype(target.dtype, np.integer):
         raise DataError(
-            f"labels: a classification needs integers. Received {target.dtype}. Convert them: labels.astype('int64')."
+            f"labels: a classification needs whole numbers. Received {target.dtype}. Give each example's class number."
         )
     target = target.astype(np.int64)
     scores = _classes_last(scores, target)

@@ -181,8 +181,9 @@ def _pose(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Unif
 
 def _longest(weight: Weight, step: float, column_exponent: NDArray[np.int16]) -> np.int16:
     """The exponent of a row's step above which nothing is left of any weight: larger ones would end in infinity."""
-    largest = max(float(np.abs(weight.matrix).max(initial=0)), np.finfo(np.float32).tiny)
-    octaves = np.log2(largest / step) - float(column_exponent.min(initial=0)) / OCTAVE
+    largest = max(float(np.abs(weight.matrix).max(initial=0)), float(np.finfo(np.float32).tiny))
+    lowest = int(column_exponent.min(initial=0))
+    octaves = float(np.log2(largest / step)) - lowest / OCTAVE
     return np.int16(np.clip(np.ceil(OCTAVE * (octaves + 8)), -20000, 20000))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from attar.errors import OutputError
+from attar.errors import FormatError, OutputError
 from attar.report import charts, drawing, words
 from attar.report.facts import LayerRow, Tried, byte_parts, layer_rows, prediction_error, tried
 from attar.report.ledger import Ledger, gather, mapping, mappings, number, read_ledger
@@ -85,7 +85,13 @@ def write_report(ledger_path: Path, out: Path, force: bool = False) -> None:
     if out.is_dir() or (out.exists() and not force):
         remedy = "Name a file." if out.is_dir() else "Use --force or another name."
         raise OutputError(f"report: the output must not exist. Received {str(out)!r}. {remedy}")
-    page = render(read_ledger(ledger_path))
+    events = read_ledger(ledger_path)
+    if not any(event.get("event") == "run" for event in events):
+        raise FormatError(
+            f"report: a ledger must tell of a run. Received {str(ledger_path)!r} with {len(events)} other lines. "
+            "Name the ledger.jsonl of a run."
+        )
+    page = render(events)
     try:
         _replace(out, page.encode("utf-8"))
     except OSError as error:

@@ -59,14 +59,3 @@ def plain(value: Any) -> Json:
     if isinstance(value, Path):
         return str(value)
     return value
-
-
-def read_events(path: Path) -> list[dict[str, Json]]:
-    """The events of a ledger file; a last line cut short by a kill is left out."""
-    events: list[dict[str, Json]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return events

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 CLOSE = 0.2
 """Stop when the next slope would be within this distance (natural logarithm) of one already tried."""
@@ -78,8 +78,8 @@ def drop_at(trials: Sequence[Trial], slope: float, target: Target) -> float:
     nearest = min(trials, key=lambda t: abs(np.log(t.slope / slope)))
     growth = (kl / max(nearest.kl, 1e-12)) ** SPREAD_POWER
     new = float(growth * nearest.spread / np.sqrt(target.examples))
-    z = float(norm.ppf(target.confidence))
-    return coefficient * kl**target.power + z * new + target.sigmas * float(np.hypot(new, growth * nearest.error))
+    z = float(ndtri(target.confidence))
+    return float(coefficient * kl**target.power + z * new + target.sigmas * np.hypot(new, growth * nearest.error))
 
 
 def solve(trials: Sequence[Trial], target: Target, beyond: float = REACH) -> float:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
@@ -91,7 +91,7 @@ class Loop:
     def trial(self, slope: float) -> Trial:
         """One evaluation on the select split, as the search wants it."""
         _, verdict, after, moved = self.evaluate(slope, "select")
-        z = float(norm.ppf(self.budget.confidence))
+        z = float(ndtri(self.budget.confidence))
         error = max(verdict.upper - verdict.drop, 0.0) / z
         drop, better = sharpened(verdict.drop, error, self.before["select"], after, self.metric)
         return Trial(slope, moved, drop, error * float(np.sqrt(verdict.n)), better)
