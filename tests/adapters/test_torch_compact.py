@@ -212,14 +212,29 @@ def test_short_programs_may_not_name_code(operator: str) -> None:
         TorchAdapter.rebuild(json.dumps(content).encode(), adapter.remainder())
 
 
-def test_little_text_cannot_become_much() -> None:
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"inputs": {"input": [1] * 20_000}, "nodes": [["relu", "1"]] * 20_000}, "values take more"),
+        ({"nodes": [["relu", "1"]] * 300_000}, "values take more"),
+        ({"nodes": [[-1, "sym_size.int", "1"], *[[-1, "_operator.mul", "1", 1]] * 300_000]}, "values take more"),
+        ({"nodes": [["cat", ["1"] * 600_000]]}, "uses of values"),
+    ],
+    ids=["axes", "tensors", "sizes", "references"],
+)
+def test_little_text_cannot_become_much(changed: dict[str, Any], reason: str) -> None:
     adapter = torch_cases.module_case("dense").open()
     content = json.loads(adapter.skeleton())
-    content["program"]["inputs"] = {"input": [1] * 20_000}
-    content["program"]["nodes"] = [["relu", "1"]] * 20_000
-    with pytest.raises(FormatError, match="metadata take more than"):
+    content["program"].update(changed)
+    with pytest.raises(FormatError, match=reason):
         TorchAdapter.rebuild(json.dumps(content).encode(), adapter.remainder())
-    content["program"]["state"] = [[]] * 3
-    nested = "[" * 100_000 + "]" * 100_000
+
+
+def test_sites_that_repeat_and_text_too_deep_are_format_errors() -> None:
+    adapter = torch_cases.module_case("dense").open()
+    content = json.loads(adapter.skeleton())
+    with pytest.raises(FormatError, match="twice"):
+        TorchAdapter.rebuild(json.dumps({**content, "sites": [[0, 0], [0, 0]]}).encode(), adapter.remainder())
+    text = json.dumps({**content, "skipped": "here"}).replace('"here"', "[" * 100_000 + "]" * 100_000)
     with pytest.raises(FormatError):
-        TorchAdapter.rebuild(json.dumps(content).replace("[[], [], []]", nested).encode(), adapter.remainder())
+        TorchAdapter.rebuild(text.encode(), adapter.remainder())

@@ -17,7 +17,9 @@ PLAIN = {
 }  # fmt: skip
 """A tensor of which nothing is known."""
 ROOM = 1 << 28
-"""Characters that the metadata of all values may take: a damaged file could otherwise make much out of little."""
+"""Characters that all values may take: a damaged file could otherwise make much out of little."""
+VALUE = 1000
+"""Characters that a value and its node take beside its sizes, about."""
 _LONG = re.compile(r"Symbol\('([suz]f?\d+)', positive=True, integer=True\)")
 _SHORT = re.compile(r"(?<!')\b([suz]f?\d+)\b")
 
@@ -56,11 +58,13 @@ class Sizes:
             return code
         return {"as_int": code} if code >= 0 else self._full[-1 - code]
 
-    def spend(self, meta: Json) -> None:
-        """Count the metadata of one more value; raises ValueError where they take more than there is room for."""
-        self._room -= 200 + sum(len(str(size)) for size in (*meta["sizes"], *meta["strides"]))
+    def spend(self, value: Json) -> Json:
+        """Count one more value, a tensor's metadata or a size; raises ValueError where there is no more room."""
+        sizes = (*value["sizes"], *value["strides"]) if "sizes" in value else (value,)
+        self._room -= VALUE + sum(len(str(size)) for size in sizes)
         if self._room < 0:
-            raise ValueError(f"the values' metadata take more than {ROOM} characters")
+            raise ValueError(f"the values take more than {ROOM} characters")
+        return value
 
 
 def _expression(full: Json) -> Json:
@@ -105,9 +109,9 @@ def full_meta(code: Json, usual: Json, sizes: Sizes) -> Json:
         other["storage_offset"] = sizes.full(other["storage_offset"])
     if "sizes" in other:
         other.setdefault("strides", contiguous(other["sizes"]))
-    meta = {**usual, **other}
-    sizes.spend(meta)
-    return meta
+    if other.get("strides", ()) is None:
+        raise ValueError(f"no strides of {other['sizes']}")
+    return sizes.spend({**usual, **other})
 
 
 def contiguous(sizes: Json) -> Json:

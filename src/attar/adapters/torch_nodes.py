@@ -17,6 +17,8 @@ _NAMESPACE = "torch.ops.aten."
 _DEFAULT = ".default"
 _POSITIONAL, _KEYWORD = 1, 2
 """Kinds of arguments in torch's JSON."""
+USES = 1 << 19
+"""References that a graph may hold: a damaged file could otherwise make much out of little."""
 
 
 class Values:
@@ -31,6 +33,7 @@ class Values:
         self.places = {name: place for place, name in enumerate(self.names)}
         self.state = len(state)
         self.last = -1
+        self.uses = 0
 
     def __getitem__(self, name: str) -> Json:
         """A value's metadata; raises KeyError."""
@@ -69,8 +72,9 @@ class Values:
         else:
             place = len(self.names) - int(code)
             known = self.state <= place < len(self.names)
-        if not known:
-            raise ValueError(f"no value {code!r}")
+        self.uses += 1
+        if not known or self.uses > USES:
+            raise ValueError(f"no value {code!r}, or more than {USES} uses of values")
         return place
 
     def by_kind(self) -> dict[str, dict[str, Json]]:
@@ -256,7 +260,7 @@ def _full_output(code: Json, usual: Json, values: Values, sizes: Sizes) -> Json:
     if code is None:
         return {"as_none": True}
     if (isinstance(code, int) and code < 0) or (isinstance(code, dict) and "as_int" in code):
-        return {"as_sym_int": {"as_name": values.add(sizes.full(code))}}
+        return {"as_sym_int": {"as_name": values.add(sizes.spend(sizes.full(code)))}}
     if isinstance(code, dict) and "as_tensors" in code:
         metas = [full_meta(tensor, usual, sizes) for tensor in code["as_tensors"]]
         return {"as_tensors": [{"name": values.add(meta)} for meta in metas]}

@@ -104,12 +104,15 @@ def full_sites(codes: Sequence[Json], known: Mapping[str, Json]) -> list[Site]:
     """The inverse of code_sites; raises ValueError, KeyError, TypeError, IndexError, ZeroDivisionError."""
     names = list(known)
     places = {name: place for place, name in enumerate(names)}
-    sites: list[Site] = []
+    sites: dict[str, Site] = {}
     last = 0
     for code in codes:
-        sites.append(Site.from_json(code) if isinstance(code, dict) else _full_site(code, last, names, known))
-        last = places.get(sites[-1].name, last)
-    return sites
+        site = Site.from_json(code) if isinstance(code, dict) else _full_site(code, last, names, known)
+        if site.name in sites:
+            raise ValueError(f"{site.name} twice")
+        sites[site.name] = site
+        last = places.get(site.name, last)
+    return list(sites.values())
 
 
 def _full_site(code: Json, last: int, names: Sequence[str], known: Mapping[str, Json]) -> Site:
