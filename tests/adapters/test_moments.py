@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.adapters.moments import IdCounts, MomentSum, seed_of
+from attar.adapters.moments import IdCounts, MomentSum
 
 RNG = np.random.default_rng(0)
 
@@ -50,6 +50,25 @@ def test_ids_are_counted_from_both_ends():
     assert IdCounts(4).stats() is None
 
 
-def test_seeds_differ_by_layer_and_batch():
-    assert len({seed_of("a", 0), seed_of("a", 1), seed_of("b", 0)}) == 3
-    assert seed_of("a", 0) == seed_of("a", 0)
+def test_sums_do_not_depend_on_how_the_examples_come():
+    x = RNG.normal(size=(2, 5, 300 * 4)).astype(np.float32)
+    whole = MomentSum(2, 5)
+    whole.add(x, 300)
+    for sizes in ([100, 200], [8, 120, 172], [1] * 300):
+        pieces, start = MomentSum(2, 5), 0
+        for size in sizes:
+            part = x[:, :, 4 * start : 4 * (start + size)]
+            pieces.add(np.asfortranarray(part), size)
+            start += size
+        for name in ("hessian", "mean", "pooled"):
+            np.testing.assert_array_equal(getattr(pieces.stats(), name), getattr(whole.stats(), name))
+
+
+def test_pieces_of_several_lengths_add_up():
+    parts = [RNG.normal(size=(1, 3, n)).astype(np.float32) for n in (20, 30, 7, 40)]
+    total = MomentSum(1, 3)
+    for part, samples in zip(parts, (10, 10, 0, 20), strict=True):
+        total.add(part, samples)
+    stats = total.stats()
+    assert (stats.count, stats.samples) == (97, 40)
+    np.testing.assert_allclose(stats.hessian[0], np.cov(np.concatenate(parts, 2)[0], bias=True), atol=1e-5)

@@ -45,7 +45,7 @@ def test_picked_patches_are_some_of_all(spatial, c, o, groups, kernel, strides, 
     x = RNG.normal(size=(3, c, *spatial))
     window = Window(kernel, strides, dilations, pads, pads, groups)
     positions = int(np.prod(window.positions(spatial)))
-    picked = pick(3, positions, (1, 2), keep=3)
+    picked = pick(3, positions, 1, 2, keep=3)
     whole = unfold(x, window).reshape(groups, -1, 3, positions)
     expected = np.take_along_axis(whole, picked[None, None], axis=3).reshape(groups, -1, 9)
     np.testing.assert_array_equal(unfold(x, window, picked), expected)
@@ -64,15 +64,16 @@ def test_transposed_convolution_is_scattered_products(spatial, c, o, groups, ker
 
 
 def test_pick_covers_evenly_and_repeats():
-    picked = pick(500, 100, (7, 0), keep=10)
+    picked = pick(500, 100, 7, 0, keep=10)
     assert picked.shape == (500, 10)
     assert all(len(set(row)) == 10 for row in picked.tolist())
     counts = np.bincount(picked.ravel(), minlength=100)
     assert len(counts) == 100
     assert counts.min() > 20  # 50 expected of each
-    np.testing.assert_array_equal(picked, pick(500, 100, (7, 0), keep=10))
-    assert not np.array_equal(picked, pick(500, 100, (7, 1), keep=10))
-    assert pick(5, 10, (0, 0), keep=10) is None
+    np.testing.assert_array_equal(picked, pick(500, 100, 7, 0, keep=10))
+    assert not np.array_equal(picked, pick(500, 100, 8, 0, keep=10))
+    np.testing.assert_array_equal(picked[200:300], pick(100, 100, 7, 200, keep=10))
+    assert pick(5, 10, 0, 0, keep=10) is None
 
 
 @pytest.mark.parametrize("lower", [False, True])

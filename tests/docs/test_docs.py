@@ -107,7 +107,8 @@ def test_everything_registered_is_explained(page: str, kind: str) -> None:
     ("page", "words", "name"),
     [
         ("method.md", "a predicted KL of {} nats", "attar.search.loop:FIRST_KL"),
-        ("method.md", "within {:.0%} of one already tried", "attar.search.bracket:CLOSE"),
+        ("method.md", "within {} steps of one already tried", "attar.search.bracket:CLOSE"),
+        ("method.md", "in steps of an eighth of an octave", "attar.search.bracket:OCTAVE"),
         ("certificate.md", "luck is {} standard deviations", "attar.search.loop:SAFEST"),
         ("method.md", "of {} standard deviations", "attar.search.sensitivity:RELATIVE"),
         ("method.md", "up to {:,} calibrate examples", "attar.pipeline:SENSITIVITY_EXAMPLES"),

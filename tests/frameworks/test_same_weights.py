@@ -71,3 +71,4 @@ def test_same_plan_and_size(name: str) -> None:
     assert onnx["choices"] == torch["choices"] == keras["choices"]
     for other in (torch, keras):
         np.testing.assert_allclose(sum(other["layers"]), sum(onnx["layers"]), rtol=0.01)
+        np.testing.assert_allclose(other["total"], onnx["total"], rtol=0.01)

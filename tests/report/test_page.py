@@ -197,7 +197,7 @@ def test_where_lower_is_better_the_page_speaks_of_a_rise(monkeypatch: pytest.Mon
 
 def test_a_forwarded_page_is_headed_by_the_model_s_name_and_not_by_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     events = ledgers.sample()
-    ledgers.event(events, "run")["model"] = "/home/ann/secret project/lenet5.onnx"
+    ledgers.event(events, "run")["model"] = "/srv/models/secret project/lenet5.onnx"
     outline = Outline(still_page(events, monkeypatch))
     assert outline.text["title"] == ["lenet5.onnx: certified | attar"]
     assert "lenet5.onnx" in outline.text["header"][0] and "secret" not in outline.text["header"][0]

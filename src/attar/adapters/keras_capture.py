@@ -13,7 +13,7 @@ from attar.adapters.keras_forms import Lookup
 from attar.adapters.keras_layers import Site
 from attar.adapters.keras_run import forward, to_float, without_gradients
 from attar.adapters.keras_taps import tapped
-from attar.adapters.moments import IdCounts, MomentSum, seed_of
+from attar.adapters.moments import IdCounts, MomentSum
 from attar.adapters.unfold import pick
 from attar.types import Array, Capture, Stats
 
@@ -77,19 +77,23 @@ def _rows(site: Site, z: Array) -> Array:
 def moments(model: Any, sites: Sequence[Site], batches: Iterable[Any]) -> dict[str, Stats]:
     """Statistics of every layer that was reached; several calls in one batch are positions of the same examples."""
     sums: dict[str, MomentSum | IdCounts] = {}
-    for number, inputs in enumerate(batches):
+    start = 0
+    for inputs in batches:
         examples = len(keras.tree.flatten(inputs)[0])
         calls = seen(model, sites, inputs, products=False)
-        for site in sites:
+        for place, site in enumerate(sites):
             xs = [x for x, _ in calls.get(site.name, [])]
             if xs:
-                _add(sums, site, xs, examples, number)
+                _add(sums, site, xs, examples, (place, start))
+        start += examples
     stats = {name: total.stats() for name, total in sums.items()}
     return {name: value for name, value in stats.items() if value is not None}
 
 
-def _add(sums: dict[str, MomentSum | IdCounts], site: Site, xs: list[Array], examples: int, number: int) -> None:
-    """Add what a site saw in one batch."""
+def _add(
+    sums: dict[str, MomentSum | IdCounts], site: Site, xs: list[Array], examples: int, sample: tuple[int, int]
+) -> None:
+    """Add what a site saw in one batch; sample: the layer's place and the first example's number."""
     if isinstance(site.form, Lookup):
         counts = sums.setdefault(site.name, IdCounts(int(site.variable.shape[0])))
         counts.add(np.concatenate([x.reshape(-1) for x in xs]), examples)
@@ -97,7 +101,7 @@ def _add(sums: dict[str, MomentSum | IdCounts], site: Site, xs: list[Array], exa
     columns = []
     for x in xs:
         positions = site.form.positions(x)
-        picked = None if positions is None else pick(len(x), positions, seed_of(site.name, number))
+        picked = None if positions is None else pick(len(x), positions, *sample)
         columns.append(site.form.columns(x, picked))
     if all(c.shape[2] % examples == 0 for c in columns):  # example by example, the calls side by side
         split = [c.reshape(*c.shape[:2], examples, -1) for c in columns]

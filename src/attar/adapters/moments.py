@@ -1,18 +1,21 @@
-"""Input statistics of layers, summed batch by batch: what an adapter's `moments` is made of.
+"""Input statistics of layers, summed block by block: what an adapter's `moments` is made of.
 
-Products are made in float32 (BLAS) and summed in float64. The first batch's mean is subtracted from every batch before
+Products are made in float32 (BLAS) and summed in float64. The first block's mean is subtracted from every block before
 the product, so that centring at the end does not cancel leading digits (Chan, Golub, LeVeque 1983, "Algorithms for
-computing the sample variance").
+computing the sample variance"). Blocks are of BLOCK examples however the data come, so that frameworks which run a
+model on other numbers of examples at once agree to the last bit where their activations do.
 """
 
 from __future__ import annotations
-
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.types import Array, Stats
+
+F32 = NDArray[np.float32]
+BLOCK = 128
+"""Examples in one product."""
 
 
 class MomentSum:
@@ -24,34 +27,65 @@ class MomentSum:
     def __init__(self, groups: int, cols: int):
         self.count = 0
         self.samples = 0
-        self._shift: NDArray[np.float32] | None = None
+        self._shift: F32 | None = None
         self._first = np.zeros((groups, cols))
         self._second = np.zeros((groups, cols, cols))
         self._pooled = np.zeros((groups, cols, cols))
         self._several = False
+        self._waiting: list[F32] = []
 
     def add(self, x: Array, samples: int) -> None:
         """Add columns x[groups, cols, n] that came from this many examples; x is not modified."""
-        x = np.asarray(x, np.float32)
         self.samples += samples
+        self.count += x.shape[2]
         if not x.shape[2]:
             return
-        # Columns as rows of memory, the layout that `unfold` makes: no transposition, and BLAS takes it as it is.
-        columns: Array = x.transpose(0, 2, 1)
+        # Columns as rows of memory, the layout that `unfold` makes and BLAS takes as it is.
+        columns = np.array(x.transpose(0, 2, 1), np.float32, order="C")
+        by_example = bool(samples) and columns.shape[1] % samples == 0
+        shape = (len(columns), samples if by_example else 1, -1, columns.shape[2])
+        block = columns.reshape(shape)
+        if self._waiting and (not by_example or self._waiting[0].shape[2] != block.shape[2]):
+            self._flush()
+        if by_example:
+            self._waiting.append(block)
+            self._work_off()
+        else:
+            self._sum(block, pooled=False)
+
+    def _work_off(self) -> None:
+        """Sum whole blocks of what is waiting."""
+        if sum(part.shape[1] for part in self._waiting) < BLOCK:
+            return
+        whole = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
+        last = whole.shape[1] - whole.shape[1] % BLOCK
+        for start in range(0, last, BLOCK):
+            self._sum(np.ascontiguousarray(whole[:, start : start + BLOCK]), pooled=True)
+        self._waiting = [whole[:, last:]] if last < whole.shape[1] else []
+
+    def _flush(self) -> None:
+        """Sum all that is waiting."""
+        if self._waiting:
+            self._sum(np.concatenate(self._waiting, axis=1), pooled=True)
+            self._waiting = []
+
+    def _sum(self, block: F32, *, pooled: bool) -> None:
+        """Add a block [groups, examples, positions, cols]."""
+        groups, examples, positions, depth = block.shape
+        moved = block.reshape(groups, examples * positions, depth)
         if self._shift is None:
-            self._shift = _sum(columns) / np.float32(columns.shape[1])
-        moved: Array = np.empty(columns.shape, np.float32)  # group by group in memory, whatever the layout of x
-        np.subtract(columns, self._shift, out=moved)
-        self.count += moved.shape[1]
-        self._first += _sum(moved)[:, 0]
+            self._shift = _total(moved) / np.float32(moved.shape[1])
+        moved = moved - self._shift
+        self._first += _total(moved)[:, 0]
         self._second += moved.transpose(0, 2, 1) @ moved
-        if samples and not moved.shape[1] % samples:
-            self._several |= moved.shape[1] > samples
-            means = moved.reshape(len(moved), samples, -1, moved.shape[2]).mean(2)
+        if pooled:
+            self._several |= positions > 1
+            means = moved.reshape(block.shape).mean(2)
             self._pooled += means.transpose(0, 2, 1) @ means
 
     def stats(self) -> Stats | None:
         """The statistics so far; None where no column was seen."""
+        self._flush()
         if self._shift is None:
             return None
         mean = self._first / self.count
@@ -61,7 +95,7 @@ class MomentSum:
         return Stats(hessian - square, mean + self._shift[:, 0], self.count, self.samples, pooled=pooled)
 
 
-def _sum(columns: NDArray[np.float32]) -> NDArray[np.float32]:
+def _total(columns: F32) -> F32:
     """Sum over the columns, [groups, 1, depth]; as a product, which is many times faster for short rows."""
     return np.ones((1, columns.shape[1]), np.float32) @ columns
 
@@ -90,8 +124,3 @@ class IdCounts:
             return None
         frequency = self._counts[None, :] / count
         return Stats(frequency, np.zeros_like(frequency), count, self.samples)
-
-
-def seed_of(name: str, batch: int) -> tuple[int, int]:
-    """The seed for `unfold.pick`: the same for the same layer and batch number in every run."""
-    return crc32(name.encode()), batch

@@ -10,22 +10,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.adapters.moments import seed_of
 from attar.adapters.unfold import Window, channels_to_columns, pick, same_padding, unfold
 from attar.types import Array, Matrix
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Which positions of each example to take: `keep` of them, drawn anew for each layer and piece of data."""
+    """Which positions of each example to take: `keep` of them, drawn anew for each layer (by its place) and example."""
 
-    layer: str
-    number: int
+    place: int
+    start: int
+    """Number of the first example."""
     keep: int
 
     def picked(self, examples: int, positions: int) -> NDArray[np.int64] | None:
         """Positions [examples, keep], or None for all."""
-        return pick(examples, positions, seed_of(self.layer, self.number), self.keep)
+        return pick(examples, positions, self.place, self.start, self.keep)
 
 
 class Form(Protocol):

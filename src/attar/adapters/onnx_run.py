@@ -210,12 +210,13 @@ class Runner:
             form = sites[0].form
             sums[owner] = IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols)
         keep = 0
-        for tensors, count, feed, number in self._watch(batches, uses, outputs=False):
+        order = {owner: place for place, owner in enumerate(self._uses)}
+        for tensors, count, feed, start in self._watch(batches, uses, outputs=False):
             # The same for every example, or a small last batch would weigh as much as a large one.
             keep = keep or max(PATCHES_PER_EXAMPLE, PATCHES_PER_BATCH // feed.count)
             for owner, sites in uses.items():
                 for place, site in enumerate(sites):
-                    sample = Sample(site.layer.name, number, keep)
+                    sample = Sample(order[owner], start, keep)
                     columns = site.form.columns([tensors[name] for name in site.sources], sample)
                     new = 0 if place else count
                     if self._by_example(site):
@@ -237,13 +238,13 @@ class Runner:
     def _watch(
         self, batches: Iterable[Batch], uses: Mapping[str, list[Site]], *, outputs: bool
     ) -> Iterator[tuple[dict[str, Array], int, Feed, int]]:
-        """(tensors by name, examples, the whole batch, running number) of each piece of each batch."""
+        """(tensors by name, examples, the whole batch, number of the first example) of each piece of each batch."""
         sites = [site for found in uses.values() for site in found]
         names = {name for site in sites for name in site.sources}
         if outputs:
             names |= {site.output for site in sites if site.output}
         fetched = sorted(names - {spec.name for spec in self.inputs})
-        number = 0
+        start = 0
         pace = Pace()
         for batch in batches:
             feed = feed_of(batch, self.inputs, self._axes)
@@ -254,8 +255,8 @@ class Runner:
                 pace.learn(sum(value.nbytes for value in tensors.values()), len(rows))
                 if real < len(rows):
                     tensors = {n: v[:real] if v.ndim and len(v) == len(rows) else v for n, v in tensors.items()}
-                yield tensors, real, feed, number
-                number += 1
+                yield tensors, real, feed, start
+                start += real
 
 
 def _float(value: Any) -> Array:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attar.adapters import torch_files, torch_inputs, torch_skeleton, unfold
 from attar.adapters.base import Batch
-from attar.adapters.moments import IdCounts, MomentSum, seed_of
+from attar.adapters.moments import IdCounts, MomentSum
 from attar.adapters.torch import TorchAdapter
 from attar.adapters.torch_axes import Place, find_places
 from attar.adapters.torch_fisher import fisher
@@ -145,15 +145,18 @@ class TorchModel(TorchAdapter):
     def moments(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Mapping[str, Stats]:
         """Input statistics; convolutions by a seeded sample of their patches (unfold.pick)."""
         sums: dict[str, MomentSum | IdCounts] = {}
-        for number, batch in enumerate(batches):
+        order = {name: place for place, name in enumerate(self._sites)}
+        start = 0
+        for batch in batches:
             reached: set[str] = set()
 
-            def hook(product: Product, number: int = number, reached: set[str] = reached) -> None:
+            def hook(product: Product, start: int = start, reached: set[str] = reached) -> None:
                 new = 0 if product.name in reached else product.examples
                 reached.add(product.name)
-                _accumulate(sums, self._sites[product.name], product, number, new)
+                _accumulate(sums, self._sites[product.name], product, (order[product.name], start), new)
 
             self._watched(batch, self._wanted(only), hook)
+            start += len(next(iter(batch.values())))
         stats = {name: sums[name].stats() for name in self._sites if name in sums}
         return {name: each for name, each in stats.items() if each is not None}
 
@@ -364,9 +367,9 @@ def _covered(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> set[tuple[
 
 
 def _accumulate(
-    sums: dict[str, MomentSum | IdCounts], site: Site, product: Product, number: int, examples: int
+    sums: dict[str, MomentSum | IdCounts], site: Site, product: Product, sample: tuple[int, int], examples: int
 ) -> None:
-    """Add a call's columns to its layer's statistics."""
+    """Add a call's columns to its layer's statistics; sample: the layer's place and the first example's number."""
     ids, form = product.ids(), site.form
     if ids is not None:
         counts = sums.setdefault(site.name, IdCounts(form.cols))
@@ -374,7 +377,7 @@ def _accumulate(
         counts.add(ids, examples)
         return
     positions = product.positions()
-    picked = None if positions is None else unfold.pick(product.examples, positions, seed_of(site.name, number))
+    picked = None if positions is None else unfold.pick(product.examples, positions, *sample)
     moments = sums.setdefault(site.name, MomentSum(form.groups, form.cols))
     assert isinstance(moments, MomentSum)
     moments.add(product.columns(picked), examples)

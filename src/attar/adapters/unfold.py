@@ -103,17 +103,20 @@ def _patches(x: Array, window: Window) -> Array:
 
 
 def pick(
-    examples: int, positions: int, seed: Sequence[int], keep: int = PATCHES_PER_EXAMPLE
+    examples: int, positions: int, place: int, start: int, keep: int = PATCHES_PER_EXAMPLE
 ) -> NDArray[np.int64] | None:
     """Output positions [examples, keep] for statistics, or None where there are no more than `keep`.
 
+    place is that of the layer in the model, start the number of the first example.
+
     The positions are cut into `keep` stretches of equal length and one is drawn from each (stratified sampling), anew
-    for each example, so that every part of the picture and every position is seen equally often. Same seed, same
-    positions.
+    for each example, so that every part of the picture and every position is seen equally often. An example has the
+    same positions whatever batch it comes in and whatever its framework calls the layer.
     """
     if positions <= keep:
         return None
-    draw = np.random.default_rng(list(seed)).random((examples, keep))
+    stream = np.random.PCG64(place).advance(start * keep)
+    draw = np.random.Generator(stream).random((examples, keep))
     return np.minimum(((np.arange(keep) + draw) * (positions / keep)).astype(np.int64), positions - 1)
 
 

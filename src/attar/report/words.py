@@ -75,7 +75,7 @@ def significant(value: float, digits: int) -> str:
 def file_name(path: Json) -> str:
     """The last part of a path of any system: where a model lies is its owner's business.
 
-    >>> file_name("/home/ann/models/lenet5.onnx"), file_name("C:\\\\m\\\\a.onnx"), file_name("saved/")
+    >>> file_name("/srv/models/models/lenet5.onnx"), file_name("C:\\\\m\\\\a.onnx"), file_name("saved/")
     ('lenet5.onnx', 'a.onnx', 'saved')
     """
     text = "" if path is None else str(path)

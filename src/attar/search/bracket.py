@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
-CLOSE = 0.2
-"""Stop when the next slope would be within this distance (natural logarithm) of one already tried."""
-NARROW = 0.05
-"""Candidates for the certify split are at least this far apart."""
-REACH = float(np.log(16.0))
-"""How far beyond the slopes already tried the next may lie."""
-BEYOND = float(np.log(1.5))
-"""How far beyond them a candidate for the certify split may lie: models fall off cliffs that no fit foresees."""
+OCTAVE = 8
+"""Slopes are whole powers of 2 ** (1 / OCTAVE): what differs in the last digits must not lead to other files."""
+CLOSE = 2
+"""Stop when the next slope would be within so many steps of one already tried."""
+REACH = 4 * OCTAVE
+"""How many steps beyond the slopes already tried the next may lie."""
+BEYOND = 5
+"""How many steps beyond them a candidate for the certify split may lie: models fall off cliffs that no fit foresees."""
 SPREAD_POWER = 0.25
 """Discordance grows like the square root of KL, so its standard deviation like the fourth root."""
 
@@ -82,14 +82,23 @@ def drop_at(trials: Sequence[Trial], slope: float, target: Target) -> float:
     return float(coefficient * kl**target.power + z * new + target.sigmas * np.hypot(new, growth * nearest.error))
 
 
-def solve(trials: Sequence[Trial], target: Target, beyond: float = REACH) -> float:
-    """The largest slope predicted to be within the limit: from REACH below the slopes tried to `beyond` above them."""
-    slopes = [t.slope for t in trials]
-    low, high = np.log(min(slopes)) - REACH, np.log(max(slopes)) + beyond
-    grid = np.linspace(low, high, 512)
-    inside = [drop_at(trials, float(np.exp(g)), target) <= target.limit for g in grid]
-    last = int(np.argmin(inside)) if not all(inside) else len(grid)
-    return float(np.exp(grid[max(last - 1, 0)]))
+def step_of(slope: float) -> int:
+    """The step that a slope is nearest to."""
+    return round(OCTAVE * float(np.log2(slope)))
+
+
+def slope_of(step: int) -> float:
+    """The slope at a step."""
+    return float(2.0 ** (step / OCTAVE))
+
+
+def solve(trials: Sequence[Trial], target: Target, beyond: int = REACH) -> int:
+    """The largest step predicted to be within the limit: from REACH below the slopes tried to `beyond` above them."""
+    tried = [step_of(t.slope) for t in trials]
+    steps = range(min(tried) - REACH, max(tried) + beyond + 1)
+    inside = [drop_at(trials, slope_of(step), target) <= target.limit for step in steps]
+    last = inside.index(False) if False in inside else len(steps)
+    return steps[max(last - 1, 0)]
 
 
 def land(
@@ -99,23 +108,22 @@ def land(
     most: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Trial]:
-    """At most `most` trials, the first at slope `first`, each next where the fit says the limit is met."""
-    trials = [evaluate(first)]
+    """At most `most` trials, the first near slope `first`, each next where the fit says the limit is met."""
+    trials = [evaluate(slope_of(step_of(first)))]
     while len(trials) < most and not stop():
-        slope = solve(trials, target)
-        if min(abs(np.log(slope / t.slope)) for t in trials) < CLOSE:
+        step = solve(trials, target)
+        if min(abs(step - step_of(t.slope)) for t in trials) <= CLOSE:
             break
-        trials.append(evaluate(slope))
+        trials.append(evaluate(slope_of(step)))
     return trials
 
 
 def sequence(trials: Sequence[Trial], target: Target, odds: Sequence[float]) -> list[float]:
-    """Slopes for the certify split, ascending: one for each of the odds (sigmas), the first at most the boldest that
-    was seen within the limit, and none so close to the one before that it would make nearly the same file."""
-    found = sorted(solve(trials, replace(target, sigmas=sigmas), BEYOND) for sigmas in odds)
-    seen = max((t.slope for t in trials if t.drop <= target.limit), default=found[0])
-    kept = [min(found[0], seen)]
-    for slope in found[1:]:
-        if np.log(slope / kept[-1]) >= NARROW:
-            kept.append(slope)
-    return kept
+    """Slopes for the certify split, ascending, one for each of the odds (sigmas) that makes a file of its own.
+
+    The first is at most the boldest that was seen within the limit.
+    """
+    steps = sorted({solve(trials, replace(target, sigmas=sigmas), BEYOND) for sigmas in odds})
+    seen = max((step_of(t.slope) for t in trials if t.drop <= target.limit), default=steps[0])
+    steps[0] = min(steps[0], seen)
+    return [slope_of(step) for step in steps]

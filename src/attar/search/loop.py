@@ -20,7 +20,7 @@ from attar.evaluate.certificate import certify
 from attar.evaluate.score import score
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
-from attar.search.bracket import Target, Trial, land, sequence, solve
+from attar.search.bracket import Target, Trial, land, sequence, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
 from attar.search.subject import Candidate, Subject
@@ -128,7 +128,7 @@ def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: 
     if not bound:
         # What the search itself expects to be beyond the limit is not tried: it would pass by luck alone.
         odds = [max(sigmas, 0.0) for sigmas in odds]
-    loop.ledger.add("landed", slope=solve(trials, target), limit=limit, trials=[asdict(t) for t in trials])
+    loop.ledger.add("landed", slope=slope_of(solve(trials, target)), limit=limit, trials=[asdict(t) for t in trials])
     return certify_in_order(loop, sequence(trials, target, odds))
 
 

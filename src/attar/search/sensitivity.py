@@ -28,6 +28,8 @@ WORK, TOTAL = 1e11, 3e11
 """Multiply-adds of the model that may be spent on one layer, and on all of them together; but LEAST to MOST examples
 for each layer, in rounds of ROUND."""
 LEAST, MOST, ROUND = 128, 524288, 512
+OCTAVE = 8
+"""Steps of an octave that sensitivities are rounded to, so that sums that differ in the last digits agree."""
 PRIOR = 4
 """Observations of the layer's mean that every row is shrunk with."""
 BATCH = 256
@@ -75,7 +77,13 @@ def rows_of(
                 np.add.at(total, row, value)
     # Shrunk as KL at equal relative noise, a unit that does not depend on a row's scale.
     shrunk = (sums[1] + PRIOR * sums[1].sum() / sums[0].sum()) / (sums[0] + PRIOR)
-    return np.asarray(2 * shrunk / np.square(amplitude))
+    return rounded(2 * shrunk / np.square(amplitude))
+
+
+def rounded(sensitivity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Whole powers of 2 ** (1 / OCTAVE), zero as it is: measured to a tenth, and not to differ in the last digits."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.exp2(np.rint(OCTAVE * np.log2(sensitivity)) / OCTAVE))
 
 
 def _spread(sums: NDArray[np.float64]) -> float:

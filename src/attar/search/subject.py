@@ -16,6 +16,7 @@ from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope
 from attar.run.executor import map_in_order
 from attar.run.progress import Progress, Silent
+from attar.search.sensitivity import rounded
 from attar.types import Array, Json, Layer, Point, Stats, Weight
 
 POSITION_SHARE = 0.1
@@ -140,7 +141,7 @@ class Subject:
             factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > 0 else 1.0
             known = stats[layer.name].sensitivity
             rows = np.ones(layer.rows) if known is None else known
-            stats[layer.name] = replace(stats[layer.name], sensitivity=rows * factor)
+            stats[layer.name] = replace(stats[layer.name], sensitivity=rounded(rows * factor))
             factors[layer.name] = factor
             progress.step()
         return replace(self, stats=stats), factors
