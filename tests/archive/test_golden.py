@@ -6,12 +6,14 @@ tests/golden/README.md says how a new one is made.
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attar.archive import read_archive
+from attar.archive.vocabulary import VOCABULARY
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(GOLDEN.glob("*.attar"))
@@ -19,6 +21,11 @@ FILES = sorted(GOLDEN.glob("*.attar"))
 
 def test_there_is_one_for_this_version():
     assert {path.stem.split("-")[0] for path in FILES} == {"v1"}
+
+
+def test_the_vocabulary_is_for_ever():
+    """Files are decoded with it: another one is another codec."""
+    assert (len(VOCABULARY), zlib.crc32(VOCABULARY)) == (3813, 0xDF14D197)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -77,7 +77,7 @@ class LayerInfo:
 
 @dataclass(frozen=True, slots=True)
 class SkeletonInfo:
-    """How the skeleton is compressed ("stored", "deflate", "lzma") and its length without compression."""
+    """How the skeleton is compressed ("stored", "words", "deflate", "lzma"), and its length without compression."""
 
     codec: str
     length: int

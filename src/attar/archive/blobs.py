@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from attar.archive.base import ArrayInfo, SectionInfo, SkeletonInfo, TensorInfo, broken, count, skeleton_limit
+from attar.archive.vocabulary import VOCABULARY
 from attar.coding import decode_array, encode_array
 from attar.errors import FormatError
 from attar.types import Array
@@ -85,11 +86,11 @@ def check_remainder(tensors: Sequence[TensorInfo], section: SectionInfo) -> None
 
 
 def code_skeleton(skeleton: bytes) -> tuple[SkeletonInfo, SectionInfo, bytes]:
-    """The shortest of stored, raw deflate and raw LZMA2."""
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
+    """The shortest of stored, raw deflate with the vocabulary, and raw LZMA2."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_DEFAULT_STRATEGY, VOCABULARY)
     options = {
         "stored": skeleton,
-        "deflate": deflate.compress(skeleton) + deflate.flush(),
+        "words": deflate.compress(skeleton) + deflate.flush(),
         "lzma": lzma.compress(skeleton, lzma.FORMAT_RAW, filters=_LZMA),
     }
     fit = [name for name, blob in options.items() if len(skeleton) <= skeleton_limit(len(blob))]
@@ -105,8 +106,8 @@ def decode_skeleton(info: SkeletonInfo, blob: bytes) -> bytes:
     try:
         if info.codec == "stored":
             data, ended = blob, True
-        elif info.codec == "deflate":
-            inflate = zlib.decompressobj(-15)
+        elif info.codec in ("deflate", "words"):
+            inflate = zlib.decompressobj(-15, VOCABULARY) if info.codec == "words" else zlib.decompressobj(-15)
             data = inflate.decompress(blob, info.length + 1)
             ended = inflate.eof and not inflate.unused_data
         elif info.codec == "lzma":
@@ -114,7 +115,9 @@ def decode_skeleton(info: SkeletonInfo, blob: bytes) -> bytes:
             data = unpack.decompress(blob, info.length + 1)
             ended = unpack.eof and not unpack.unused_data
         else:
-            raise broken("skeleton", "the codec must be stored, deflate or lzma", repr(info.codec), "Upgrade attar.")
+            raise broken(
+                "skeleton", "the codec must be stored, words, deflate or lzma", repr(info.codec), "Upgrade attar."
+            )
     except (zlib.error, lzma.LZMAError, EOFError) as error:
         raise broken("skeleton", f"it must be {info.codec} data", str(error)) from error
     if len(data) != info.length or not ended:
