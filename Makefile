@@ -52,6 +52,7 @@ format: setup
 bench: setup
 	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/coder.py
+	$(BIN)/python benchmarks/layer.py
 
 docs: setup
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --group docs
