@@ -71,4 +71,5 @@ def test_same_plan_and_size(name: str) -> None:
     assert onnx["choices"] == torch["choices"] == keras["choices"]
     for other in (torch, keras):
         np.testing.assert_allclose(sum(other["layers"]), sum(onnx["layers"]), rtol=0.01)
-        np.testing.assert_allclose(other["total"], onnx["total"], rtol=0.01)
+        # What is left is the graph without its weights, which each framework writes in its own way.
+        assert abs(other["total"] - onnx["total"]) <= max(0.01 * onnx["total"], 400)

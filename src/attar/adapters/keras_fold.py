@@ -67,9 +67,9 @@ def _fits(site: Site, norm: Any) -> bool:
 
 def _fold_one(site: Site, norm: Any) -> None:
     """W' = diag(gamma / sqrt(var + eps)) W, beta' = beta + (bias - mean) gamma / sqrt(var + eps), in float64."""
-    scale = 1 / np.sqrt(_double(norm.moving_variance) + norm.epsilon)
-    if norm.gamma is not None:
-        scale = scale * _double(norm.gamma)
+    # Epsilon as other frameworks' files hold it, and one division: the same weights then fold to the same bits.
+    deviation = np.sqrt(_double(norm.moving_variance) + float(np.float32(norm.epsilon)))
+    scale = (1.0 if norm.gamma is None else _double(norm.gamma)) / deviation
     bias = 0.0 if site.layer.bias is None else _double(site.layer.bias)
     shift = _double(norm.beta) + (bias - _double(norm.moving_mean)) * scale
     site.write((site.read().astype(np.float64) * scale[:, None]).astype(np.float32))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,9 @@ def _fits(norm: Norm, site: Site, tensors: Mapping[str, Tensor]) -> bool:
 @torch.no_grad()
 def _fold_one(norm: Norm, site: Site, tensors: Mapping[str, Tensor]) -> None:
     """W' = diag(weight / sqrt(var + eps)) W, bias' = bias + (own bias - mean) weight / sqrt(var + eps), in float64."""
-    scale = tensors[norm.weight].double() / torch.sqrt(tensors[norm.variance].double() + norm.epsilon)
+    # Epsilon as other frameworks' files hold it: the same weights then fold to the same bits.
+    epsilon = float(np.float32(norm.epsilon))
+    scale = tensors[norm.weight].double() / torch.sqrt(tensors[norm.variance].double() + epsilon)
     own = tensors[norm.layer_bias].double() if norm.layer_bias is not None else 0.0
     shift = tensors[norm.bias].double() + (own - tensors[norm.mean].double()) * scale
     weight = tensors[norm.layer]
