@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <vector>
+
 #include "rans.hpp"
 
 // A pointer whose target no other pointer in reach writes: without it bytes may alias everything, and loops stay scalar.
@@ -26,12 +28,32 @@ struct Order {
     Runs runs;
 };
 
+// to[i] = from[index[i]] for a fixed index below `count`, again and again: on processors with AVX-512 VBMI by vector
+// permutations, whose cost grows with the square of the width, so only up to kWidest columns.
+class Permutation {
+  public:
+    explicit Permutation(std::vector<uint32_t> index, Path path);
+    // `from` must be readable, and `to` writable, up to the next multiple of 128 bytes.
+    void apply(const uint8_t* from, uint8_t* to) const;
+
+  private:
+    std::vector<uint32_t> index_;
+    std::vector<uint8_t> low_;    // index modulo 128, 64 a vector
+    std::vector<uint64_t> pair_;  // [vectors][pairs]: which of the 64 lie in each 128 bytes of `from`
+    size_t pairs_ = 0;
+};
+
+constexpr size_t kWidest = 4096;
+
+bool permutes(Path path);
+void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t vectors, size_t pairs, const uint8_t* from, uint8_t* to);
+
 // Symbols of source [height, width] in the chunk's order.
-void collect(const uint8_t* source, const Order& order, uint8_t* symbols);
+void collect(const uint8_t* source, const Order& order, uint8_t* symbols, Path path);
 
 // out[row][column] = low + symbol, modulo the size of T; rows of other chunks are left alone.
 template <class T>
-void place(const uint8_t* symbols, const Order& order, int64_t low, T* out);
+void place(const uint8_t* symbols, const Order& order, int64_t low, T* out, Path path);
 
 enum class Format { float32, float16, bfloat16 };
 

@@ -34,7 +34,7 @@ void collect(const Matrix& source, const Indices& rows, const Indices& columns, 
     if (source.shape(1) != columns.size()) throw Malformed("the matrix must have as many columns as the order");
     const attar::Order order = order_of(rows, columns, runs, source.shape(0), symbols.size());
     nb::gil_scoped_release release;
-    attar::collect(source.data(), order, symbols.data());
+    attar::collect(source.data(), order, symbols.data(), attar::path_in_use());
 }
 
 template <class T>
@@ -43,7 +43,7 @@ void place(const Bytes& symbols, const Indices& rows, const Indices& columns, co
     if (out.shape(1) != columns.size()) throw Malformed("the matrix must have as many columns as the order");
     const attar::Order order = order_of(rows, columns, runs, out.shape(0), symbols.size());
     nb::gil_scoped_release release;
-    attar::place(symbols.data(), order, low, out.data());
+    attar::place(symbols.data(), order, low, out.data(), attar::path_in_use());
 }
 
 attar::Format format_of(const std::string& name) {

@@ -5,6 +5,7 @@
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define ATTAR_X86 1
+#include <immintrin.h>
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -76,6 +77,33 @@ __attribute__((target("avx512f,avx512bw,avx512vl,prefer-vector-width=512"))) voi
 #endif
 
 }  // namespace
+
+bool permutes(Path path) {
+#ifdef ATTAR_X86
+    return path == Path::avx512 && __builtin_cpu_supports("avx512vbmi");
+#else
+    return path != path;
+#endif
+}
+
+#ifdef ATTAR_X86
+__attribute__((target("avx512f,avx512bw,avx512vbmi")))
+#endif
+void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t vectors, size_t pairs, const uint8_t* from, uint8_t* to) {
+#ifdef ATTAR_X86
+    for (size_t v = 0; v < vectors; ++v, pair += pairs) {
+        const __m512i index = _mm512_loadu_si512(low + 64 * v);
+        __m512i line = _mm512_setzero_si512();
+        for (size_t p = 0; p < pairs; ++p) {
+            __m512i first = _mm512_loadu_si512(from + 128 * p), second = _mm512_loadu_si512(from + 128 * p + 64);
+            line = _mm512_or_si512(line, _mm512_maskz_permutex2var_epi8(pair[p], first, index, second));
+        }
+        _mm512_storeu_si512(to + 64 * v, line);
+    }
+#else
+    (void)low, (void)pair, (void)vectors, (void)pairs, (void)from, (void)to;
+#endif
+}
 
 void scale(const uint8_t* symbols, size_t count, int32_t low, const float* column, float row, Format format, void* out,
            Path path) {
