@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,9 @@ def chunks(levels: Levels, table_of: U8) -> Iterator[Chunk]:
     for start, stop in _pieces(height, max(1, CHUNK // width)):
         chosen = rows[start:stop]
         found, sizes = np.unique(levels.rows[chosen], return_counts=True)
-        runs = [[size, *span] for level, size in zip(found.tolist(), sizes.tolist(), strict=True) for span in spans[level]]
+        runs = [
+            [size, *span] for level, size in zip(found.tolist(), sizes.tolist(), strict=True) for span in spans[level]
+        ]
         yield Chunk(chosen, columns, np.array(runs, np.int32), slice(0, width))
 
 
@@ -83,7 +86,7 @@ def _spans(level: int, columns: U8, table_of: U8) -> list[list[int]]:
     classes = np.where((columns > 0) & (level > 0), columns.astype(np.int64) + level, 0)
     tables = table_of[classes]
     cuts = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), tables.size]
-    return [[stop - start, int(tables[start])] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [[stop - start, int(tables[start])] for start, stop in pairwise(cuts)]
 
 
 def places(chunk: Chunk, index: NDArray[np.int64], width: int) -> NDArray[np.int64]:

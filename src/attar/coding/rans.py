@@ -7,7 +7,7 @@ coder, escaped values, then rANS chunks of 2**20 symbols that decode independent
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,14 +87,20 @@ def decode_values(reader: Reader, shape: tuple[int, int], out: Array) -> None:
         raise FormatError(f"rans: the form must be 0 to {STATIC + 3}. Received {form}. Upgrade attar.")
 
 
-def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: int) -> None:
-    """Fill out chunk by chunk; the escaped values are put in afterwards."""
+def open_static(reader: Reader, shape: tuple[int, int], sides: int, dtype: np.dtype[Any]) -> tuple[static.Plan, Array]:
+    """The plan, and the escaped values in the order of coding; raises FormatError where the dtype does not hold all."""
     plan = static.read_plan(reader.sized(), shape, bool(sides & 1), bool(sides & 2))
-    escaped = read_escaped(reader, out.size) if plan.alphabet.escape else np.zeros(0, np.uint64)
-    outside = np.zeros(escaped.size, out.dtype)
-    store(plan.alphabet.window(), np.empty(plan.alphabet.width, out.dtype))
+    escaped = _read_escaped(reader, shape[0] * shape[1]) if plan.alphabet.escape else np.zeros(0, np.uint64)
+    outside = np.zeros(escaped.size, dtype)
+    store(plan.alphabet.window(), np.empty(plan.alphabet.width, dtype))
     if escaped.size:
         store(plan.alphabet.outside(escaped), outside)
+    return plan, outside
+
+
+def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: int) -> None:
+    """Fill out chunk by chunk; the escaped values are put in afterwards."""
+    plan, outside = open_static(reader, shape, sides, out.dtype)
     matrix = out.view(f"u{out.itemsize}").reshape(shape)
     low = plan.alphabet.low
 
@@ -106,7 +112,7 @@ def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: in
         return escape_places(plan, chunk, part, shape[1])
 
     found = np.concatenate(static.decode_chunks(reader, plan, one))
-    check_escapes(found, escaped)
+    check_escapes(found, outside)
     out[found] = outside
 
 
@@ -117,7 +123,7 @@ def escape_places(plan: static.Plan, chunk: Chunk, part: U8, width: int) -> I64:
     return order.places(chunk, np.flatnonzero(part == plan.alphabet.width), width)
 
 
-def check_escapes(found: I64, escaped: NDArray[np.uint64]) -> None:
+def check_escapes(found: I64, escaped: Array) -> None:
     """That there is a value for each escape; raises FormatError."""
     if found.size != escaped.size:
         raise _wrong("every escape must have its value", f"{escaped.size} values for {found.size} escapes")
@@ -195,7 +201,7 @@ def _escaped(escaped: NDArray[np.uint64]) -> bytes:
     return varint(escaped.size) + sized(coded) + symbols.mantissas(escaped, lengths)
 
 
-def read_escaped(reader: Reader, most: int) -> NDArray[np.uint64]:
+def _read_escaped(reader: Reader, most: int) -> NDArray[np.uint64]:
     """What `_escaped` wrote, as distances from the window; raises FormatError."""
     count = reader.varint()
     if not 0 < count <= most:

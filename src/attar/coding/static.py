@@ -16,7 +16,6 @@ from attar.coding.order import Chunk
 from attar.coding.streams import Coder, Reader, sized
 from attar.coding.symbols import I64, U8, Alphabet
 from attar.errors import FormatError
-from attar.types import Array
 
 T = TypeVar("T")
 SIDES = ((False, False), (True, False), (False, True), (True, True))
@@ -81,7 +80,9 @@ def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan, bits: float) ->
     parts = kernel.over_chunks(one, chunks)
     if escaped.size:
         outside = plan.alphabet.width
-        found = [order.places(c, np.flatnonzero(p == outside), coded.shape[1]) for c, p in zip(chunks, parts, strict=True)]
+        found = [
+            order.places(c, np.flatnonzero(p == outside), coded.shape[1]) for c, p in zip(chunks, parts, strict=True)
+        ]
         escaped = escaped[np.searchsorted(np.flatnonzero(coded.ravel() == outside), np.concatenate(found))]
     return Coded(plan, list(zip(chunks, parts, strict=True)), escaped, bits / coded.size)
 

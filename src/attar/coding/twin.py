@@ -13,8 +13,8 @@ from attar.coding.placing import collect, place, place_scaled
 from attar.coding.streams import SideDecoder, SideEncoder
 
 __all__ = [
-    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes", "count_lines",
-    "decode", "encode", "place", "place_scaled", "simd_path",
+    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes",
+    "count_lines", "decode", "encode", "place", "place_scaled", "simd_path",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
@@ -64,7 +64,7 @@ def simd_path() -> str:
 def _lane_order(lanes: int) -> NDArray[np.intp]:
     """Lanes in the order of words: groups of 32, in each first the even ones, then the odd ones."""
     group = np.concatenate([np.arange(0, 32, 2), np.arange(1, 32, 2)])
-    return (np.arange(0, lanes, 32)[:, None] + group).ravel()
+    return np.asarray((np.arange(0, lanes, 32)[:, None] + group).ravel())
 
 
 def encode(symbols: U8, runs: Runs, tables: EncodeTables, lanes: int) -> bytes:
@@ -103,11 +103,10 @@ def _push(states: U64, active: NDArray[np.intp], symbols: U8, table: NDArray[np.
     return words
 
 
-def _encode_single(
-    symbols: U8, table: NDArray[np.intp], tables: EncodeTables, most: int
-) -> tuple[int, int, list[int]]:
+def _encode_single(symbols: U8, table: NDArray[np.intp], tables: EncodeTables, most: int) -> tuple[int, int, list[int]]:
     """One lane over the last symbols, as many as `most` words take: their number, the state, the words to read."""
-    x, words = 0, []
+    x = 0
+    words: list[int] = []
     for i in range(symbols.size - 1, -1, -1):
         t, s = table[i], symbols[i]
         f = int(tables.frequency[t, s])
