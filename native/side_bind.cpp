@@ -2,6 +2,7 @@
 #include <nanobind/ndarray.h>
 
 #include "rans_bind.hpp"
+#include "read_tables.hpp"
 #include "side.hpp"
 #include "tables.hpp"
 
@@ -41,6 +42,16 @@ void run(attar::SideCoder& self, int key, int model, const Numbers& values, int6
     self.run(key, model, values.data(), values.size(), limit);
 }
 
+void read_tables(attar::SideDecoder& self, int mode, bool escape, int kind,
+                 const nb::ndarray<uint16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out) {
+    if (out.shape(1) < 1 || out.shape(1) > 256) throw Malformed("the alphabet must have 1 to 256 symbols");
+    const int alphabet = static_cast<int>(out.shape(1));
+    if (mode < 0 || mode >= alphabet - static_cast<int>(escape)) throw Malformed("the mode must be a symbol");
+    if (kind < 0 || kind > 4) throw Malformed("the kind must be 0 to 4");
+    nb::gil_scoped_release release;
+    attar::read_tables(self, out.shape(0), {alphabet, mode, escape, kind}, out.data());
+}
+
 }  // namespace
 
 void bind_side(nb::module_& m) {
@@ -61,4 +72,6 @@ void bind_side(nb::module_& m) {
             new (self) attar::SideDecoder(static_cast<const uint8_t*>(data.data()), data.size());
         })
         .def("finish", &attar::SideDecoder::finish);
+    m.def("read_tables", &read_tables, "coder"_a, "mode"_a, "escape"_a, "kind"_a, "out"_a.noconvert(),
+          "Fill uint16 frequencies [tables, alphabet] from side information; raises Malformed.");
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +49,12 @@ def chunks(levels: Levels, table_of: U8) -> Iterator[Chunk]:
         return
     rows = _sorted(levels.rows)
     columns = _sorted(levels.cols)
-    spans = {level: _spans(level, levels.cols[columns], table_of) for level in np.unique(levels.rows).tolist()}
+    widths = np.bincount(levels.cols).tolist()
+    spans = [_spans(level, widths, table_of.tolist()) for level in range(int(levels.rows.max()) + 1)]
     for start, stop in _pieces(height, max(1, CHUNK // width)):
         chosen = rows[start:stop]
-        found, sizes = np.unique(levels.rows[chosen], return_counts=True)
-        runs = [
-            [size, *span] for level, size in zip(found.tolist(), sizes.tolist(), strict=True) for span in spans[level]
-        ]
+        groups = [(level, size) for level, size in enumerate(np.bincount(levels.rows[chosen]).tolist()) if size]
+        runs = [[size, *span] for level, size in groups for span in spans[level]]
         yield Chunk(chosen, columns, np.array(runs, np.int32), slice(0, width))
 
 
@@ -81,12 +79,18 @@ def _first(count: int) -> I32:
     return _arange()[:count]
 
 
-def _spans(level: int, columns: U8, table_of: U8) -> list[list[int]]:
-    """Width and table of each run of sorted columns for rows of a level."""
-    classes = np.where((columns > 0) & (level > 0), columns.astype(np.int64) + level, 0)
-    tables = table_of[classes]
-    cuts = [0, *(np.flatnonzero(np.diff(tables)) + 1).tolist(), tables.size]
-    return [[stop - start, int(tables[start])] for start, stop in pairwise(cuts)]
+def _spans(level: int, widths: list[int], table_of: list[int]) -> list[list[int]]:
+    """Width and table of each run of sorted columns for rows of a level; widths: columns of each level."""
+    spans: list[list[int]] = []
+    for other, width in enumerate(widths):
+        if width:
+            # A row level that does not occur may lie beyond the classes.
+            table = table_of[min(level + other, len(table_of) - 1) if level and other else 0]
+            if spans and spans[-1][1] == table:
+                spans[-1][0] += width
+            else:
+                spans.append([width, table])
+    return spans
 
 
 def places(chunk: Chunk, index: NDArray[np.int64], width: int) -> NDArray[np.int64]:

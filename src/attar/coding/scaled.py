@@ -18,8 +18,9 @@ FORMATS = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bf
 
 def scaled(codes: Array, row: F32, column: F32, format: str) -> Array:
     """code * column * row [rows, cols], each product rounded to float32, then to the format; column [groups, cols]."""
-    stacked = codes.astype(np.float32).reshape(len(column), -1, codes.shape[1]) * column[:, None]
-    return np.asarray(stacked.reshape(codes.shape) * row[:, None], np.float32).astype(FORMATS[format], copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        stacked = codes.astype(np.float32).reshape(len(column), -1, codes.shape[1]) * column[:, None]
+        return np.asarray(stacked.reshape(codes.shape) * row[:, None], np.float32).astype(FORMATS[format], copy=False)
 
 
 def fused(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], row: F32, column: F32, format: str) -> Array:
@@ -44,6 +45,7 @@ def fused(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], row: F32
     found = np.concatenate(static.decode_chunks(reader, plan, one))
     rans.check_escapes(found, outside)
     r, c = np.divmod(found, size[1])
-    exact = outside.astype(np.float32) * column[r // (size[0] // len(column)), c] * row[r]
-    out[r, c] = exact.astype(FORMATS[format])
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = outside.astype(np.float32) * column[r // (size[0] // len(column)), c] * row[r]
+        out[r, c] = exact.astype(FORMATS[format])
     return out

@@ -147,8 +147,12 @@ def _describe(coder: Coder, shape: tuple[int, int], sides: tuple[bool, bool], pl
             f"rans: the mode must be a symbol and the kind 0 to 4. Received {mode} and {kind}. Fetch the file again."
         )
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
-    specs, frequencies = tables.describe(coder, int(table_of.max()) + 1, form, plan.specs if plan else None)
-    return Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
+    frequencies = np.empty((int(table_of.max()) + 1, alphabet.size), np.uint16)
+    if plan:
+        frequencies = tables.describe(coder, len(frequencies), form, plan.specs)[1]
+    else:
+        kernel.kernel().read_tables(coder, mode, alphabet.escape, kind, frequencies)
+    return Plan(alphabet, *sides, chosen, table_of, form, plan.specs if plan else [], frequencies)
 
 
 def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, streams
+from attar.coding import streams
 from attar.coding.layout import TOTAL
 from attar.coding.streams import Coder
 from attar.errors import FormatError
@@ -140,6 +140,11 @@ def describe(
     return done, np.asarray([form.frequencies(spec) for spec in done], np.uint16)
 
 
+def read_tables(coder: Coder, mode: int, escape: bool, kind: int, out: NDArray[np.uint16]) -> None:
+    """Fill out [tables, alphabet]; the twin of native/read_tables.hpp. Raises FormatError."""
+    out[:] = describe(coder, len(out), Form(out.shape[1], mode, escape, kind))[1]
+
+
 def _describe_geometric(coder: Coder, form: Form, previous: Spec | None, given: Spec | None) -> Spec:
     """The mode's rung and the decay, as differences from the table before."""
     del form
@@ -226,6 +231,8 @@ def cost_bits(counts: Array, table: NDArray[np.uint16]) -> float:
 
 def best(counts: Array, mode: int, escape: bool) -> tuple[Form, list[Spec], float]:
     """The form and specs whose description and code are shortest together, and their bits."""
+    from attar.coding import kernel  # which has this module's read_tables in its twin
+
     choices = []
     for kind in KINDS:
         form = Form(counts.shape[1], mode, escape, kind)
