@@ -69,7 +69,7 @@ def fused(weights: list[Array], repeats: int) -> Part:
     for bits in RATES:
         matrices = inputs.quantised(weights, bits)
         coded = [rans.encode(codes) for codes in matrices]
-        sides = [(np.ones(m.shape[0], np.float32), np.ones(m.shape[1], np.float32)) for m in matrices]
+        sides = [(np.ones(m.shape[0], np.float32), np.ones((1, m.shape[1]), np.float32)) for m in matrices]
         results = [m.astype(np.float32) for m in matrices]
         spare = [np.empty_like(result) for result in results]
         jobs = list(zip(coded, matrices, sides, strict=True))

@@ -25,9 +25,9 @@ def text(parts: Parts) -> str:
             _sample("A", every) + "; " + _sample("B", slow),
             *sorted({reason for part in parts.values() for reason in part.get("missing", [])}),
             markdown(["bytes / order-0 entropy, by bits", *COLUMNS], _rows("A", every, size) + _rows("B", slow, size)),
-            markdown(["decode, 10^9 symbols/s, by bits", *COLUMNS], _rows("A", every, decode) + _rows("B", slow, decode)
+            markdown(["decode, 10^9/s, by bits", *COLUMNS], _rows("A", every, decode) + _rows("B", slow, decode)
                      + [row for name in ("avx512", "avx2", "scalar") for row in _path_rows(parts[name])]),
-            markdown(["encode, 10^9 symbols/s, by bits", *COLUMNS], _rows("A", every, encode) + _rows("B", slow, encode)),
+            markdown(["encode, 10^9/s, by bits", *COLUMNS], _rows("A", every, encode) + _rows("B", slow, encode)),
             table("targets, by bits of entropy", COLUMNS, lines(parts)),
             table("targets", ["measured"], [_same_bytes(parts)]),
             _loading(parts["fused"]),
@@ -42,8 +42,8 @@ def lines(parts: Parts) -> list[Line]:
     wide = parts["avx2"] if parts["avx2"]["path"].endswith("avx2") else {}
     return [
         Line("size over order-0 entropy, order-0 tables", 1, _each(every, "order-0", excess), at_most=True, unit="%"),
-        Line("fast coder below order-0 entropy", -4, _each(every, "rans", excess, (1, 2, 3, 4)), at_most=True, unit="%"),
-        Line("dense coder below order-0 entropy", -10, _each(slow, "dense", excess, (1, 2, 3)), at_most=True, unit="%"),
+        Line("fast coder over order-0 entropy", -4, _each(every, "rans", excess, RATES[1:5]), at_most=True, unit="%"),
+        Line("dense coder over order-0 entropy", -10, _each(slow, "dense", excess, RATES[1:4]), at_most=True, unit="%"),
         Line("AVX-512 decode / zstd -19", 2.5, _faster(fast, ("zstd",)), unit="x"),
         Line("AVX-512 decode / huff0's fastest", 1.3, _faster(fast, HUFF0), unit="x"),
         Line("AVX2 decode / huff0's fastest", 1.0, _faster(wide, HUFF0), unit="x"),
@@ -55,7 +55,7 @@ def lines(parts: Parts) -> list[Line]:
         Line("encode, 10^9 symbols/s", 0.3, _each(every, "rans", encode)),
         Line("decode on two threads / one", 1.8, _of(parts["threads"], lambda s: s["1"] / s["2"]), unit="x",
              note=f"one matrix, {parts['threads']['symbols']} symbols"),
-        Line("fused float32 / copy to new memory", 0.4, _of(parts["fused"], lambda s: s["copy"] / s["fused"]), unit="x"),
+        Line("fused float32 / copy to new array", 0.4, _of(parts["fused"], lambda s: s["copy"] / s["fused"]), unit="x"),
     ]  # fmt: skip
 
 
