@@ -50,8 +50,10 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
+	-$(PIP_ENV) $(BIN)/pip install -q --no-deps nncodec==2.1.3 zipnn==0.5.4
 	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/coder.py
+	$(BIN)/python benchmarks/lossless.py
 	$(BIN)/python benchmarks/layer.py
 
 docs: setup

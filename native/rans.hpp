@@ -1,67 +1,51 @@
 // Static rANS (Duda 2013) over interleaved lanes: 32-bit states, 16-bit renormalisation, 12-bit probabilities.
 //
-// Symbol i belongs to lane i % lanes and is coded with table contexts[i] (table 0 where there are no contexts).
-// With several lanes every state starts at 2^16, and the bytes are all final states (4 bytes each), then the words in
-// the order in which the decoder reads them. With one lane the state starts at 0 and is written in as few bytes as it
-// takes (3 or 4 where words follow, told apart by the parity of the length): nothing is lost on tiny arrays.
-// The decoder ends where the encoder began, in the state and in the words, or the bytes are refused.
+// Symbols come in runs of one table each. With one lane the state starts at 0 and is written in as few bytes as it takes
+// (3 or 4 where words follow, told apart by the parity of the length): nothing is lost on tiny arrays. With 32, 64
+// or 128 lanes every state starts at 2^16 + 16 bits of a one-lane stream that holds the chunk's last symbols, so that lanes
+// cost one byte each and not three. docs/format.md gives the order of lanes and words.
+// The decoder ends where the encoder began, in the states and in the words, or the bytes are refused.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 #include <vector>
+
+#include "tables.hpp"
 
 namespace attar {
 
-constexpr uint32_t kBits = 12;
-constexpr uint32_t kTotal = 1u << kBits;
 constexpr uint32_t kLow = 1u << 16;
-constexpr size_t kMaxLanes = 32;
-constexpr size_t kMaxTables = 64;
+constexpr size_t kMaxLanes = 128;
 
-// Bytes or arguments that cannot be right; a ValueError in Python.
-struct Malformed : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
-// frequencies[tables][alphabet], each row summing to kTotal; zero means that the symbol does not occur.
-struct Frequencies {
-    const uint16_t* data;
-    size_t tables;
-    size_t alphabet;
-};
-
-// The symbols' tables; data is null where all symbols use table 0.
-struct Contexts {
-    const uint8_t* data;
+// runs[size][3]: rows, width and table of rows * width symbols.
+struct Runs {
+    const int32_t* data;
     size_t size;
 };
 
-enum class Path { scalar, avx2 };
+enum class Path { scalar, avx2, avx512, neon };
 
-bool avx2_supported();
+// The best path of this processor that is no better than the wished one.
+Path available(Path wish);
 
-// Where decoding stands: states, the next word, and the next symbol to write.
+// Where decoding stands: states by lane, and the next word.
 struct Cursor {
-    uint32_t state[kMaxLanes];
+    alignas(64) uint32_t state[kMaxLanes];
     const uint8_t* word;
     const uint8_t* end;
-    size_t position;
 };
 
-std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Contexts contexts, Frequencies frequencies,
-                            size_t lanes);
+// `lanes` is 1, 32, 64 or 128; what does not need them is written with one.
+std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes);
 
-void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Contexts contexts,
-            Frequencies frequencies, size_t lanes, Path path);
+void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Runs runs, const DecodeTables& tables,
+            Path path);
 
-// Decodes whole steps of `lanes` (a multiple of 8) symbols while 16 bytes per vector can be read; leaves the rest.
-void decode_avx2(const uint32_t* table, const uint8_t* contexts, uint8_t* symbols, size_t count, size_t lanes,
-                 Cursor& cursor);
-
-// out[i] = table_of[clip(rows[r] + cols[c], 0, size - 1)] for the positions start + i = r * columns + c.
-void fill_contexts(uint8_t* out, size_t count, size_t start, const int16_t* rows, size_t row_count,
-                   const int16_t* cols, size_t column_count, const uint8_t* table_of, size_t size);
+// Decode steps of `lanes` (32, 64 or 128) symbols while words are plentiful; the number of symbols done, a multiple of lanes
+// or, where a path can, all of them.
+size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
+size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
+size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 
 }  // namespace attar

@@ -23,10 +23,10 @@ def levels(codes: Array) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     row_mean = magnitude.mean(1, dtype=np.float64)
     column_mean = magnitude.mean(0, dtype=np.float64)
     total = max(float(row_mean.mean()), 1e-12) if row_mean.size else 1.0
-    return _half_octaves(row_mean / total), _half_octaves(column_mean)
+    return half_octaves(row_mean / total), half_octaves(column_mean)
 
 
-def _half_octaves(scale: NDArray[np.float64]) -> NDArray[np.int8]:
+def half_octaves(scale: NDArray[np.float64]) -> NDArray[np.int8]:
     """round(2 log2 scale), floored at LOWEST."""
     with np.errstate(divide="ignore"):
         level = np.rint(2 * np.log2(scale))

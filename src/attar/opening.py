@@ -10,7 +10,9 @@ import numpy as np
 from attar import registry
 from attar.adapters.base import Adapter
 from attar.archive import Archive, read_archive
+from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
+from attar.methods.base import Scaled
 from attar.types import Weight
 from attar.user_code import user_function
 
@@ -81,7 +83,8 @@ def _refusal(model: object) -> AttarError:
 def from_archive(archive: Archive, into: object | None = None) -> Adapter:
     """The model of an archive, decoded; over a copy of `into` where it is given."""
     cls = registry.get("adapter", str(archive.meta["framework"]))
-    decoded = {layer.name: decode(archive, layer.name) for layer in archive.layers}
+    names = [layer.name for layer in archive.layers]
+    decoded = dict(zip(names, over_chunks(lambda name: decode(archive, name), names), strict=True))
     remainder = archive.remainder()
     if into is not None:
         adapter: Adapter = cls.open(into)
@@ -101,10 +104,13 @@ def from_archive(archive: Archive, into: object | None = None) -> Adapter:
 
 
 def decode(archive: Archive, name: str) -> Weight:
-    """One layer of an archive."""
-    encoded = archive.encoded(name)
-    weight: Weight = registry.get("method", encoded.method).decode(encoded)
-    return weight
+    """One layer of an archive; raises FormatError."""
+    method = registry.get("method", archive.method(name))
+    if not isinstance(method, Scaled):
+        weight: Weight = method.decode(archive.encoded(name))
+        return weight
+    row, column, bias = method.scales(archive.encoded(name, without=method.CODES))
+    return Weight(archive.scaled(name, method.CODES, row, column), bias)
 
 
 def _check_same(adapter: Adapter, archive: Archive) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from attar import entropy
-from attar.coding import kernel, levels, rans, static, symbols
+from attar.coding import kernel, levels, order, rans, static, symbols
 from attar.coding.rans import Rans
 from attar.errors import FormatError
 from kits.coder_laws import same
@@ -115,18 +115,13 @@ def test_empty_lines_cost_next_to_nothing():
 
 def test_large_arrays_are_chunked_and_threads_do_not_matter(monkeypatch):
     codes = scaled(2, 1100, 2000, 0.3)
-    assert codes.size > 2 * kernel.CHUNK
+    assert codes.size > 2 * order.CHUNK
     texts = []
     for threads in ("1", "4"):
         monkeypatch.setenv("ATTAR_THREADS", threads)
         assert kernel.threads() == int(threads)
         texts.append(back(codes))
     assert texts[0] == texts[1]
-
-
-def test_lanes_follow_the_format():
-    counts = (0, 1, 2**16 - 1, 2**16, 2**18, 2**19, 3 * 2**18, 2**20)
-    assert [kernel.lanes_for(n) for n in counts] == [1, 1, 1, 2, 4, 8, 16, 32]
 
 
 def test_escapes_are_few_and_cheap():

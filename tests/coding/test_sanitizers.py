@@ -18,45 +18,66 @@ import _native
 import numpy as np
 
 rng = np.random.default_rng(0)
-empty = np.zeros(0, np.uint8)
-for lanes in (1, 2, 4, 8, 16, 32):
-    for count in (0, 1, 7, 8, 31, 32, 33, 257, 5000):
-        symbols = np.minimum(rng.geometric(0.5, count) - 1, 11).astype(np.uint8)
-        contexts = rng.integers(0, 3, count).astype(np.uint8)
-        frequencies = np.full((3, 12), 100, np.uint16)
-        frequencies[:, 0] = 4096 - 1100
-        data = _native.encode(symbols, contexts, frequencies, lanes)
-        out = np.empty(count, np.uint8)
-        _native.decode(np.frombuffer(data, np.uint8).copy(), out, contexts, frequencies, lanes)
-        assert (out == symbols).all()
-        for _ in range(40):
-            wrong = np.frombuffer(data + bytes(4), np.uint8)[: rng.integers(0, len(data) + 4)].copy()
-            if wrong.size:
-                wrong[rng.integers(0, wrong.size)] = rng.integers(0, 256)
-            try:
-                _native.decode(wrong, out, contexts, frequencies, lanes)
-            except ValueError:
-                pass
+for lanes in (1, 32, 64, 128):
+    for count in (0, 1, 31, 32, 33, 257, 5000, 70001):
+        for alphabet in (12, 64, 200):
+            symbols = np.minimum(rng.geometric(0.5, count) - 1, 11).astype(np.uint8)
+            cuts = np.unique(np.append(rng.integers(0, count + 1, 9), [0, count]))
+            runs = np.array([[1, n, rng.integers(0, 3)] for n in np.diff(cuts)], np.int32).reshape(-1, 3)
+            frequencies = np.full((3, alphabet), 10, np.uint16)
+            frequencies[:, 0] = 4096 - 10 * (alphabet - 1)
+            data = _native.encode(symbols, runs, _native.EncodeTables(frequencies), lanes)
+            out, tables = np.empty(count, np.uint8), _native.DecodeTables(frequencies)
+            _native.decode(np.frombuffer(data, np.uint8).copy(), out, runs, tables)
+            assert (out == symbols).all()
+            for _ in range(20):
+                wrong = np.frombuffer(data + bytes(4), np.uint8)[: rng.integers(0, len(data) + 4)].copy()
+                if wrong.size:
+                    wrong[rng.integers(0, min(wrong.size, 300))] = rng.integers(0, 256)
+                try:
+                    _native.decode(wrong, out, runs, tables)
+                except ValueError:
+                    pass
+tables = _native.EncodeTables(frequencies)
 for args in (
-    (symbols, contexts[:-1], frequencies, 1), (symbols, contexts + 9, frequencies, 1),
-    (symbols, contexts, frequencies, 5), (symbols + 200, contexts, frequencies, 1),
-    (symbols, contexts, frequencies[:, :3].copy(), 1),
+    (symbols[:-1], runs, tables, 1), (symbols, runs + 9, tables, 1), (symbols, runs, tables, 5),
+    (symbols + 230, runs, tables, 128), (symbols + 230, runs, tables, 1),
 ):
     try:
         _native.encode(*args)
     except ValueError:
         continue
     raise SystemExit("not refused")
-rows, cols = rng.integers(-2000, 2000, 40).astype(np.int16), rng.integers(-40, 40, 50).astype(np.int16)
-for start, count in ((0, 2000), (37, 1900), (1999, 1), (0, 0)):
-    _native.fill_contexts(np.empty(count, np.uint8), start, rows, cols, np.zeros(9, np.uint8))
+for width in (1, 63, 64, 65, 127, 129, 500, 5000):
+    rows, columns = rng.permutation(7).astype(np.int32), rng.permutation(width).astype(np.int32)
+    runs = np.array([[3, width, 0], [4, width, 1]], np.int32)
+    source, symbols = rng.integers(0, 256, (7, width), dtype=np.uint8), np.empty(7 * width, np.uint8)
+    _native.collect(source, rows, columns, runs, symbols)
+    for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
+        out = np.empty((7, width), kind)
+        _native.place(symbols, rows, columns, runs, 0, out)
+        assert (out == source).all()
+    for name, size in (("float32", 4), ("float16", 2), ("bfloat16", 2)):
+        column, row = np.ones((1, width), np.float32), np.ones(7, np.float32)
+        out = np.empty((7, width * size), np.uint8)
+        _native.place_scaled(symbols, rows, columns, runs, 0, column, row, out, name)
+    _native.count_lines(source, np.zeros(256, np.uint8), np.zeros(7, np.uint8), 1, np.empty((width, 1, 16), np.uint32))
+    _native.count_classes(source, np.ones(7, np.uint8), np.full(width, 28, np.uint8), np.zeros((30, 256), np.int64))
+for _ in range(3000):
+    coder = _native.SideDecoder(rng.integers(0, 256, rng.integers(0, 40), dtype=np.uint8).tobytes())
+    try:
+        coder.run(0, int(rng.integers(0, 3)), np.zeros(20, np.int64), 50)
+        coder.integer(9, 0, 1 << 63)
+        coder.finish()
+    except ValueError:
+        pass
 print("clean", _native.simd_path())
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cmake") is None or shutil.which("g++") is None, reason="needs cmake and g++")
-@pytest.mark.parametrize("path", ["scalar", "avx2"])
+@pytest.mark.parametrize("path", ["scalar", "avx2", "avx512"])
 def test_sanitized_kernel(tmp_path_factory, path):
     build = tmp_path_factory.getbasetemp() / "sanitized"
     if not (build / "done").exists():

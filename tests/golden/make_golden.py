@@ -30,6 +30,8 @@ def forms() -> dict:
         "rows": rows, "cols": laplacian(rng, 900, 12, 1.0), "both": both,
         "raw": rng.integers(0, 256, 300).astype(np.uint8), "floats": rng.normal(0, 1, 500).astype(np.float32),
         "ones": np.ones((3, 3), np.float16), "long": np.minimum(rng.geometric(0.9, 150_000) - 1, 9).astype(np.uint8),
+        "lanes32": np.rint(rng.laplace(0, 3, (200, 60))).astype(np.int8),
+        "lanes128": np.rint(rng.laplace(0, 20, (200, 100))).astype(np.int16),
     }  # fmt: skip
     layer = Layer("forms", "dense", 60, 90, (60, 90), dtype="bfloat16", tied_to="other")
     return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {"é": [1.5, None]}}

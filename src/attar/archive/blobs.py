@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from attar.archive.base import ArrayInfo, SectionInfo, SkeletonInfo, TensorInfo, broken, count, skeleton_limit
 from attar.archive.vocabulary import VOCABULARY
-from attar.coding import decode_array, encode_array
+from attar.coding import decode_array, decode_scaled, encode_array
 from attar.errors import FormatError
 from attar.types import Array
 
@@ -28,16 +29,36 @@ def code_arrays(name: str, kind: str, arrays: Mapping[str, Array]) -> tuple[Sect
     return SectionInfo(name, kind, len(blob), zlib.crc32(blob), tuple(infos)), blob
 
 
-def decode_arrays(section: SectionInfo, blob: bytes) -> dict[str, Array]:
-    """The arrays of a section, by name; raises FormatError that names section and array."""
+def decode_arrays(section: SectionInfo, blob: bytes, without: str | None = None) -> dict[str, Array]:
+    """The arrays of a section, by name, but for one; raises FormatError that names section and array."""
     view, at, result = memoryview(blob), 0, {}
     for array in section.arrays:
-        try:
-            result[array.name] = decode_array(array.coder, view[at : at + array.nbytes], array.dtype, array.shape)
-        except FormatError as error:
-            raise FormatError(f"section {section.name!r}, array {array.name!r}: {error}") from error
+        if array.name != without:
+            with _in_array(section, array):
+                data = view[at : at + array.nbytes]
+                result[array.name] = decode_array(array.coder, data, array.dtype, array.shape)
         at += array.nbytes
     return result
+
+
+def decode_scaled_array(section: SectionInfo, blob: bytes, name: str, row: Array, column: Array, form: str) -> Array:
+    """One integer matrix of a section times its scales; raises FormatError that names section and array."""
+    at = 0
+    for array in section.arrays:
+        if array.name == name:
+            with _in_array(section, array):
+                data = memoryview(blob)[at : at + array.nbytes]
+                return decode_scaled(array.coder, data, array.dtype, array.shape, row, column, form)
+        at += array.nbytes
+    raise broken(f"section {section.name!r}", f"it must have an array {name!r}", str([a.name for a in section.arrays]))
+
+
+@contextmanager
+def _in_array(section: SectionInfo, array: ArrayInfo) -> Iterator[None]:
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"section {section.name!r}, array {array.name!r}: {error}") from error
 
 
 def code_remainder(tensors: Mapping[str, Array]) -> tuple[tuple[TensorInfo, ...], SectionInfo, bytes]:

@@ -78,11 +78,24 @@ class Archive:
         """All sections: layers, then remainder, then skeleton, where there are any."""
         return list(self._manifest.sections)
 
-    def encoded(self, name: str) -> Encoded:
-        """One layer, checked and decoded; raises KeyError for an unknown name, FormatError for damage."""
+    def encoded(self, name: str, without: str | None = None) -> Encoded:
+        """One layer, decoded but for one array; raises KeyError for an unknown name, FormatError for damage."""
+        info, section = self._layer(name)
+        return Encoded(info.method, blobs.decode_arrays(section, self._blob(section), without), info.meta)
+
+    def method(self, name: str) -> str:
+        """The method that stored a layer; raises KeyError for an unknown name."""
+        return self._layer(name)[0].method
+
+    def scaled(self, name: str, array: str, row: Array, column: Array, form: str = "float32") -> Array:
+        """One integer matrix of a layer times its scales, as a float format: see coding.decode_scaled."""
+        _, section = self._layer(name)
+        return blobs.decode_scaled_array(section, self._blob(section), array, row, column, form)
+
+    def _layer(self, name: str) -> tuple[LayerInfo, SectionInfo]:
         for info, section in zip(self._manifest.layers, self._manifest.sections, strict=False):
             if info.layer.name == name:
-                return self._encoded(info, section)
+                return info, section
         raise KeyError(name)
 
     def _encoded(self, info: LayerInfo, section: SectionInfo) -> Encoded:

@@ -7,10 +7,11 @@ import numpy as np
 
 from attar import registry
 from attar.coding.kernel import simd_path
+from attar.coding.scaled import F32, fused, scaled
 from attar.errors import FormatError, UsageError
 from attar.types import Array
 
-__all__ = ["decode_array", "encode_array", "known_dtype", "simd_path"]
+__all__ = ["decode_array", "decode_scaled", "encode_array", "known_dtype", "simd_path"]
 
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
@@ -58,3 +59,35 @@ def decode_array(coder: str, data: bytes | memoryview, dtype: str, shape: tuple[
         raise FormatError(f"array: {coder} does not code {dtype}. Received such an array. Fetch the file again.")
     array: Array = found.decode(data, dtype, shape)
     return array
+
+
+def decode_scaled(
+    coder: str,
+    data: bytes | memoryview,
+    dtype: str,
+    shape: tuple[int, ...],
+    row: F32,
+    column: F32,
+    format: str = "float32",
+) -> Array:
+    """An integer matrix times its scales, code * column * row, without the integers being stored between.
+
+    row [rows] and column [groups, cols] (or [groups, 1]) are float32; the rows divide evenly into groups.
+    The result [rows, cols] is float32, float16 or bfloat16 (`format`), rounded to nearest, ties to even. Raises
+    FormatError where the bytes cannot be such a matrix.
+    """
+    kind = known_dtype(dtype)
+    if kind.kind not in "biu" or len(shape) != 2 or row.shape != shape[:1] or column.shape[1:] not in (shape[1:], (1,)):
+        raise FormatError(
+            f"array: scales [rows] and [groups, cols] go with an integer matrix. Received {dtype} {list(shape)} with "
+            f"{list(row.shape)} and {list(column.shape)}. Fetch the file again."
+        )
+    if not len(column) or shape[0] % len(column):
+        raise FormatError(
+            f"array: the rows must divide into the groups. Received {shape[0]} and {len(column)}. Fetch the file again."
+        )
+    row = np.ascontiguousarray(row, np.float32)
+    column = np.ascontiguousarray(np.broadcast_to(column, (len(column), shape[1])), np.float32)
+    if coder == "rans":
+        return fused(data, dtype, shape, row, column, format)
+    return scaled(decode_array(coder, data, dtype, shape), row, column, format)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from threading import current_thread
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +21,8 @@ from attar.errors import FormatError
 
 T = TypeVar("T")
 R = TypeVar("R")
-CHUNK = 1 << 20
-"""Symbols that are decoded independently of all others; part of the file format."""
-LANE_STEPS = ((1 << 16, 1), (1 << 18, 2), (1 << 19, 4), (3 << 18, 8), (1 << 20, 16))
-"""Lanes by the number of symbols (below the bound), 32 above; part of the format. A lane costs about three bytes."""
+LANE_BYTES = ((1 << 12, 1), (1 << 13, 32), (1 << 14, 64))
+"""Lanes by the bytes of a chunk (below the bound), 128 above: a lane costs about one byte."""
 
 
 @cache
@@ -42,13 +42,13 @@ def kernel() -> ModuleType:
 
 
 def simd_path() -> str:
-    """What codes: "native avx2", "native scalar" or "numpy"."""
+    """What codes: "native avx512", "native avx2", "native neon", "native scalar" or "numpy"."""
     return str(kernel().simd_path())
 
 
-def lanes_for(count: int) -> int:
-    """Interleaved lanes for a chunk of so many symbols."""
-    return next((lanes for bound, lanes in LANE_STEPS if count < bound), 32)
+def lanes_for(nbytes: float) -> int:
+    """Interleaved lanes for a chunk that takes about so many bytes."""
+    return next((lanes for bound, lanes in LANE_BYTES if nbytes < bound), 128)
 
 
 def threads() -> int:
@@ -57,41 +57,44 @@ def threads() -> int:
     return max(1, int(wish)) if wish.isdecimal() else os.cpu_count() or 1
 
 
-def over_chunks(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+@cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """One pool for the whole process: starting its threads takes as long as decoding a chunk."""
+    return ThreadPoolExecutor(workers, "attar-chunk")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def over_chunks(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """function(item) for each, in order, on threads where there are several."""
-    work = list(items)
-    workers = min(threads(), len(work))
-    if workers < 2:
-        return [function(item) for item in work]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, work))
+    workers = min(threads(), len(items))
+    if workers < 2 or current_thread().name.startswith("attar-chunk"):
+        return [function(item) for item in items]
+    return list(_pool(threads()).map(function, items))
 
 
-def encode(symbols: NDArray[np.uint8], contexts: NDArray[np.uint8], frequencies: NDArray[np.uint16]) -> bytes:
-    """One chunk; contexts [n], or [0] where all symbols use table 0."""
-    data: bytes = kernel().encode(symbols, contexts, frequencies, lanes_for(symbols.size))
+def encode(symbols: NDArray[np.uint8], runs: NDArray[np.int32], tables: Any, nbytes: float) -> bytes:
+    """One chunk of symbols [n] in runs [k, 3] that takes about so many bytes; tables is kernel().EncodeTables(...)."""
+    data: bytes = kernel().encode(symbols, runs, tables, lanes_for(nbytes))
     return data
 
 
-def decode(
-    data: memoryview, count: int, contexts: NDArray[np.uint8], frequencies: NDArray[np.uint16]
-) -> NDArray[np.uint8]:
-    """One chunk of `count` symbols; raises FormatError."""
+def decode(data: memoryview, count: int, runs: NDArray[np.int32], tables: Any) -> NDArray[np.uint8]:
+    """One chunk of `count` symbols; tables is kernel().DecodeTables(...). Raises FormatError."""
     symbols = np.empty(count, np.uint8)
-    try:
-        kernel().decode(np.frombuffer(data, np.uint8), symbols, contexts, frequencies, lanes_for(count))
-    except ValueError as error:
-        raise FormatError(
-            f"rans: the bytes must be a chunk of {count} symbols. Received {len(data)} bytes ({error}). "
-            "Fetch the file again."
-        ) from error
+    with refused(f"a chunk of {count} symbols", len(data)):
+        kernel().decode(np.frombuffer(data, np.uint8), symbols, runs, tables)
     return symbols
 
 
-def contexts_of(
-    start: int, count: int, rows: NDArray[np.int16], cols: NDArray[np.int16], table_of: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Tables [count] of the positions start .. of a matrix; see native/rans.hpp."""
-    out = np.empty(count, np.uint8)
-    kernel().fill_contexts(out, start, rows, cols, table_of)
-    return out
+@contextmanager
+def refused(what: str, nbytes: int) -> Iterator[None]:
+    """What the kernel refuses, as a FormatError."""
+    try:
+        yield
+    except ValueError as error:
+        raise FormatError(
+            f"rans: the bytes must be {what}. Received {nbytes} bytes ({error}). Fetch the file again."
+        ) from error

@@ -15,27 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar import entropy
-from attar.coding import kernel
-from attar.coding.streams import Coder, Encoder
+from attar.coding import kernel, streams
+from attar.coding.counting import BUCKETS
+from attar.coding.streams import Coder
 from attar.errors import FormatError
 from attar.types import Array
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
+Blocks = Iterable[tuple[slice, F64]]
 HIGHEST = 28
 """Largest level; 56 classes at most."""
-ROUNDS, LARGE_ROUNDS, LARGE = 12, 3, 1 << 21
-"""Moves of rows and columns at most; fewer for matrices with more than LARGE codes."""
+ROUNDS = ((1 << 16, 12), (1 << 20, 4))
+"""Moves of rows and columns at most, by the number of codes; two for larger matrices."""
 UNIT = 64
 """Fractions of a bit in which code lengths are compared."""
 KEPT = 1 << 22
-"""Counts that are kept for a second use."""
-BLOCK = 1 << 21
-"""Codes that are counted at a time."""
+"""Counts that are kept for a second use, or counted at a time."""
 _EDGES = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160])
 _CAP = 160
 _BUCKET = (np.searchsorted(_EDGES, np.arange(_CAP + 1), side="right") - 1).astype(np.uint8)
-_EMPTY = -1000
+_MIDDLE = np.append((_EDGES[:-1] + np.maximum(_EDGES[1:] - 1, _EDGES[:-1])) / 2, _CAP)
+"""Magnitude that stands for a bucket."""
 
 
 @dataclass(frozen=True)
@@ -50,35 +51,41 @@ class Levels:
         """Number of classes."""
         return int(self.rows.max(initial=0)) + int(self.cols.max(initial=0)) + 1
 
-    def contexts(self, start: int, count: int, table_of: U8) -> U8:
-        """The tables [count] of the positions from `start` on, row by row; table_of [classes]."""
-        rows, cols = (np.where(side > 0, side, _EMPTY).astype(np.int16) for side in (self.rows, self.cols))
-        return kernel.contexts_of(start, count, rows, cols, table_of)
-
 
 def flat(shape: tuple[int, int]) -> Levels:
     """No levels at all: one class for every position."""
     return Levels(np.ones(shape[0], np.uint8), np.ones(shape[1], np.uint8))
 
 
-def fitted(codes: Array, by_row: bool, by_column: bool) -> Levels:
-    """Levels for the shortest code of a non-empty integer matrix, of its rows, its columns or both."""
-    # A few huge codes, which will be escapes, must not pass for the scale of their lines.
-    held = np.clip(codes, -_CAP, _CAP)
-    row, column = (_from_octaves(side) for side in entropy.levels(held))
-    plain = flat((codes.shape[0], codes.shape[1]))
+def fitted(symbols: U8, values: NDArray[np.int64], by_row: bool, by_column: bool) -> Levels:
+    """Levels for the shortest code of a non-empty symbol matrix, of its rows, its columns or both.
+
+    values [256] are the codes that the symbols stand for; those of escapes, which are outliers, count as the largest.
+    """
+    bucket = _BUCKET[np.minimum(np.abs(values), _CAP)]
+    start = [_first(symbols, bucket, axis) for axis in (0, 1)]
+    total = max(float(start[0].mean()), 1e-12)
+    row, column = _from_octaves(entropy.half_octaves(start[0] / total)), _from_octaves(entropy.half_octaves(start[1]))
+    plain = flat((symbols.shape[0], symbols.shape[1]))
     row = row if by_row else plain.rows
     column = column if by_column else plain.cols
-    buckets = _BUCKET[np.abs(held)]
-    for _ in range(ROUNDS if codes.size <= LARGE else LARGE_ROUNDS):
+    for _ in range(next((rounds for size, rounds in ROUNDS if symbols.size <= size), 2)):
         before = row, column
         if by_row:
-            row = _moved(buckets, row, column)
+            row = _moved(symbols, bucket, row, column, 0)
         if by_column:
-            column = _moved(buckets.T, column, row)
+            column = _moved(symbols, bucket, column, row, 1)
         if (row == before[0]).all() and (column == before[1]).all():
             break
     return Levels(row, column)
+
+
+def _first(symbols: U8, bucket: U8, axis: int) -> F64:
+    """Mean magnitude of each line of an axis."""
+    counts = np.empty((symbols.shape[axis], 1, BUCKETS), np.uint32)
+    other = np.zeros(symbols.shape[1 - axis], np.uint8)
+    kernel.kernel().count_lines(symbols, bucket, other, axis, counts)
+    return np.asarray(counts[:, 0] @ _MIDDLE / max(other.size, 1))
 
 
 def _from_octaves(levels: NDArray[np.int8]) -> U8:
@@ -89,45 +96,43 @@ def _from_octaves(levels: NDArray[np.int8]) -> U8:
     return np.where(live, np.maximum(levels.astype(np.int64) - lowest, 0) + 1, 0).astype(np.uint8)
 
 
-def _counted(buckets: U8, other: U8) -> Iterator[tuple[slice, F64]]:
+def _counted(symbols: U8, bucket: U8, other: U8, axis: int) -> Iterator[tuple[slice, F64]]:
     """How often each bucket occurs in each line with each level of the other side; blocks [lines, levels, buckets]."""
-    lines, width = buckets.shape
+    lines = symbols.shape[axis]
     levels = int(other.max(initial=0)) + 1
-    cell = levels * len(_EDGES)
-    step = max(1, BLOCK // max(width, cell))
-    base = other.astype(np.int64) * len(_EDGES)
+    step = max(1, KEPT // (levels * BUCKETS))
     for at in range(0, lines, step):
-        block = buckets[at : at + step]
-        index = block + base + np.arange(len(block))[:, None] * cell
-        counts = np.bincount(index.ravel(), minlength=len(block) * cell)
-        yield slice(at, at + len(block)), counts.reshape(len(block), levels, len(_EDGES)).astype(np.float64)
+        block = symbols[at : at + step] if axis == 0 else symbols[:, at : at + step]
+        counts = np.empty((block.shape[axis], levels, BUCKETS), np.uint32)
+        kernel.kernel().count_lines(np.ascontiguousarray(block), bucket, other, axis, counts)
+        yield slice(at, at + len(counts)), counts.astype(np.float64)
 
 
-def _moved(buckets: U8, own: U8, other: U8) -> U8:
+def _moved(symbols: U8, bucket: U8, own: U8, other: U8, axis: int) -> U8:
     """The lines' levels, each moved to where its code and the level itself take the fewest bits.
 
     Bits are whole multiples of 1/UNIT, so that sums are exact and do not depend on how BLAS orders them.
     """
     top = min(int(own.max(initial=1)) + 1, HIGHEST)
     levels = int(other.max(initial=0)) + 1
-    blocks = list(_counted(buckets, other)) if own.size * levels * len(_EDGES) <= KEPT else None
-    bits = np.rint(UNIT * _class_bits(blocks or _counted(buckets, other), own, levels, top))
+    kept = list(_counted(symbols, bucket, other, axis)) if own.size * levels * BUCKETS <= KEPT else None
+    bits = np.rint(UNIT * _class_bits(kept or _counted(symbols, bucket, other, axis), own, levels, top))
     candidates = np.arange(1, top + 1)
     pairs = np.where(np.arange(levels)[None, :] > 0, candidates[:, None] + np.arange(levels), 0)
     price = bits[pairs].reshape(top, -1).T
     used = np.bincount(own, minlength=top + 1)[1 : top + 1] + 0.3
     own_price = np.rint(-UNIT * np.log2(used / used.sum()))
     best = np.ones(own.size, np.int64)
-    for lines, counts in blocks or _counted(buckets, other):
+    for lines, counts in kept or _counted(symbols, bucket, other, axis):
         best[lines] = np.argmin(counts.reshape(len(counts), -1) @ price + own_price, axis=1) + 1
     live = own > 0
     best -= int(best[live].min(initial=HIGHEST)) - 1
     return np.where(live, best, 0).astype(np.uint8)
 
 
-def _class_bits(blocks: Iterable[tuple[slice, F64]], own: U8, levels: int, top: int) -> F64:
+def _class_bits(blocks: Blocks, own: U8, levels: int, top: int) -> F64:
     """Code lengths [classes, buckets] from the counts, smoothed with those of all classes."""
-    width = len(_EDGES)
+    width = BUCKETS
     table = np.zeros((top + levels, width))
     for lines, counts in blocks:
         for level in np.unique(own[lines]):
@@ -173,48 +178,30 @@ MODELS = range(3)
 """How a run of small numbers is predicted: not at all, by a context of the number before, by the number before."""
 
 
-def describe_run(
-    coder: Coder, count: int, model: int, values: list[int] | None = None, limit: int = 1 << 40
-) -> list[int]:
-    """Writes small numbers around zero, or reads `count` of them."""
-    done: list[int] = []
-    before = 0
-    for i in range(count):
-        value = 0 if values is None else values[i]
-        if model == 2:
-            value = before + coder.integer("value", value - before, 2 * limit)
-        elif model == 1:
-            value = coder.integer(("value", min(max(before, -3), 3)), value, limit)
-        else:
-            value = coder.integer("value", value, limit)
-        done.append(value)
-        before = value
-    return done
-
-
 def describe_levels(coder: Coder, count: int, side: U8 | None = None) -> U8:
     """Writes one side's levels, or reads `count` of them; raises FormatError."""
-    values = None if side is None else side.astype(np.int64)
-    centre = coder.natural("centre", 0 if values is None else int(np.median(values)), HIGHEST)
-    given = None if values is None else [int(v) for v in values - centre]
-    model = coder.bits(2, 0 if given is None else shortest(given)[0])
+    values = np.zeros(count, np.int64) if side is None else side.astype(np.int64)
+    centre = coder.natural(streams.CENTRE, int(np.median(values)) if count else 0, HIGHEST)
+    values -= centre
+    model = coder.bits(2, 0 if side is None else shortest(values, 2 * HIGHEST)[0])
     if model not in MODELS:
         raise FormatError(f"rans: the level model must be 0, 1 or 2. Received {model}. Fetch the file again.")
-    read = np.asarray(describe_run(coder, count, model, given, 2 * HIGHEST), np.int64) + centre
-    if read.size and not 0 <= read.min() <= read.max() <= HIGHEST:
+    coder.run(streams.VALUE, model, values, 2 * HIGHEST)
+    values += centre
+    if values.size and not 0 <= values.min() <= values.max() <= HIGHEST:
         raise FormatError(
-            f"rans: a level must be 0 to {HIGHEST}. Received {read.min()} to {read.max()}. Fetch the file again."
+            f"rans: a level must be 0 to {HIGHEST}. Received {values.min()} to {values.max()}. Fetch the file again."
         )
-    return read.astype(np.uint8)
+    return values.astype(np.uint8)
 
 
-def shortest(values: list[int], limit: int = 1 << 40) -> tuple[int, bytes]:
-    """The model that takes the fewest bytes for a run, and these bytes with the model in front."""
+def shortest(values: NDArray[np.int64], limit: int) -> tuple[int, bytes]:
+    """The model that takes the fewest bytes for a run of numbers, and these bytes with the model in front."""
     runs = []
     for model in MODELS:
-        coder = Encoder()
+        coder = kernel.kernel().SideEncoder()
         coder.bits(2, model)
-        describe_run(coder, len(values), model, values, limit)
+        coder.run(streams.VALUE, model, values.copy(), limit)
         runs.append((model, coder.finish()))
     return min(runs, key=lambda one: len(one[1]))
 

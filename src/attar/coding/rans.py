@@ -7,14 +7,15 @@ coder, escaped values, then rANS chunks of 2**20 symbols that decode independent
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import levels, static, symbols
-from attar.coding.streams import Decoder, Reader, signed, sized, varint
-from attar.coding.symbols import I64
+from attar.coding import kernel, levels, order, static, streams, symbols
+from attar.coding.order import Chunk
+from attar.coding.streams import Reader, signed, sized, varint
+from attar.coding.symbols import I64, U8
 from attar.errors import FormatError
 from attar.types import Array
 
@@ -86,30 +87,46 @@ def decode_values(reader: Reader, shape: tuple[int, int], out: Array) -> None:
         raise FormatError(f"rans: the form must be 0 to {STATIC + 3}. Received {form}. Upgrade attar.")
 
 
-def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: int) -> None:
-    """Fill out through a table of the window's values; the escaped ones are put in afterwards, chunk by chunk."""
+def open_static(reader: Reader, shape: tuple[int, int], sides: int, dtype: np.dtype[Any]) -> tuple[static.Plan, Array]:
+    """The plan, and the escaped values in the order of coding; raises FormatError where the dtype does not hold all."""
     plan = static.read_plan(reader.sized(), shape, bool(sides & 1), bool(sides & 2))
-    alphabet = plan.alphabet
-    escaped = _read_escaped(reader, out.size) if alphabet.escape else np.zeros(0, np.uint64)
-    outside = np.zeros(escaped.size, out.dtype)
-    window = np.zeros(alphabet.size, out.dtype)
-    store(alphabet.window(), window[: alphabet.width])
+    escaped = _read_escaped(reader, shape[0] * shape[1]) if plan.alphabet.escape else np.zeros(0, np.uint64)
+    outside = np.zeros(escaped.size, dtype)
+    store(plan.alphabet.window(), np.empty(plan.alphabet.width, dtype))
     if escaped.size:
-        store(alphabet.outside(escaped), outside)
-    done = used = 0
-    for part in static.decode_chunks(reader, plan, out.size):
-        target = out[done : done + part.size]
-        np.take(window, part, out=target, mode="clip")
-        if alphabet.escape:
-            places = np.flatnonzero(part == alphabet.width)
-            values = outside[used : used + places.size]
-            if values.size != places.size:
-                raise _wrong("every escape must have its value", f"{escaped.size} values and more escapes")
-            target[places] = values
-            used += places.size
-        done += part.size
-    if used != escaped.size:
-        raise _wrong("every escaped value must be used", f"{escaped.size} for {used} escapes")
+        store(plan.alphabet.outside(escaped), outside)
+    return plan, outside
+
+
+def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: int) -> None:
+    """Fill out chunk by chunk; the escaped values are put in afterwards."""
+    plan, outside = open_static(reader, shape, sides, out.dtype)
+    matrix = out.view(f"u{out.itemsize}").reshape(shape)
+    low = plan.alphabet.low
+
+    def one(chunk: Chunk, part: U8) -> I64:
+        if shape[0] == 1:
+            np.add(part, np.array(low % (1 << 64), np.uint64).astype(matrix.dtype), out=matrix[0, chunk.span])
+        else:
+            kernel.kernel().place(part, chunk.rows, chunk.columns, chunk.runs, low, matrix)
+        return escape_places(plan, chunk, part, shape[1])
+
+    found = np.concatenate(static.decode_chunks(reader, plan, one))
+    check_escapes(found, outside)
+    out[found] = outside
+
+
+def escape_places(plan: static.Plan, chunk: Chunk, part: U8, width: int) -> I64:
+    """Where the chunk's escapes stand in the matrix."""
+    if not plan.alphabet.escape:
+        return np.zeros(0, np.int64)
+    return order.places(chunk, np.flatnonzero(part == plan.alphabet.width), width)
+
+
+def check_escapes(found: I64, escaped: Array) -> None:
+    """That there is a value for each escape; raises FormatError."""
+    if found.size != escaped.size:
+        raise _wrong("every escape must have its value", f"{escaped.size} values for {found.size} escapes")
 
 
 def store(values: Array, out: Array) -> None:
@@ -150,29 +167,31 @@ def _read_packed(reader: Reader, count: int) -> I64:
 def _adaptive(values: I64) -> bytes:
     """Differences from the median, by the model that makes them shortest."""
     centre = int(np.sort(values)[values.size // 2])
-    given = [int(v) for v in values - centre]
-    return bytes([ADAPTIVE]) + signed(centre) + levels.shortest(given, _FURTHEST)[1]
+    return bytes([ADAPTIVE]) + signed(centre) + levels.shortest(values - centre, _FURTHEST)[1]
 
 
 def _read_adaptive(reader: Reader, count: int) -> Array:
     if count > ADAPTIVE_LIMIT:
         raise _wrong(f"the adaptive form holds up to {ADAPTIVE_LIMIT} values", str(count))
     centre = reader.signed()
-    coder = Decoder(reader.rest())
-    model = coder.bits(2)
-    if model not in levels.MODELS:
-        raise _wrong("the model must be 0, 1 or 2", str(model))
-    values = levels.describe_run(coder, count, model, None, _FURTHEST)
-    coder.finish()
-    return np.array([centre + v for v in values], object)
+    data = bytes(reader.rest())
+    values = np.zeros(count, np.int64)
+    with kernel.refused(f"{count} adaptive values", len(data)):
+        coder = kernel.kernel().SideDecoder(data)
+        model = coder.bits(2, 0)
+        if model not in levels.MODELS:
+            raise _wrong("the model must be 0, 1 or 2", str(model))
+        coder.run(streams.VALUE, model, values, _FURTHEST)
+        coder.finish()
+    return values.astype(object) + centre
 
 
 def _static(values: I64) -> bytes:
     """Side information, escaped values, chunks."""
-    plan, coded, escaped = static.make_plan(values)
-    side = plan.by_row + 2 * plan.by_column
-    head = bytes([STATIC + side]) + sized(static.write_plan(plan))
-    return head + (_escaped(escaped) if plan.alphabet.escape else b"") + static.encode_chunks(coded, plan)
+    coded = static.make_plan(values)
+    plan = coded.plan
+    head = bytes([STATIC + plan.by_row + 2 * plan.by_column]) + sized(static.write_plan(plan))
+    return head + (_escaped(coded.escaped) if plan.alphabet.escape else b"") + static.encode_chunks(coded)
 
 
 def _escaped(escaped: NDArray[np.uint64]) -> bytes:
@@ -183,6 +202,7 @@ def _escaped(escaped: NDArray[np.uint64]) -> bytes:
 
 
 def _read_escaped(reader: Reader, most: int) -> NDArray[np.uint64]:
+    """What `_escaped` wrote, as distances from the window; raises FormatError."""
     count = reader.varint()
     if not 0 < count <= most:
         raise _wrong(f"an array of {most} values has at least one and at most as many escapes", str(count))

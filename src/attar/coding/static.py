@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, levels, symbols, tables
-from attar.coding.kernel import CHUNK
+from attar.coding import kernel, levels, order, streams, symbols, tables
+from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
-from attar.coding.streams import Coder, Decoder, Encoder, Reader, sized
+from attar.coding.order import Chunk
+from attar.coding.streams import Coder, Reader, sized
 from attar.coding.symbols import I64, U8, Alphabet
-from attar.coding.twin import MAX_TABLES
 from attar.errors import FormatError
-from attar.types import Array
 
-NO_CONTEXTS = np.zeros(0, np.uint8)
+T = TypeVar("T")
 SIDES = ((False, False), (True, False), (False, True), (True, True))
+"""Row and column levels that are tried; only none or both in matrices of more than LARGE codes."""
+LARGE = 1 << 18
 CLOSE = 1.03
 """Plans whose estimate is this close to the best are written, to compare their actual sizes."""
-BATCH = 8
-"""Chunks that are in memory, decoded, at a time."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +38,69 @@ class Plan:
     specs: list[tables.Spec]
     frequencies: NDArray[np.uint16]
 
-    def contexts(self, start: int, count: int) -> U8:
-        """The chunk's tables; empty where there is one."""
-        return NO_CONTEXTS if len(self.frequencies) == 1 else self.levels.contexts(start, count, self.table_of)
+    def chunks(self) -> list[Chunk]:
+        """The order of coding."""
+        return list(order.chunks(self.levels, self.table_of))
 
 
-def make_plan(values: I64) -> tuple[Plan, U8, NDArray[np.uint64]]:
-    """The plan with the fewest bits, the symbols [n] and the escaped values of a matrix (or of [1, n])."""
+@dataclass(frozen=True)
+class Coded:
+    """A matrix ready to be written: its plan, its chunks with their symbols, its escaped values in the order of
+    coding, and about how many bits a symbol takes.
+    """
+
+    plan: Plan
+    chunks: list[tuple[Chunk, U8]]
+    escaped: NDArray[np.uint64]
+    bits: float
+
+
+def make_plan(values: I64) -> Coded:
+    """The plan with the fewest bits for a matrix (or a [1, n])."""
     alphabet = symbols.choose(values.ravel())
     coded, escaped = alphabet.symbols(values.ravel())
-    plans = []
-    for sides in SIDES if min(values.shape) > 1 else SIDES[:1]:
-        chosen = levels.fitted(values, *sides) if any(sides) else levels.flat(values.shape)
-        plans.append(_planned(coded, alphabet, chosen, sides))
+    coded = coded.reshape(values.shape)
+    plans = [_planned(coded, alphabet, sides) for sides in _sides(values.shape)]
     likely = min(bits for bits, _, _ in plans) * CLOSE + 64
-    sure = [(code + 8 * len(write_plan(plan)), plan) for bits, code, plan in plans if bits <= likely]
-    return min(sure, key=lambda one: one[0])[1], coded, escaped
+    sure = [(code + 8 * len(write_plan(plan)), code, plan) for bits, code, plan in plans if bits <= likely]
+    _, code, plan = min(sure, key=lambda one: one[0])
+    return _ordered(coded, escaped, plan, code)
 
 
-def _planned(coded: U8, alphabet: Alphabet, chosen: Levels, sides: tuple[bool, bool]) -> tuple[float, float, Plan]:
-    """The plan for given levels: all its bits, estimated; those of the code, exact; itself."""
-    counts = _class_counts(coded, alphabet.size, chosen if any(sides) else None)
-    table_of, merged = levels.merged(counts) if any(sides) else (np.zeros(1, np.uint8), counts)
+def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan, bits: float) -> Coded:
+    """Symbols and escaped values, given row by row, in the order of coding."""
+
+    def one(chunk: Chunk) -> U8:
+        result = np.empty(chunk.size, np.uint8)
+        source = np.ascontiguousarray(coded[:, chunk.span])
+        kernel.kernel().collect(source, chunk.rows, chunk.columns, chunk.runs, result)
+        return result
+
+    chunks = plan.chunks()
+    parts = kernel.over_chunks(one, chunks)
+    if escaped.size:
+        outside = plan.alphabet.width
+        found = [
+            order.places(c, np.flatnonzero(p == outside), coded.shape[1]) for c, p in zip(chunks, parts, strict=True)
+        ]
+        escaped = escaped[np.searchsorted(np.flatnonzero(coded.ravel() == outside), np.concatenate(found))]
+    return Coded(plan, list(zip(chunks, parts, strict=True)), escaped, bits / coded.size)
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[tuple[bool, bool], ...]:
+    if min(shape) == 1:
+        return SIDES[:1]
+    return SIDES if shape[0] * shape[1] <= LARGE else (SIDES[0], SIDES[3])
+
+
+def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool]) -> tuple[float, float, Plan]:
+    """The plan with levels on some sides: all its bits, estimated; those of the code, exact; itself."""
+    shape = (coded.shape[0], coded.shape[1])
+    chosen = levels.fitted(coded, alphabet.values(), *sides) if any(sides) else levels.flat(shape)
+    counts = np.zeros((chosen.classes, 256), np.int64)
+    kernel.kernel().count_classes(coded, chosen.rows, chosen.cols, counts)
+    counts = counts[:, : alphabet.size]
+    table_of, merged = levels.merged(counts) if any(sides) else (np.zeros(len(counts), np.uint8), counts.sum(0)[None])
     mode = int(merged[:, : alphabet.width].sum(0).argmax())
     form, specs, bits = tables.best(merged, mode, alphabet.escape)
     frequencies = np.asarray([form.frequencies(spec) for spec in specs], np.uint16)
@@ -68,32 +109,21 @@ def _planned(coded: U8, alphabet: Alphabet, chosen: Levels, sides: tuple[bool, b
     return bits, tables.cost_bits(merged, frequencies), plan
 
 
-def _class_counts(coded: U8, alphabet: int, chosen: Levels | None) -> Array:
-    """How often each symbol occurs in each class, [classes, alphabet]."""
-    if chosen is None:
-        return np.bincount(coded, minlength=alphabet)[None, :]
-    total = np.zeros(chosen.classes * alphabet, np.int64)
-    same = np.arange(chosen.classes, dtype=np.uint8)
-    for at in range(0, coded.size, CHUNK):
-        part = coded[at : at + CHUNK]
-        index = chosen.contexts(at, part.size, same).astype(np.int64) * alphabet + part
-        total += np.bincount(index, minlength=total.size)
-    return total.reshape(-1, alphabet)
-
-
 def write_plan(plan: Plan) -> bytes:
     """The side information."""
-    coder = Encoder()
+    coder = kernel.kernel().SideEncoder()
     shape = (plan.levels.rows.size, plan.levels.cols.size)
     _describe(coder, shape, (plan.by_row, plan.by_column), plan)
-    return coder.finish()
+    data: bytes = coder.finish()
+    return data
 
 
 def read_plan(data: memoryview, shape: tuple[int, int], by_row: bool, by_column: bool) -> Plan:
     """What `write_plan` wrote for a matrix of this shape; raises FormatError."""
-    coder = Decoder(data)
-    plan = _describe(coder, shape, (by_row, by_column))
-    coder.finish()
+    with kernel.refused("side information", len(data)):
+        coder = kernel.kernel().SideDecoder(bytes(data))
+        plan = _describe(coder, shape, (by_row, by_column))
+        coder.finish()
     return plan
 
 
@@ -106,19 +136,23 @@ def _describe(coder: Coder, shape: tuple[int, int], sides: tuple[bool, bool], pl
         for size, side, used in zip(shape, (chosen.rows, chosen.cols) if chosen else (None, None), sides, strict=True)
     )
     chosen = Levels(rows, cols)
-    table_of = np.zeros(1, np.uint8)
+    table_of = np.zeros(chosen.classes, np.uint8)
     if any(sides):
         table_of = _describe_ranges(coder, chosen.classes, plan.table_of if plan else None)
     middle = alphabet.width // 2
-    mode = middle + coder.integer("mode", plan.form.mode - middle if plan else 0, 256)
+    mode = middle + coder.integer(streams.MODE, plan.form.mode - middle if plan else 0, 256)
     kind = coder.bits(3, plan.form.kind if plan else 0)
     if not 0 <= mode < alphabet.width or kind not in tables.KINDS:
         raise FormatError(
             f"rans: the mode must be a symbol and the kind 0 to 4. Received {mode} and {kind}. Fetch the file again."
         )
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
-    specs, frequencies = tables.describe(coder, int(table_of.max()) + 1, form, plan.specs if plan else None)
-    return Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
+    frequencies = np.empty((int(table_of.max()) + 1, alphabet.size), np.uint16)
+    if plan:
+        frequencies = tables.describe(coder, len(frequencies), form, plan.specs)[1]
+    else:
+        kernel.kernel().read_tables(coder, mode, alphabet.escape, kind, frequencies)
+    return Plan(alphabet, *sides, chosen, table_of, form, plan.specs if plan else [], frequencies)
 
 
 def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:
@@ -127,33 +161,32 @@ def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:
     runs: list[int] = []
     while sum(runs) < classes:
         left = classes - sum(runs)
-        runs.append(1 + coder.natural("classes", given[len(runs)] - 1 if given else 0, left - 1))
+        runs.append(1 + coder.natural(streams.CLASSES, given[len(runs)] - 1 if given else 0, left - 1))
     if len(runs) > MAX_TABLES:
         raise FormatError(f"rans: there may be {MAX_TABLES} tables. Received {len(runs)}. Fetch the file again.")
     return np.repeat(np.arange(len(runs)), runs).astype(np.uint8)
 
 
-def encode_chunks(coded: U8, plan: Plan) -> bytes:
+def encode_chunks(coded: Coded) -> bytes:
     """Chunks one after the other, each but the last with its length in front."""
+    prepared = kernel.kernel().EncodeTables(coded.plan.frequencies)
 
-    def one(at: int) -> bytes:
-        part = coded[at : at + CHUNK]
-        return kernel.encode(part, plan.contexts(at, part.size), plan.frequencies)
+    def one(item: tuple[Chunk, U8]) -> bytes:
+        chunk, part = item
+        return kernel.encode(part, chunk.runs, prepared, coded.bits / 8 * part.size)
 
-    chunks = kernel.over_chunks(one, range(0, coded.size, CHUNK))
-    return b"".join(sized(chunk) for chunk in chunks[:-1]) + chunks[-1]
+    done = kernel.over_chunks(one, coded.chunks)
+    return b"".join(sized(data) for data in done[:-1]) + done[-1]
 
 
-def decode_chunks(reader: Reader, plan: Plan, count: int) -> Iterator[U8]:
-    """The symbols, chunk by chunk, decoded on threads where there are several; raises FormatError."""
-    starts = range(0, count, CHUNK)
-    data = [reader.sized() for _ in starts[:-1]] + [reader.rest()]
+def decode_chunks(reader: Reader, plan: Plan, act: Callable[[Chunk, U8], T]) -> list[T]:
+    """act(chunk, its symbols) for every chunk, on threads where there are several; raises FormatError."""
+    chunks = plan.chunks()
+    data = [reader.sized() for _ in chunks[:-1]] + [reader.rest()]
+    prepared = kernel.kernel().DecodeTables(plan.frequencies)
 
-    def one(item: tuple[int, memoryview]) -> U8:
-        at, chunk = item
-        size = min(CHUNK, count - at)
-        return kernel.decode(chunk, size, plan.contexts(at, size), plan.frequencies)
+    def one(item: tuple[Chunk, memoryview]) -> T:
+        chunk, part = item
+        return act(chunk, kernel.decode(part, chunk.size, chunk.runs, prepared))
 
-    work = list(zip(starts, data, strict=True))
-    for first in range(0, len(work), BATCH):
-        yield from kernel.over_chunks(one, work[first : first + BATCH])
+    return kernel.over_chunks(one, list(zip(chunks, data, strict=True)))

@@ -2,14 +2,19 @@
 
 The range coder is that of LZMA (Martin 1979) with counted probabilities (Krichevsky and Trofimov 1981): it learns from
 a few hundred decisions and needs no tables, which is what scale levels and frequency tables want. One description
-serves both directions: `coder.bit(key, value)` returns the bit, which the encoder is told and the decoder reads.
+serves both directions: `coder.natural(key, value, limit)` returns the number, which the encoder is told and the decoder
+reads. The two coders here are the twin of native/side.hpp.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.coding.layout import Malformed
 from attar.errors import FormatError
 
 _TOP = 1 << 24
@@ -85,15 +90,44 @@ def sized(data: bytes) -> bytes:
     return varint(len(data)) + data
 
 
-class Coder(ABC):
-    """What the two directions share: how numbers are made of bits. Keys name adaptive probabilities; None is 1/2."""
+VALUE, LOW, WIDTH, CENTRE, CLASSES, MODE, LEVEL, ESCAPE, REACH, RUNG, DECAY = 0, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
+"""Keys: each names the adaptive probabilities of one kind of number. VALUE has seven more, for its contexts."""
+SLOTS = 16
+"""Probabilities of a key: 12 unary steps, the escape from them, "not zero" and "negative"."""
+_UNARY, _NONZERO, _NEGATIVE = 12, 13, 14
+
+
+class Coder(Protocol):
+    """What the encoder and the decoder share; both raise ValueError for numbers beyond their limits."""
+
+    def bits(self, width: int, value: int = 0) -> int:
+        """A number of `width` bits, all values alike."""
+        ...
+
+    def natural(self, key: int, value: int, limit: int) -> int:
+        """A number 0 .. limit, likely to be small."""
+        ...
+
+    def integer(self, key: int, value: int, limit: int) -> int:
+        """A number -limit .. limit, likely to be near zero; limit is 2**63 at most."""
+        ...
+
+    def run(self, key: int, model: int, values: NDArray[np.int64], limit: int) -> None:
+        """Small numbers -limit .. limit around zero, read or filled in; model 0: not predicted, 1: in the context of
+        the number before, 2: from the number before.
+        """
+        ...
+
+
+class _Binary(ABC):
+    """How numbers are made of bits."""
 
     def __init__(self) -> None:
-        self._counts: dict[Hashable, list[int]] = {}
+        self._counts: dict[int, list[int]] = {}
 
     @abstractmethod
-    def bit(self, key: Hashable, value: int = 0) -> int:
-        """One bit: encodes `value`, or decodes and returns it."""
+    def bit(self, slot: int | None, value: int = 0) -> int:
+        """One bit with a slot's probability (None: 1/2): encodes `value`, or decodes and returns it."""
 
     def bits(self, width: int, value: int = 0) -> int:
         """A number of `width` bits, all values alike."""
@@ -102,32 +136,50 @@ class Coder(ABC):
             result = result << 1 | self.bit(None, value >> shift & 1)
         return result
 
-    def natural(self, key: Hashable, value: int = 0, limit: int = 1 << 40) -> int:
-        """A number 0 .. limit, likely to be small: 12 adaptive unary bits, then Elias gamma."""
-        for k in range(12):
-            if k == limit or not self.bit((key, k), int(value > k)):
+    def natural(self, key: int, value: int, limit: int) -> int:
+        """12 adaptive unary bits, then Elias gamma."""
+        slot = key * SLOTS
+        for k in range(_UNARY):
+            if k == limit or not self.bit(slot + k, int(value > k)):
                 return k
-        rest = value - 12 + 1
+        rest = value - _UNARY + 1
         length = 1
-        while length <= 64 and self.bit((key, 12), int(rest.bit_length() > length)):
+        while length <= 64 and self.bit(slot + _UNARY, int(rest.bit_length() > length)):
             length += 1
-        result = 12 + ((1 << (length - 1)) | self.bits(length - 1, rest & ((1 << (length - 1)) - 1))) - 1
+        if length > 64:
+            raise Malformed("a number must not pass its limit")
+        top = 1 << (length - 1)
+        result = _UNARY - 1 + (top | self.bits(length - 1, rest & (top - 1)))
         if result > limit:
-            raise FormatError(
-                f"coded array: a number must be at most {limit}. Received {result}. Fetch the file again."
-            )
+            raise Malformed("a number must not pass its limit")
         return result
 
-    def integer(self, key: Hashable, value: int = 0, limit: int = 1 << 40) -> int:
-        """A number -limit .. limit, likely to be near zero."""
-        if not self.bit((key, "nonzero"), int(value != 0)):
+    def integer(self, key: int, value: int, limit: int) -> int:
+        """Whether it is zero, its sign, its size."""
+        slot = key * SLOTS
+        if not self.bit(slot + _NONZERO, int(value != 0)):
             return 0
-        negative = self.bit((key, "negative"), int(value < 0))
+        negative = self.bit(slot + _NEGATIVE, int(value < 0))
         size = 1 + self.natural(key, abs(value) - 1, limit - 1)
         return -size if negative else size
 
+    def run(self, key: int, model: int, values: NDArray[np.int64], limit: int) -> None:
+        """See Coder."""
+        before = 0
+        for i, value in enumerate(values.tolist()):
+            if model == 2:
+                value = before + self.integer(key, value - before, 2 * limit)
+            elif model == 1:
+                value = self.integer(key + 4 + min(max(before, -3), 3), value, limit)
+            else:
+                value = self.integer(key, value, limit)
+            # Differences may add up: what lies beyond is none of the encoder's.
+            if abs(value) > limit:
+                raise Malformed("a number must not pass its limit")
+            values[i] = before = value
 
-class Encoder(Coder):
+
+class SideEncoder(_Binary):
     """Bits to bytes."""
 
     def __init__(self) -> None:
@@ -136,16 +188,16 @@ class Encoder(Coder):
         self._range = _FULL
         self._out = bytearray()
 
-    def bit(self, key: Hashable, value: int = 0) -> int:
+    def bit(self, slot: int | None, value: int = 0) -> int:
         """Encode one bit."""
-        counts = _EVEN if key is None else self._counts.get(key) or self._counts.setdefault(key, [1, 2])
+        counts = _EVEN if slot is None else self._counts.setdefault(slot, [1, 2])
         bound = (self._range >> 16) * ((counts[0] << 16) // counts[1])
         if value:
             self._range = bound
         else:
             self._low += bound
             self._range -= bound
-        if key is not None:
+        if slot is not None:
             _learn(counts, value)
         while self._range < _TOP:
             self._shift()
@@ -180,20 +232,20 @@ class Encoder(Coder):
         return bytes(self._out).rstrip(b"\0")
 
 
-class Decoder(Coder):
-    """Bytes to bits; raises FormatError where more is asked than was written."""
+class SideDecoder(_Binary):
+    """Bytes to bits."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes) -> None:
         super().__init__()
-        self._data = bytes(data)
+        self._data = data
         self._at = 4
         self._range = _FULL
         self._code = int.from_bytes(self._data[:4].ljust(4, b"\0"), "big")
 
-    def bit(self, key: Hashable, value: int = 0) -> int:
+    def bit(self, slot: int | None, value: int = 0) -> int:
         """Decode one bit; `value` is not looked at."""
         del value
-        counts = _EVEN if key is None else self._counts.get(key) or self._counts.setdefault(key, [1, 2])
+        counts = _EVEN if slot is None else self._counts.setdefault(slot, [1, 2])
         bound = (self._range >> 16) * ((counts[0] << 16) // counts[1])
         # The lower part of the interval is a one.
         one = int(self._code < bound)
@@ -202,7 +254,7 @@ class Decoder(Coder):
         else:
             self._code -= bound
             self._range -= bound
-        if key is not None:
+        if slot is not None:
             _learn(counts, one)
         while self._range < _TOP:
             self._shift()
@@ -214,7 +266,7 @@ class Decoder(Coder):
         self._at += 1
 
     def finish(self) -> None:
-        """That the bytes are those that the encoder writes, no longer and no shorter; raises FormatError.
+        """That the bytes are those that the encoder writes, no longer and no shorter; raises Malformed.
 
         The encoder writes the shortest number in the last interval, and of these the smallest.
         """
@@ -223,10 +275,7 @@ class Decoder(Coder):
         last = self._data[-1] if size else 1
         shorter = self._code - last * unit + 256 * unit < self._range if size else False
         if size > self._at or last == 0 or self._code >= unit or shorter:
-            raise FormatError(
-                f"coded array: the side information must end with its bytes. Received {size} bytes that do not. "
-                "Fetch the file again."
-            )
+            raise Malformed("the side information must end with its bytes")
 
 
 def _learn(counts: list[int], bit: int) -> None:

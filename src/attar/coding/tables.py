@@ -16,8 +16,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding.streams import Coder, Encoder
-from attar.coding.twin import TOTAL
+from attar.coding import streams
+from attar.coding.layout import TOTAL
+from attar.coding.streams import Coder
 from attar.errors import FormatError
 from attar.types import Array
 
@@ -139,6 +140,11 @@ def describe(
     return done, np.asarray([form.frequencies(spec) for spec in done], np.uint16)
 
 
+def read_tables(coder: Coder, mode: int, escape: bool, kind: int, out: NDArray[np.uint16]) -> None:
+    """Fill out [tables, alphabet]; the twin of native/read_tables.hpp. Raises FormatError."""
+    out[:] = describe(coder, len(out), Form(out.shape[1], mode, escape, kind))[1]
+
+
 def _describe_geometric(coder: Coder, form: Form, previous: Spec | None, given: Spec | None) -> Spec:
     """The mode's rung and the decay, as differences from the table before."""
     del form
@@ -147,8 +153,8 @@ def _describe_geometric(coder: Coder, form: Form, previous: Spec | None, given: 
     if previous is None:
         rung, decay = coder.bits(7, rung), coder.bits(6, decay)
     else:
-        rung = previous[0] + coder.integer("rung", rung - previous[0], size)
-        decay = previous[1] + coder.integer("decay", decay - previous[1], DECAYS)
+        rung = previous[0] + coder.integer(streams.RUNG, rung - previous[0], size)
+        decay = previous[1] + coder.integer(streams.DECAY, decay - previous[1], DECAYS)
     if not (0 <= rung < size and 0 <= decay < DECAYS):
         raise _wrong(f"a mode of rung {rung} and a decay of {decay}")
     return [rung, decay]
@@ -163,11 +169,11 @@ def _describe_ladder(coder: Coder, form: Form, previous: Spec | None, given: Spe
     for position, neighbour, mirror in _outwards(form.inner, form.mode):
         if low <= position <= high:
             guess = _guess(level, previous, form.mode, (position, neighbour, mirror), size)
-            level[position] = guess + coder.integer("level", wanted[position] - guess, size)
+            level[position] = guess + coder.integer(streams.LEVEL, wanted[position] - guess, size)
             if not 0 <= level[position] < size:
                 raise _wrong(f"rung {level[position]} of {size}")
     if form.escape:
-        level[-1] = coder.natural("escape", wanted[-1], size - 1)
+        level[-1] = coder.natural(streams.ESCAPE, wanted[-1], size - 1)
     return level
 
 
@@ -186,8 +192,8 @@ def _reaches(coder: Coder, form: Form, previous: Spec | None, wanted: Spec) -> t
     before = [] if previous is None else [i for i in range(inner) if previous[i]]
     used = [i for i in range(inner) if wanted[i]]
     first, last = (min([mode, *before]), max([mode, *before])) if previous else (0, inner - 1)
-    low = first + coder.integer("reach", min([mode, *used]) - first, 256)
-    high = last + coder.integer("reach", max([mode, *used]) - last, 256)
+    low = first + coder.integer(streams.REACH, min([mode, *used]) - first, 256)
+    high = last + coder.integer(streams.REACH, max([mode, *used]) - last, 256)
     if not 0 <= low <= mode <= high < inner:
         raise _wrong(f"symbols {low} to {high}")
     return low, high
@@ -225,12 +231,14 @@ def cost_bits(counts: Array, table: NDArray[np.uint16]) -> float:
 
 def best(counts: Array, mode: int, escape: bool) -> tuple[Form, list[Spec], float]:
     """The form and specs whose description and code are shortest together, and their bits."""
+    from attar.coding import kernel  # which has this module's read_tables in its twin
+
     choices = []
     for kind in KINDS:
         form = Form(counts.shape[1], mode, escape, kind)
         specs = fit(counts, form)
         if specs is not None:
-            coder = Encoder()
+            coder = kernel.kernel().SideEncoder()
             _, table = describe(coder, len(counts), form, specs)
             choices.append((cost_bits(counts, table) + 8 * len(coder.finish()), kind, form, specs))
     bits, _, form, specs = min(choices, key=lambda one: one[:2])

@@ -2,22 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.coding.counting import count_classes, count_lines
+from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
+from attar.coding.placing import collect, place, place_scaled
+from attar.coding.streams import SideDecoder, SideEncoder
+from attar.coding.tables import read_tables
+
+__all__ = [
+    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes",
+    "count_lines", "decode", "encode", "place", "place_scaled", "read_tables", "simd_path",
+]  # fmt: skip
+
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
+U64 = NDArray[np.uint64]
+Runs = NDArray[np.int32]
+"""[k, 3]: rows, width and table of rows * width symbols."""
 BITS = 12
-TOTAL = 1 << BITS
 LOW = 1 << 16
-MAX_LANES = 32
-MAX_TABLES = 64
-FEW = 32
-"""Lanes below which numpy takes longer for a step than Python does for its symbols (about 1 us each, measured)."""
+LANES = (1, 32, 64, 128)
 
 
-class Malformed(ValueError):
-    """Bytes or arguments that cannot be right."""
+class DecodeTables:
+    """What a decoder looks up by [table, slot]: symbol, frequency and position."""
+
+    def __init__(self, frequencies: U16) -> None:
+        check_frequencies(frequencies)
+        self.symbol, frequency, position = entries_of(frequencies)
+        self.frequency, self.position = frequency.astype(np.uint64), position.astype(np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.symbol)
+
+
+class EncodeTables:
+    """What an encoder looks up: frequency and start by [table, symbol], slot by [table, start + position]."""
+
+    def __init__(self, frequencies: U16) -> None:
+        decode = DecodeTables(frequencies)
+        self.frequency = np.zeros((len(frequencies), 256), np.uint64)
+        self.frequency[:, : frequencies.shape[1]] = frequencies
+        self.start = np.cumsum(self.frequency, axis=1) - self.frequency
+        table = np.arange(len(frequencies))[:, None]
+        place = self.start[table, decode.symbol] + decode.position
+        self.slot = np.empty((len(frequencies), TOTAL), np.uint64)
+        self.slot[table, place.astype(np.intp)] = np.arange(TOTAL, dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.frequency)
 
 
 def simd_path() -> str:
@@ -25,171 +62,161 @@ def simd_path() -> str:
     return "numpy"
 
 
-def encode(symbols: U8, contexts: U8, frequencies: U16, lanes: int) -> bytes:
-    """Coded bytes of uint8 symbols [n] with contexts [n] or [0] and uint16 frequencies [tables, alphabet]."""
-    _check(symbols.size, contexts, frequencies, lanes)
-    if symbols.size and int(symbols.max()) >= frequencies.shape[1]:
+def _lane_order(lanes: int) -> NDArray[np.intp]:
+    """Lanes in the order of words: groups of 32, in each first the even ones, then the odd ones."""
+    group = np.concatenate([np.arange(0, 32, 2), np.arange(1, 32, 2)])
+    return np.asarray((np.arange(0, lanes, 32)[:, None] + group).ravel())
+
+
+def encode(symbols: U8, runs: Runs, tables: EncodeTables, lanes: int) -> bytes:
+    """A chunk of uint8 symbols [n]."""
+    table = _tables(symbols.size, runs, len(tables))
+    if lanes not in LANES:
+        raise Malformed("lanes must be 1, 32, 64 or 128")
+    if not tables.frequency[table, symbols].all():
         raise Malformed("a symbol has probability zero in its table")
-    table = contexts.astype(np.intp) if contexts.size else np.intp(0)
-    frequency = frequencies[table, symbols].astype(np.uint64)
-    if symbols.size and not frequency.all():
-        raise Malformed("a symbol has probability zero in its table")
-    start = (np.cumsum(frequencies, axis=1, dtype=np.uint64) - frequencies)[table, symbols]
-    state = np.full(lanes, 0 if lanes == 1 else LOW, np.uint64)
-    if lanes < FEW:
-        return _encode_few(state, frequency, start)
-    words: list[NDArray[np.uint16]] = []
-    for at in range((symbols.size - 1) // lanes * lanes, -1, -lanes):
-        words.append(_push(state, frequency[at : at + lanes], start[at : at + lanes]))
-    tail = np.concatenate(words[::-1]) if words else np.zeros(0, np.uint16)
-    return _head(state, bool(tail.size)) + tail.astype("<u2").tobytes()
+    count, state, words = _encode_single(symbols, table, tables, symbols.size if lanes == 1 else lanes - 2)
+    if count == symbols.size:
+        value = int(state)
+        size = max((value.bit_length() + 7) // 8, 3 if words else 0)
+        return b"\0" + value.to_bytes(size, "little") + np.array(words, "<u2").tobytes()
+    seeds = [state & 0xFFFF, state >> 16, *words]
+    states = np.array(seeds, np.uint64) | np.uint64(LOW)
+    outgoing: list[U64] = []
+    for at, active in _steps_backwards(symbols.size - count, runs, lanes):
+        place = at + active
+        outgoing.append(_push(states, active, symbols[place], table[place], tables))
+    tail = np.concatenate(outgoing[::-1])
+    head = _varint(count << 2 | LANES.index(lanes))
+    return head + states.astype("<u4").tobytes() + tail.astype("<u2").tobytes()
 
 
-def _encode_few(state: NDArray[np.uint64], frequency: NDArray[np.uint64], start: NDArray[np.uint64]) -> bytes:
-    """The same symbol by symbol, in Python's integers: for few lanes that is the faster way."""
-    x = state.tolist()
-    words = []
-    pairs = list(zip(frequency.tolist(), start.tolist(), strict=True))
-    for i in range(len(pairs) - 1, -1, -1):
-        f, c = pairs[i]
-        value = x[i % len(x)]
-        if value >= f << (32 - BITS):
-            words.append(value & 0xFFFF)
-            value >>= 16
-        x[i % len(x)] = (value // f << BITS) + value % f + c
-    words.reverse()
-    return _head(np.array(x, np.uint64), bool(words)) + np.array(words, "<u2").tobytes()
-
-
-def _push(state: NDArray[np.uint64], frequency: NDArray[np.uint64], start: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """One symbol into each of the first lanes, in place; the words that they let go."""
-    x = state[: frequency.size]
+def _push(states: U64, active: NDArray[np.intp], symbols: U8, table: NDArray[np.intp], tables: EncodeTables) -> U64:
+    """One symbol into each of some lanes, given in the order of words; the words that they let go, in this order."""
+    frequency = tables.frequency[table, symbols]
+    x = states[active]
     full = x >= frequency << np.uint64(32 - BITS)
-    words = x[full].astype(np.uint16)
+    words = x[full] & np.uint64(0xFFFF)
     x[full] >>= np.uint64(16)
     quotient, rest = np.divmod(x, frequency)
-    x[:] = (quotient << np.uint64(BITS)) + rest + start
+    place = (tables.start[table, symbols] + rest).astype(np.intp)
+    states[active] = (quotient << np.uint64(BITS)) + tables.slot[table, place]
     return words
 
 
-def _head(state: NDArray[np.uint64], words: bool) -> bytes:
-    """The final states; one lane's is cut to the bytes it needs."""
-    if state.size > 1:
-        return state.astype("<u4").tobytes()
-    value = int(state[0])
-    size = max((value.bit_length() + 7) // 8, 3 if words else 0)
-    return value.to_bytes(size, "little")
+def _encode_single(symbols: U8, table: NDArray[np.intp], tables: EncodeTables, most: int) -> tuple[int, int, list[int]]:
+    """One lane over the last symbols, as many as `most` words take: their number, the state, the words to read."""
+    x = 0
+    words: list[int] = []
+    for i in range(symbols.size - 1, -1, -1):
+        t, s = table[i], symbols[i]
+        f = int(tables.frequency[t, s])
+        if x >= f << (32 - BITS):
+            if len(words) == most:
+                return symbols.size - 1 - i, x, words[::-1]
+            words.append(x & 0xFFFF)
+            x >>= 16
+        x = (x // f << BITS) + int(tables.slot[t, int(tables.start[t, s]) + x % f])
+    return symbols.size, x, words[::-1]
 
 
-def decode(data: U8, symbols: U8, contexts: U8, frequencies: U16, lanes: int) -> None:
-    """Fill uint8 symbols [n] from coded bytes; raises Malformed."""
-    _check(symbols.size, contexts, frequencies, lanes)
-    state, words = _open(data, lanes)
-    tables = frequencies.shape[0]
-    symbol_at = np.repeat(
-        np.tile(np.arange(frequencies.shape[1], dtype=np.uint8), tables), frequencies.ravel().astype(np.intp)
-    )
-    base = contexts.astype(np.intp) << BITS if contexts.size else None
-    entry = np.repeat(np.arange(tables), TOTAL) * frequencies.shape[1] + symbol_at
-    frequency_at = frequencies.ravel()[entry].astype(np.uint64)
-    start = (np.cumsum(frequencies, axis=1, dtype=np.uint64) - frequencies).ravel()
-    offset_at = np.tile(np.arange(TOTAL, dtype=np.uint64), tables) - start[entry]
-    tables_at = (symbol_at, frequency_at, offset_at)
-    take = _decode_few if lanes < FEW else _decode_many
-    position = take(state, words, symbols, base, tables_at)
-    if position != words.size or (state != (0 if lanes == 1 else LOW)).any():
+def decode(data: U8, symbols: U8, runs: Runs, tables: DecodeTables) -> None:
+    """Fill uint8 symbols [n] from a chunk; raises Malformed."""
+    table = _tables(symbols.size, runs, len(tables))
+    head, body = _read_varint(data.tobytes())
+    if head == 0:
+        size = len(body)
+        _decode_single(body, size if size < 4 else 4 - size % 2, symbols, table, tables)
+        return
+    if head & 3 == 0 or head >> 2 >= symbols.size:
+        raise Malformed("a chunk must begin with its lanes and its tail")
+    lanes, tail = LANES[head & 3], head >> 2
+    if len(body) < 4 * lanes or len(body) % 2:
+        raise Malformed("the coded bytes are cut short")
+    states = np.frombuffer(body, "<u4", lanes).astype(np.uint64)
+    words = np.frombuffer(body, "<u2", offset=4 * lanes).astype(np.uint64)
+    position = 0
+    for at, active in _steps(symbols.size - tail, runs, lanes):
+        place = at + active
+        symbols[place], empty = _pull(states, active, table[place], tables)
+        empty = empty[: words.size - position]
+        states[empty] = states[empty] << np.uint64(16) | words[position : position + empty.size]
+        position += empty.size
+    if position != words.size or (states >> np.uint64(16) != 1).any():
+        raise Malformed("the coded bytes do not end where they began")
+    seeds = (states & np.uint64(0xFFFF)).astype("<u2").tobytes()
+    _decode_single(seeds, 4, symbols[symbols.size - tail :], table[symbols.size - tail :], tables)
+
+
+def _pull(
+    states: U64, active: NDArray[np.intp], table: NDArray[np.intp], tables: DecodeTables
+) -> tuple[U8, NDArray[np.intp]]:
+    """One symbol out of each of some lanes, given in the order of words, and the lanes that then need a word."""
+    x = states[active]
+    slot = (x & np.uint64(TOTAL - 1)).astype(np.intp)
+    x = tables.frequency[table, slot] * (x >> np.uint64(BITS)) + tables.position[table, slot]
+    states[active] = x
+    return tables.symbol[table, slot], active[x < LOW]
+
+
+def _decode_single(body: bytes, head: int, symbols: U8, table: NDArray[np.intp], tables: DecodeTables) -> None:
+    """One lane; raises Malformed."""
+    if len(body) < head or (len(body) - head) % 2:
+        raise Malformed("the coded bytes are cut short")
+    x = int.from_bytes(body[:head], "little")
+    words = np.frombuffer(body, "<u2", offset=head).tolist()
+    position = 0
+    for i, t in enumerate(table.tolist()):
+        slot = x & (TOTAL - 1)
+        symbols[i] = tables.symbol[t, slot]
+        x = int(tables.frequency[t, slot]) * (x >> BITS) + int(tables.position[t, slot])
+        if x < LOW and position < len(words):
+            x = x << 16 | words[position]
+            position += 1
+    if x or position != len(words):
         raise Malformed("the coded bytes do not end where they began")
 
 
-Lookup = tuple[U8, NDArray[np.uint64], NDArray[np.uint64]]
-"""Symbol, frequency and slot - start by slot, table after table."""
+def _tables(count: int, runs: Runs, tables: int) -> NDArray[np.intp]:
+    """The table of each symbol [n]; the same rules as the native kernel's."""
+    if (runs[:, :2] < 0).any():
+        raise Malformed("a run must not be negative")
+    if (runs[:, 2] < 0).any() or (runs[:, 2] >= tables).any():
+        raise Malformed("a run names a table that does not exist")
+    sizes = runs[:, 0].astype(object) * runs[:, 1]
+    if sum(sizes) != count:
+        raise Malformed("the runs must add up to the symbols")
+    return np.repeat(runs[:, 2].astype(np.intp), sizes.astype(np.int64))
 
 
-def _decode_many(
-    state: NDArray[np.uint64], words: NDArray[np.uint64], symbols: U8, base: NDArray[np.intp] | None, lookup: Lookup
-) -> int:
-    """One symbol of every lane at a time; the number of words read."""
-    symbol_at, frequency_at, offset_at = lookup
-    lanes, position = state.size, 0
-    for at in range(0, symbols.size, lanes):
-        x = state[: min(lanes, symbols.size - at)]
-        slot = (x & np.uint64(TOTAL - 1)).astype(np.intp)
-        if base is not None:
-            slot += base[at : at + lanes]
-        symbols[at : at + lanes] = symbol_at[slot]
-        x[:] = frequency_at[slot] * (x >> np.uint64(BITS)) + offset_at[slot]
-        empty = np.flatnonzero(x < LOW)[: words.size - position]
-        x[empty] = x[empty] << np.uint64(16) | words[position : position + empty.size]
-        position += empty.size
-    return position
+def _steps(count: int, runs: Runs, lanes: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Where each step begins, and its lanes in the order of words, up to symbol `count`."""
+    order = _lane_order(lanes)
+    start = 0
+    for rows, width in runs[:, :2].tolist():
+        stop = min(start + rows * width, count)
+        for at in range(start, stop, lanes):
+            yield at, order if at + lanes <= stop else order[order < stop - at]
+        start = stop
 
 
-def _decode_few(
-    state: NDArray[np.uint64], words: NDArray[np.uint64], symbols: U8, base: NDArray[np.intp] | None, lookup: Lookup
-) -> int:
-    """The same symbol by symbol, in Python's integers: for few lanes that is the faster way."""
-    x, incoming = state.tolist(), words.tolist()
-    symbol_at, frequency_at, offset_at = (part.tolist() for part in lookup)
-    offsets = [0] * symbols.size if base is None else base.tolist()
-    out = bytearray(symbols.size)
-    position, end = 0, len(incoming)
-    for i, offset in enumerate(offsets):
-        lane = i % len(x)
-        value = x[lane]
-        slot = offset + (value & (TOTAL - 1))
-        out[i] = symbol_at[slot]
-        value = frequency_at[slot] * (value >> BITS) + offset_at[slot]
-        if value < LOW and position < end:
-            value = value << 16 | incoming[position]
-            position += 1
-        x[lane] = value
-    symbols[:] = np.frombuffer(out, np.uint8)
-    state[:] = x
-    return position
+def _steps_backwards(count: int, runs: Runs, lanes: int) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The same from the end."""
+    yield from reversed(list(_steps(count, runs, lanes)))
 
 
-def _open(data: U8, lanes: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """States [lanes] and words."""
-    size = data.size
-    head = (size if size < 4 else 4 - size % 2) if lanes == 1 else 4 * lanes
-    if size < head or (size - head) % 2:
-        raise Malformed("the coded bytes are cut short")
-    raw = data.tobytes()
-    if lanes == 1:
-        state = np.array([int.from_bytes(raw[:head], "little")], np.uint64)
-    else:
-        state = np.frombuffer(raw, "<u4", lanes).astype(np.uint64)
-    return state, np.frombuffer(raw, "<u2", offset=head).astype(np.uint64)
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
 
 
-def _check(count: int, contexts: U8, frequencies: U16, lanes: int) -> None:
-    """The same rules as the native kernel's."""
-    if not 0 < lanes <= MAX_LANES or lanes & (lanes - 1):
-        raise Malformed("lanes must be a power of two up to 32")
-    tables, alphabet = frequencies.shape
-    if not 0 < tables <= MAX_TABLES:
-        raise Malformed("there must be 1 to 64 tables")
-    if not 0 < alphabet <= 256:
-        raise Malformed("the alphabet must have 1 to 256 symbols")
-    if (frequencies.sum(1, dtype=np.int64) != TOTAL).any():
-        raise Malformed("every table must sum to 4096")
-    if contexts.size and contexts.size != count:
-        raise Malformed("there must be one context for each symbol")
-    if contexts.size and int(contexts.max()) >= tables:
-        raise Malformed("a context names a table that does not exist")
-
-
-def fill_contexts(out: U8, start: int, rows: NDArray[np.int16], cols: NDArray[np.int16], table_of: U8) -> None:
-    """Tables of the positions start .. start + n of a matrix: table_of[clip(rows[r] + cols[c])]."""
-    if not table_of.size:
-        raise Malformed("there must be at least one class")
-    if not out.size:
-        return
-    if not rows.size or not cols.size:
-        raise Malformed("an empty matrix has no positions")
-    stop = start + out.size
-    if start < 0 or stop > rows.size * cols.size:
-        raise Malformed("a position lies outside the matrix")
-    first, last = start // cols.size, (stop - 1) // cols.size
-    level = np.clip(rows[first : last + 1, None].astype(np.int32) + cols, 0, table_of.size - 1)
-    out[:] = table_of[level].ravel()[start - first * cols.size : stop - first * cols.size]
+def _read_varint(data: bytes) -> tuple[int, bytes]:
+    value = 0
+    for k, byte in enumerate(data[:6]):
+        value |= (byte & 127) << (7 * k)
+        if byte < 128:
+            return value, data[k + 1 :]
+    raise Malformed("the coded bytes are cut short")

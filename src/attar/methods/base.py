@@ -8,7 +8,7 @@ the point's; the coded size does not exceed the point's rate by more than `RATE_
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,22 @@ class Method(Protocol):
     @staticmethod
     def decode(encoded: Encoded) -> Weight:
         """Back to float32; pure, and able to read every file an earlier version wrote."""
+        ...
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A method whose weights are an integer matrix times row and column factors: the decoder then makes floats at once.
+
+    `decode` gives float32(code) * column * row, multiplied in this order.
+    """
+
+    CODES: ClassVar[str]
+    """The integer matrix's name."""
+
+    @staticmethod
+    def scales(encoded: Encoded) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+        """Row factors [rows], column factors [groups, cols or 1], and the bias [rows]; the codes may be missing."""
         ...
 
 

@@ -71,6 +71,7 @@ class Uniform:
     """Integer codes on a uniform grid; see the module's docstring."""
 
     name: ClassVar[str] = "uniform"
+    CODES: ClassVar[str] = "codes"
     Params: ClassVar[type] = UniformParams
 
     @staticmethod
@@ -100,13 +101,18 @@ class Uniform:
     @staticmethod
     def decode(encoded: Encoded) -> Weight:
         """W' = codes * step * 2 ** ((row + column exponent) / 4), and the bias likewise."""
-        arrays = encoded.arrays
-        codes = arrays["codes"]
-        row = _steps(arrays["rows"], float(encoded.meta["step"]))
-        column = _steps(arrays["cols"], 1.0)
+        codes = encoded.arrays[Uniform.CODES]
+        row, column, bias = Uniform.scales(encoded)
         stacked = codes.astype(np.float32).reshape(len(column), -1, codes.shape[1]) * column[:, None]
-        bias = arrays["bias"].astype(np.float32) * row if "bias" in arrays else None
         return Weight(np.asarray(stacked.reshape(codes.shape) * row[:, None], np.float32), bias)
+
+    @staticmethod
+    def scales(encoded: Encoded) -> tuple[F32, F32, F32 | None]:
+        """Row factors [rows], column factors [groups, cols or 1], and the bias [rows]; the codes are not looked at."""
+        arrays = encoded.arrays
+        row = _steps(arrays["rows"], float(encoded.meta["step"]))
+        bias = arrays["bias"].astype(np.float32) * row if "bias" in arrays else None
+        return row, _steps(arrays["cols"], 1.0), bias
 
 
 def _steps(exponents: Array, step: float) -> F32:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attar import registry
+from attar import opening, registry
 from attar.adapters.base import Adapter
 from attar.archive import read_archive, to_bytes
 from attar.methods.base import distortion
@@ -100,8 +100,7 @@ class Subject:
         """Write a candidate, decoded from its file's bytes, into the working copy."""
         archive = read_archive(candidate.data)
         for layer in archive.layers:
-            encoded = archive.encoded(layer.name)
-            self.adapter.write(layer.name, registry.get("method", encoded.method).decode(encoded))
+            self.adapter.write(layer.name, opening.decode(archive, layer.name))
         self.adapter.restore(archive.remainder())
 
     def halved(self, measure: Measure) -> Subject:

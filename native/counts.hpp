@@ -1,0 +1,26 @@
+// Histograms of a symbol matrix, for the choice of levels and tables: attar/coding/levels.py.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace attar {
+
+constexpr size_t kBucketCount = 16;
+
+struct SymbolMatrix {
+    const uint8_t* data;
+    size_t rows;
+    size_t cols;
+};
+
+// out[row][level][bucket]: how often each bucket occurs in each row in columns of each level; other[cols] < levels.
+void count_rows(SymbolMatrix symbols, const uint8_t* bucket, const uint8_t* other, size_t levels, uint32_t* out);
+
+// out[column][level][bucket]: likewise for columns in rows of each level; other[rows] < levels.
+void count_columns(SymbolMatrix symbols, const uint8_t* bucket, const uint8_t* other, size_t levels, uint32_t* out);
+
+// out[class][256]: how often each symbol occurs in each class, row + column level, or 0 where one of them is 0.
+void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, int64_t* out);
+
+}  // namespace attar

@@ -1,0 +1,122 @@
+// Python bindings of place.cpp and counts.cpp; sizes are checked here, before the first read.
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <string>
+
+#include "counts.hpp"
+#include "path.hpp"
+#include "place.hpp"
+#include "rans_bind.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using attar::Malformed;
+
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Indices = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using RunArray = nb::ndarray<const int32_t, nb::shape<-1, 3>, nb::c_contig, nb::device::cpu>;
+using Plane = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Line = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Into = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+attar::Order order_of(const Indices& rows, const Indices& columns, const RunArray& runs, size_t height, size_t symbols) {
+    if (symbols != rows.size() * columns.size()) throw Malformed("the symbols must fill the rows");
+    return {rows.data(), rows.size(), columns.data(), columns.size(), height, {runs.data(), runs.shape(0)}};
+}
+
+void collect(const Matrix& source, const Indices& rows, const Indices& columns, const RunArray& runs, const Output& symbols) {
+    if (source.shape(1) != columns.size()) throw Malformed("the matrix must have as many columns as the order");
+    const attar::Order order = order_of(rows, columns, runs, source.shape(0), symbols.size());
+    nb::gil_scoped_release release;
+    attar::collect(source.data(), order, symbols.data(), attar::path_in_use());
+}
+
+template <class T>
+void place(const Bytes& symbols, const Indices& rows, const Indices& columns, const RunArray& runs, int64_t low,
+           const Into<T>& out) {
+    if (out.shape(1) != columns.size()) throw Malformed("the matrix must have as many columns as the order");
+    const attar::Order order = order_of(rows, columns, runs, out.shape(0), symbols.size());
+    nb::gil_scoped_release release;
+    attar::place(symbols.data(), order, low, out.data(), attar::path_in_use());
+}
+
+attar::Format format_of(const std::string& name) {
+    if (name == "float32") return attar::Format::float32;
+    if (name == "float16") return attar::Format::float16;
+    if (name == "bfloat16") return attar::Format::bfloat16;
+    throw Malformed("the format must be float32, float16 or bfloat16");
+}
+
+void place_scaled(const Bytes& symbols, const Indices& rows, const Indices& columns, const RunArray& runs, int32_t low,
+                  const Plane& column, const Line& row, const Into<uint8_t>& out, const std::string& format) {
+    const attar::Format to = format_of(format);
+    const size_t bytes = to == attar::Format::float32 ? 4 : 2;
+    if (column.shape(1) != columns.size() || row.size() != out.shape(0) || out.shape(1) != bytes * columns.size()) {
+        throw Malformed("the scales must fit the matrix");
+    }
+    const attar::Order order = order_of(rows, columns, runs, out.shape(0), symbols.size());
+    const attar::Scales scales{column.data(), column.shape(0), row.data()};
+    nb::gil_scoped_release release;
+    attar::place_scaled(symbols.data(), order, low, scales, to, out.data(), attar::path_in_use());
+}
+
+attar::SymbolMatrix matrix_of(const Matrix& symbols) { return {symbols.data(), symbols.shape(0), symbols.shape(1)}; }
+
+// Counts of the lines of one axis: out [lines, levels, 16], other [lines of the other axis] below levels.
+void count_lines(const Matrix& symbols, const Bytes& bucket, const Bytes& other, size_t axis,
+                 const nb::ndarray<uint32_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>& out) {
+    if (axis > 1 || bucket.size() != 256 || other.size() != symbols.shape(1 - axis)) throw Malformed("the levels must fit the matrix");
+    const size_t levels = out.shape(1);
+    if (out.shape(0) != symbols.shape(axis) || out.shape(2) != attar::kBucketCount) throw Malformed("the counts must fit the matrix");
+    for (size_t i = 0; i < other.size(); ++i) {
+        if (other.data()[i] >= levels) throw Malformed("a level lies beyond the counts");
+    }
+    for (size_t i = 0; i < 256; ++i) {
+        if (bucket.data()[i] >= attar::kBucketCount) throw Malformed("a bucket lies beyond the counts");
+    }
+    nb::gil_scoped_release release;
+    const auto count = axis == 0 ? attar::count_rows : attar::count_columns;
+    count(matrix_of(symbols), bucket.data(), other.data(), levels, out.data());
+}
+
+void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
+                   const nb::ndarray<int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out) {
+    if (rows.size() != symbols.shape(0) || cols.size() != symbols.shape(1)) throw Malformed("the levels must fit the matrix");
+    if (rows.size() == 0 || cols.size() == 0 || out.shape(1) != 256) throw Malformed("the counts must fit the matrix");
+    size_t highest = 0, highest_column = 0;
+    for (size_t i = 0; i < rows.size(); ++i) highest = std::max<size_t>(highest, rows.data()[i]);
+    for (size_t i = 0; i < cols.size(); ++i) highest_column = std::max<size_t>(highest_column, cols.data()[i]);
+    if (out.shape(0) != highest + highest_column + 1) throw Malformed("the counts must fit the matrix");
+    nb::gil_scoped_release release;
+    attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.data());
+}
+
+template <class T>
+void bind_one(nb::module_& m) {
+    m.def("place", &place<T>, "symbols"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(), "runs"_a.noconvert(),
+          "low"_a, "out"_a.noconvert(), "out[row, column] = low + symbol, modulo the size of out's unsigned dtype.");
+}
+
+}  // namespace
+
+void bind_place(nb::module_& m) {
+    m.def("collect", &collect, "source"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(), "runs"_a.noconvert(),
+          "symbols"_a.noconvert(), "Fill symbols [n] from the chunk's rows of source [height, width], in the chunk's order.");
+    bind_one<uint8_t>(m);
+    bind_one<uint16_t>(m);
+    bind_one<uint32_t>(m);
+    bind_one<uint64_t>(m);
+    m.def("place_scaled", &place_scaled, "symbols"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(),
+          "runs"_a.noconvert(), "low"_a, "column"_a.noconvert(), "row"_a.noconvert(), "out"_a.noconvert(), "format"_a,
+          "out = ((low + symbol) * column) * row in a format; column [groups, width], row [height].");
+    m.def("count_lines", &count_lines, "symbols"_a.noconvert(), "bucket"_a.noconvert(), "other"_a.noconvert(), "axis"_a,
+          "out"_a.noconvert(), "Fill out [lines, levels, 16]: buckets of each line of an axis by the other axis' level.");
+    m.def("count_classes", &count_classes, "symbols"_a.noconvert(), "rows"_a.noconvert(), "cols"_a.noconvert(),
+          "out"_a.noconvert(), "Add to out [classes, 256]: how often each symbol occurs in each class of levels.");
+}

@@ -1,0 +1,8 @@
+// Adds the coder's functions to the Python module.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+void bind_rans(nanobind::module_& m);
+void bind_place(nanobind::module_& m);
+void bind_side(nanobind::module_& m);

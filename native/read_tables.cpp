@@ -1,0 +1,121 @@
+// Probability tables from side information; the rules are those of attar/coding/tables.py and docs/format.md.
+#include "read_tables.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace attar {
+
+namespace {
+
+constexpr int kLevel = 13, kEscape = 14, kReach = 15, kRung = 16, kDecay = 17;
+constexpr int kDecays = 64;
+constexpr int kModeLadder = 3;
+
+[[noreturn]] void refuse() { throw Malformed("a probability table must be one that attar writes"); }
+
+std::vector<int> make_ladder(int fineness) {
+    std::vector<int> rungs{0, 1};
+    while (rungs.back() < static_cast<int>(kTotal)) {
+        rungs.push_back(std::min(static_cast<int>(kTotal), rungs.back() + std::max(1, rungs.back() >> fineness)));
+    }
+    return rungs;
+}
+
+int number(SideCoder& coder, int key, int limit) {
+    const SideCoder::Signed read = coder.integer(key, {false, 0}, static_cast<uint64_t>(limit));
+    return read.negative ? -static_cast<int>(read.size) : static_cast<int>(read.size);
+}
+
+// The mode gets what the others leave.
+void fill_mode(std::vector<int>& row, int mode) {
+    row[mode] = 0;
+    int sum = 0;
+    for (int f : row) sum += f;
+    row[mode] = static_cast<int>(kTotal) - sum;
+    if (row[mode] < 1) refuse();
+}
+
+std::vector<int> geometric(const TableForm& form, int rung, int decay) {
+    const int inner = form.alphabet - form.escape;
+    std::vector<int64_t> weights{0};
+    int64_t weight = 1 << 20, sum = 0;
+    for (int d = 0; d < std::max(form.mode, inner - 1 - form.mode); ++d) {
+        weights.push_back(std::max<int64_t>(1, weight));
+        weight = weight * (2 * decay + 1) / (2 * kDecays);
+    }
+    for (int s = 0; s < inner; ++s) sum += weights[std::abs(s - form.mode)];
+    const int64_t room = std::max(static_cast<int>(kTotal) - make_ladder(kModeLadder)[rung] - form.escape, 0);
+    std::vector<int> row(form.alphabet, 1);
+    for (int s = 0; s < inner; ++s) {
+        row[s] = static_cast<int>(std::max<int64_t>(1, weights[std::abs(s - form.mode)] * room / std::max<int64_t>(sum, 1)));
+    }
+    fill_mode(row, form.mode);
+    return row;
+}
+
+// Rungs of every symbol by their difference from a guess; `before` is empty for the first table.
+std::vector<int> read_rungs(SideCoder& coder, const TableForm& form, const std::vector<int>& before, int rungs) {
+    const int mode = form.mode, inner = form.alphabet - form.escape;
+    int low = before.empty() ? 0 : mode, high = before.empty() ? inner - 1 : mode;
+    for (int s = 0; s < inner && !before.empty(); ++s) {
+        if (before[s] == 0) continue;
+        low = std::min(low, s);
+        high = std::max(high, s);
+    }
+    low += number(coder, kReach, 256);
+    high += number(coder, kReach, 256);
+    if (!(0 <= low && low <= mode && mode <= high && high < inner)) refuse();
+    std::vector<int> level(form.alphabet, 0);
+    auto read = [&](int place, int neighbour, int mirror) {
+        if (place < low || place > high) return;
+        const int near = neighbour == mode ? 0 : level[neighbour];
+        int guess = near - rungs / 8;
+        if (mirror >= 0 && level[mirror] != 0) {
+            const int opposite = neighbour == mode ? 0 : level[2 * mode - neighbour];
+            guess = level[mirror] + (opposite != 0 && near != 0 ? near - opposite : 0);
+        } else if (!before.empty() && before[place] != 0) {
+            const int earlier = neighbour == mode ? 0 : before[neighbour];
+            guess = before[place] + (earlier != 0 && near != 0 ? near - earlier : 0);
+        } else if (neighbour == mode) {
+            guess = rungs * 3 / 4;
+        }
+        level[place] = std::clamp(guess, 1, rungs - 1) + number(coder, kLevel, rungs);
+        if (level[place] < 0 || level[place] >= rungs) refuse();
+    };
+    for (int d = 1; d < inner; ++d) {
+        if (mode - d >= 0) read(mode - d, mode - d + 1, -1);
+        if (mode + d < inner) read(mode + d, mode + d - 1, mode - d >= 0 ? mode - d : -1);
+    }
+    if (form.escape) level.back() = static_cast<int>(coder.natural(kEscape, 0, static_cast<uint64_t>(rungs - 1)));
+    return level;
+}
+
+void put(const std::vector<int>& row, uint16_t*& out) {
+    for (int f : row) *out++ = static_cast<uint16_t>(f);
+}
+
+}  // namespace
+
+void read_tables(SideCoder& coder, size_t tables, const TableForm& form, uint16_t* out) {
+    const std::vector<int> rungs = make_ladder(form.kind == 0 ? kModeLadder : form.kind);
+    const int size = static_cast<int>(rungs.size());
+    std::vector<int> before;
+    int rung = 0, decay = 0;
+    for (size_t t = 0; t < tables; ++t) {
+        if (form.kind == 0) {
+            rung = t == 0 ? static_cast<int>(coder.bits(7, 0)) : rung + number(coder, kRung, size);
+            decay = t == 0 ? static_cast<int>(coder.bits(6, 0)) : decay + number(coder, kDecay, kDecays);
+            if (rung < 0 || rung >= size || decay < 0 || decay >= kDecays) refuse();
+            put(geometric(form, rung, decay), out);
+            continue;
+        }
+        before = read_rungs(coder, form, before, size);
+        std::vector<int> row(form.alphabet);
+        for (int s = 0; s < form.alphabet; ++s) row[s] = rungs[before[s]];
+        fill_mode(row, form.mode);
+        put(row, out);
+    }
+}
+
+}  // namespace attar

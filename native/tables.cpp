@@ -1,0 +1,116 @@
+#include "tables.hpp"
+
+#include <algorithm>
+
+namespace attar {
+
+namespace {
+
+// Buckets for frequencies f[0 .. alphabet - 1]; the stacks hold the lowest symbol on top.
+Alias make_alias(const uint16_t* f, size_t alphabet) {
+    Alias alias{};
+    std::copy(f, f + alphabet, alias.frequency);
+    int left[kBuckets];
+    std::copy(alias.frequency, alias.frequency + kBuckets, left);
+    std::array<uint8_t, kBuckets> small, large;
+    size_t smalls = 0, larges = 0;
+    for (size_t s = kBuckets; s-- > 0;) {
+        if (left[s] < static_cast<int>(kBuckets)) small[smalls++] = static_cast<uint8_t>(s);
+        else large[larges++] = static_cast<uint8_t>(s);
+    }
+    while (smalls != 0) {
+        uint8_t s = small[--smalls];
+        uint8_t g = large[larges - 1];
+        alias.split[s] = static_cast<uint16_t>(left[s] << 10 | g);
+        left[g] -= static_cast<int>(kBuckets) - left[s];
+        if (left[g] < static_cast<int>(kBuckets)) {
+            --larges;
+            small[smalls++] = g;
+        }
+    }
+    while (larges != 0) {
+        uint8_t g = large[--larges];
+        alias.split[g] = g;
+    }
+    uint16_t used[kBuckets];
+    for (size_t b = 0; b < kBuckets; ++b) {
+        used[b] = (alias.split[b] & 63) == b ? static_cast<uint16_t>(kBuckets) : static_cast<uint16_t>(alias.split[b] >> 10);
+    }
+    for (size_t b = 0; b < kBuckets; ++b) {
+        uint16_t other = alias.split[b] & 63, divider = alias.split[b] >> 10;
+        if (other == b) continue;
+        alias.shift[b] = static_cast<uint16_t>(used[other] - divider);
+        used[other] = static_cast<uint16_t>(used[other] + kBuckets - divider);
+    }
+    return alias;
+}
+
+uint32_t alias_entry(const Alias& alias, uint32_t slot) {
+    uint32_t bucket = slot >> 6, within = slot & 63, split = alias.split[bucket];
+    bool other = within >= split >> 10;
+    uint32_t symbol = other ? split & 63 : bucket;
+    uint32_t position = (within + (other ? alias.shift[bucket] : 0)) & 0xffff;
+    return symbol << 24 | (alias.frequency[symbol] - 1u) << 12 | position;
+}
+
+void cumulative_entries(const uint16_t* f, size_t alphabet, uint32_t* entry) {
+    for (uint32_t s = 0; s < alphabet; ++s) {
+        for (uint32_t k = 0; k < f[s]; ++k) *entry++ = s << 24 | (f[s] - 1u) << 12 | k;
+    }
+}
+
+}  // namespace
+
+void check(Frequencies frequencies) {
+    if (frequencies.tables == 0 || frequencies.tables > kMaxTables) throw Malformed("there must be 1 to 64 tables");
+    if (frequencies.alphabet == 0 || frequencies.alphabet > 256) throw Malformed("the alphabet must have 1 to 256 symbols");
+    for (size_t t = 0; t < frequencies.tables; ++t) {
+        uint64_t sum = 0;
+        for (size_t s = 0; s < frequencies.alphabet; ++s) sum += frequencies.data[t * frequencies.alphabet + s];
+        if (sum != kTotal) throw Malformed("every table must sum to 4096");
+    }
+}
+
+DecodeTables::DecodeTables(Frequencies frequencies, bool entries) : count_(frequencies.tables) {
+    check(frequencies);
+    bool small = frequencies.alphabet <= kBuckets;
+    if (small) {
+        for (size_t t = 0; t < count_; ++t) {
+            alias_.push_back(make_alias(frequencies.data + t * frequencies.alphabet, frequencies.alphabet));
+        }
+    }
+    if (small && !entries) return;
+    entries_.resize(count_ * kTotal);
+    for (size_t t = 0; t < count_; ++t) {
+        uint32_t* out = &entries_[t * kTotal];
+        if (!small) {
+            cumulative_entries(frequencies.data + t * frequencies.alphabet, frequencies.alphabet, out);
+            continue;
+        }
+        for (uint32_t slot = 0; slot < kTotal; ++slot) out[slot] = alias_entry(alias_[t], slot);
+    }
+}
+
+uint32_t DecodeTables::entry(size_t table, uint32_t slot) const {
+    return entries_.empty() ? alias_entry(alias_[table], slot) : entries_[table * kTotal + slot];
+}
+
+EncodeTables::EncodeTables(Frequencies frequencies) : count_(frequencies.tables) {
+    DecodeTables decode(frequencies, true);
+    shares_.resize(count_ * 256, Share{1ull << 44, ~uint64_t{0}, 1, 0, 1});
+    slots_.resize(count_ * kTotal);
+    for (size_t t = 0; t < count_; ++t) {
+        uint32_t start = 0;
+        for (size_t s = 0; s < frequencies.alphabet; ++s) {
+            uint64_t f = frequencies.data[t * frequencies.alphabet + s];
+            if (f != 0) shares_[t * 256 + s] = Share{((1ull << 44) + f - 1) / f, f << 20, static_cast<uint32_t>(f), start, 0};
+            start += static_cast<uint32_t>(f);
+        }
+        for (uint32_t slot = 0; slot < kTotal; ++slot) {
+            uint32_t entry = decode.entry(t, slot);
+            slots_[t * kTotal + shares_[t * 256 + (entry >> 24)].start + (entry & 0xfff)] = static_cast<uint16_t>(slot);
+        }
+    }
+}
+
+}  // namespace attar

@@ -1,0 +1,82 @@
+// Probability tables as the coder uses them: how the 4096 slots of a table are shared out, and what follows from a slot.
+//
+// Up to 64 symbols the layout is Walker's alias method (Walker 1977, Vose 1991): 64 buckets of 64 slots, each shared by
+// the bucket's own symbol and one other, so that a table fits a few vector registers. Larger alphabets are cumulative.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+namespace attar {
+
+constexpr uint32_t kBits = 12;
+constexpr uint32_t kTotal = 1u << kBits;
+constexpr size_t kMaxTables = 64;
+constexpr size_t kBuckets = 64;
+
+// Bytes or arguments that cannot be right; a ValueError in Python.
+struct Malformed : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// frequencies[tables][alphabet], each row summing to kTotal; zero means that the symbol does not occur.
+struct Frequencies {
+    const uint16_t* data;
+    size_t tables;
+    size_t alphabet;
+};
+
+// Throws Malformed where there are no such tables.
+void check(Frequencies frequencies);
+
+// One bucket layout: slot 64 b + w belongs to b where w < divider, else to the alias; its position among the symbol's
+// slots is w, or w + shift (modulo 2^16).
+struct Alias {
+    alignas(64) uint16_t frequency[kBuckets];
+    alignas(64) uint16_t split[kBuckets];  // divider << 10 | alias
+    alignas(64) uint16_t shift[kBuckets];
+};
+
+// What a decoder looks up. An entry is symbol << 24 | (frequency - 1) << 12 | position, one for each slot.
+class DecodeTables {
+  public:
+    // `entries` asks for them also where the alias layout would do.
+    DecodeTables(Frequencies frequencies, bool entries);
+    size_t count() const { return count_; }
+    const Alias* alias(size_t table) const { return alias_.empty() ? nullptr : &alias_[table]; }
+    const uint32_t* entries(size_t table) const { return entries_.empty() ? nullptr : &entries_[table * kTotal]; }
+    uint32_t entry(size_t table, uint32_t slot) const;
+
+  private:
+    size_t count_;
+    std::vector<Alias> alias_;
+    std::vector<uint32_t> entries_;
+};
+
+// What an encoder looks up: x / frequency is the high half of (x << 20) * reciprocal, for x below frequency << 20.
+// A symbol that does not occur passes for one of frequency 1, so that nothing is read beyond a table, and says so.
+struct Share {
+    uint64_t reciprocal;
+    uint64_t bound;  // frequency << 20
+    uint32_t frequency;
+    uint32_t start;
+    uint32_t missing;
+};
+
+class EncodeTables {
+  public:
+    explicit EncodeTables(Frequencies frequencies);
+    size_t count() const { return count_; }
+    const Share* shares(size_t table) const { return &shares_[table * 256]; }
+    const uint16_t* slots(size_t table) const { return &slots_[table * kTotal]; }
+
+  private:
+    size_t count_;
+    std::vector<Share> shares_;    // [tables][256]
+    std::vector<uint16_t> slots_;  // [tables][4096]: slot of the symbol's start + position
+};
+
+}  // namespace attar

@@ -1,0 +1,106 @@
+"""The benchmark scripts run on small inputs, and the tables say what was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+
+import inputs
+import rivals
+from acceptance import Line, markdown, number, table
+from contenders import choose, measure
+from timing import medians
+
+
+def run(script: str, results: Path) -> tuple[str, dict]:
+    command = [sys.executable, str(FOLDER / script), "--tiny", "--repeats", "1", "--json", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(results.read_text())
+
+
+def test_the_coder_script_prints_its_targets_and_all_paths_write_the_same_bytes(tmp_path):
+    printed, parts = run("coder.py", tmp_path / "coder.json")
+    assert "fast size / NNCodec" in printed and "not measured" in printed
+    assert parts["scalar"]["path"] == "native scalar" and parts["twin"]["path"] == "numpy"
+    assert len({part["digest"] for part in parts.values() if "digest" in part}) == 1
+    for rate in parts["every"]["rates"]:
+        coder = rate["coders"]["rans"]
+        assert coder["decode"] > 0 and 0.9 < coder["bytes"] / rate["entropy"] < 1.1
+
+
+def test_the_lossless_script_compares_every_precision(tmp_path):
+    printed, cases = run("lossless.py", tmp_path / "lossless.json")
+    assert list(cases) == ["made up float32", "made up float16", "made up bfloat16"]
+    assert "attar's bytes / zstd -19's" in printed
+    assert all(case["attar"]["bytes"] < case["raw"] for case in cases.values())
+
+
+@pytest.mark.parametrize("bits", [0.5, 2.0, 6.0])
+def test_codes_have_the_entropy_that_was_asked_for(bits):
+    rng = np.random.default_rng(1)
+    weights = [rng.laplace(0, scale, (300, 200)).astype(np.float32) for scale in (1e-3, 1.0)]
+    for codes in inputs.quantised(weights, bits):
+        assert codes.dtype == np.int8
+        assert abs(8 * inputs.order0_bytes(codes) / codes.size - bits) < 0.01 * bits
+
+
+def test_a_rival_that_does_not_give_codes_back_is_no_figure():
+    found, missing = choose(["rans"])
+    assert not missing
+    found["rans"].decode = lambda data, shape: np.zeros(shape, np.int8)
+    with pytest.raises(SystemExit, match="does not give the codes back"):
+        measure(found, [np.ones((40, 50), np.int8)], 1)
+
+
+def test_what_is_missing_is_said_with_its_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.delitem(sys.modules, "rivals.zstd", raising=False)
+    assert "zstd is not measured" in rivals.load("zstd")
+
+
+@pytest.mark.parametrize("name", rivals.CODERS)
+def test_rivals_give_codes_back(name):
+    rival = rivals.load(name)
+    if isinstance(rival, str):
+        pytest.xfail(rival)
+    codes = np.random.default_rng(2).integers(-3, 4, (30, 70)).astype(np.int8)
+    assert np.array_equal(rival.decode(rival.encode(codes), codes.shape), codes)
+
+
+def test_huff0_takes_blocks_that_do_not_compress_or_repeat():
+    rival = rivals.load("huff0")
+    if isinstance(rival, str):
+        pytest.xfail(rival)
+    noise = np.random.default_rng(3).integers(-128, 128, (1, 140_000)).astype(np.int8)
+    for codes in (noise, np.zeros((2, 200_000), np.int8), np.ones((1, 1), np.int8)):
+        assert np.array_equal(rival.decode(rival.encode(codes), codes.shape), codes)
+
+
+def test_verdicts_name_the_columns_that_miss():
+    columns = ["1", "2", "3"]
+    assert Line("speed", 2, [2, 3, None]).verdict(columns) == "met"
+    assert Line("speed", 2, [1, 3, None]).verdict(columns) == "missed at 1"
+    assert Line("size", 2, [3, 3, None], at_most=True).verdict(columns) == "missed"
+    assert Line("size", 2, [None] * 3).verdict(columns) == "not measured"
+    assert "| >= 2.00x | missed at 1 |" in table("targets", columns, [Line("speed", 2, [1, 3, None], unit="x")])
+
+
+def test_numbers_and_tables_are_even():
+    assert [number(value, "") for value in (1234.6, 12.34, 0.01234)] == ["1235", "12.3", "0.0123"]
+    assert number(-4.016, "%") == "-4.02 %"
+    assert len(set(map(len, markdown(["a", "b"], [["long", "1"], ["x", "22"]]).splitlines()))) == 1
+
+
+def test_actions_take_turns():
+    order: list[str] = []
+    medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == ["a", "b"] * 3
