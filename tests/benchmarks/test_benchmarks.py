@@ -13,11 +13,11 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
-import inputs
-import rivals
-from acceptance import Line, markdown, number, table
-from contenders import choose, measure
-from timing import medians
+import inputs  # noqa: E402
+import rivals  # noqa: E402
+from acceptance import Line, markdown, number, table  # noqa: E402
+from contenders import choose, measure  # noqa: E402
+from timing import medians  # noqa: E402
 
 
 def run(script: str, results: Path) -> tuple[str, dict]:
