@@ -13,11 +13,12 @@ _PLACES = {
     "inspect": "attar.api",
     "load": "attar.api",
     "save": "attar.api",
+    "verify": "attar.api",
     "Result": "attar.api",
     "Budget": "attar.evaluate.budget",
     "Recipe": "attar.recipe",
 }
-__all__ = ["Budget", "Recipe", "Result", "__version__", "compress", "evaluate", "inspect", "load", "save"]
+__all__ = ["Budget", "Recipe", "Result", "__version__", "compress", "evaluate", "inspect", "load", "save", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from attar import outputs, pipeline, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter
 from attar.archive import read_archive
-from attar.errors import AttarError, UsageError
+from attar.errors import AttarError, FormatError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -185,6 +185,22 @@ def inspect(model: object, *, factory: str | None = None) -> list[dict[str, Json
         return summary.layer_rows(archive, path.stat().st_size)
     adapter = open_model(model, factory)
     return summary.model_rows(adapter, pipeline.size_of(model, adapter))
+
+
+def verify(path: PathLike) -> list[dict[str, Json]]:
+    """One row for each section of a .attar file: its name, kind, bytes, and what is wrong with it, or None.
+
+    Everything is read, held against its checksum and decoded; nothing in the file is run. A file whose header or
+    manifest is broken is one row. Raises UsageError where there is no such file.
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise UsageError(f"archive {str(path)!r}: it must be a file. Received none. Check the path.")
+    try:
+        archive = read_archive(place)
+    except FormatError as error:
+        return [{"section": place.name, "kind": "file", "bytes": place.stat().st_size, "error": str(error)}]
+    return summary.section_rows(archive)
 
 
 def load(path: PathLike, into: object | None = None) -> Any:

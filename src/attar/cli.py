@@ -180,6 +180,22 @@ def inspect(model: ModelArg, factory: Factory = None, as_json: AsJson = False, v
 
 
 @app.command()
+def verify(
+    archives: Annotated[list[Path], typer.Argument(help=".attar files.")],
+    as_json: AsJson = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every section.")] = False,
+) -> None:
+    """Check archives: read, compare and decode every section. Exit code 1 where one is damaged."""
+    with guard(verbose):
+        from attar import api, show
+
+        found = {str(path): api.verify(path) for path in archives}
+        _print(_json(found) if as_json else show.verify_lines(found, every=verbose))
+        if any(row["error"] for rows in found.values() for row in rows):
+            raise typer.Exit(1)
+
+
+@app.command()
 def report(
     ledger: Annotated[Path, typer.Argument(help="ledger.jsonl of a run, also of one that was interrupted.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file.")] = Path("report.html"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,8 +105,30 @@ def from_archive(archive: Archive, into: object | None = None) -> Adapter:
 
 
 def decode(archive: Archive, name: str) -> Weight:
-    """One layer of an archive; raises FormatError."""
-    method = registry.get("method", archive.method(name))
+    """One layer of an archive; raises FormatError where its arrays are not what its method writes."""
+    used = archive.method(name)
+    if used not in registry.REGISTRY["method"]:
+        known = ", ".join(registry.names("method"))
+        raise FormatError(f"section {name!r}: the method must be one of {known}. Received {used!r}. Upgrade attar.")
+    try:
+        weight = _decoded(archive, name, registry.get("method", used))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise _misfit(name, used, f"{type(error).__name__}: {error}") from error
+    layer = next(layer for layer in archive.layers if layer.name == name)
+    shape, bias = (layer.rows, layer.cols), weight.bias
+    if weight.matrix.shape != shape or (bias is not None and bias.shape != shape[:1]):
+        raise _misfit(name, used, f"a matrix {list(weight.matrix.shape)} for {list(shape)}")
+    return weight
+
+
+def _misfit(name: str, method: str, received: str) -> FormatError:
+    return FormatError(
+        f"section {name!r}: its arrays must be what the method {method!r} writes. Received {received}. "
+        "Fetch the file again."
+    )
+
+
+def _decoded(archive: Archive, name: str, method: Any) -> Weight:
     if not isinstance(method, Scaled):
         weight: Weight = method.decode(archive.encoded(name))
         return weight

@@ -47,6 +47,22 @@ def closing_lines(result: Result, report: Path) -> list[str]:
     ]
 
 
+def verify_lines(found: Mapping[str, Sequence[Mapping[str, Json]]], *, every: bool) -> str:
+    """A line for each file, under it one for each damaged section, or for every one."""
+    lines = []
+    for path, rows in found.items():
+        damaged = sum(row["error"] is not None for row in rows)
+        size = sum(row["bytes"] for row in rows)
+        count = f"{len(rows)} section{'s' * (len(rows) != 1)}"
+        lines.append(f"{path}: " + (f"{damaged} of {count} damaged" if damaged else f"whole, {count}, {size:,} bytes"))
+        lines += [
+            f"  {row['kind']} {row['section']!r}, {row['bytes']:,} bytes: {row['error'] or 'whole'}"
+            for row in rows
+            if every or row["error"]
+        ]
+    return "\n".join(lines)
+
+
 def verdict(c: Certificate) -> str:
     """The verdict in words, with the number of samples it would take where there are too few."""
     rate = "flip rate" if c.lost is not None else "spread"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.base import Adapter
-from attar.archive import Archive, read_archive
+from attar.archive import Archive, SectionInfo, read_archive
+from attar.errors import FormatError
 from attar.evaluate.flips import flips
 from attar.opening import decode
 from attar.pipeline import Job
@@ -135,3 +136,25 @@ def _flip(index: int, direction: str, outcome: Outcome, data: Dataset) -> dict[s
         "index": index, "label": say(truth), "before": say(before), "after": say(after), "direction": direction,
         "picture": picture(example),
     }  # fmt: skip
+
+
+def section_rows(archive: Archive) -> list[dict[str, Json]]:
+    """Name, kind and bytes of each section, and what is wrong with it, or None."""
+    return [
+        {"section": section.name, "kind": section.kind, "bytes": section.nbytes, "error": _damage(archive, section)}
+        for section in archive.sections
+    ]
+
+
+def _damage(archive: Archive, section: SectionInfo) -> str | None:
+    """What is wrong with a section, read and decoded; None where it is whole."""
+    try:
+        if section.kind == "layer":
+            decode(archive, section.name)
+        elif section.kind == "remainder":
+            archive.remainder()
+        else:
+            archive.skeleton()
+    except FormatError as error:
+        return str(error)
+    return None

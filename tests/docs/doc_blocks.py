@@ -71,7 +71,7 @@ def run_page(path: Path) -> Iterator[tuple[int, list[str], list[str]]]:
     module = ModuleType(path.stem)
     sys.modules[path.stem], namespace = module, vars(module)  # a registry line or a dataclass finds it by name
     page = blocks(path.read_text(encoding="utf-8"))
-    for block, after in zip(page, [*page[1:], None], strict=True):
+    for block, after in zip(page, [*page, None][1:], strict=True):
         if block.language == "python":
             source = "\n" * (block.first - 1) + "\n".join(block.lines)
             out = io.StringIO()
