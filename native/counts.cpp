@@ -58,4 +58,21 @@ void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* col
     flush();
 }
 
+size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit) {
+    // Block by block, because nearly all of them hold none and are seen through by vector instructions.
+    constexpr size_t kBlock = 256;
+    size_t found = 0;
+    for (size_t at = 0; at < count; at += kBlock) {
+        const size_t stop = std::min(at + kBlock, count);
+        uint8_t any = 0;
+        for (size_t i = at; i < stop; ++i) any |= static_cast<uint8_t>(symbols[i] == symbol);
+        for (size_t i = at; i < stop && any; ++i) {
+            if (symbols[i] != symbol) continue;
+            if (found == limit) return limit + 1;
+            out[found++] = static_cast<int64_t>(i);
+        }
+    }
+    return found;
+}
+
 }  // namespace attar

@@ -23,4 +23,7 @@ void count_columns(SymbolMatrix symbols, const uint8_t* bucket, const uint8_t* o
 // out[class][256]: how often each symbol occurs in each class, row + column level, or 0 where one of them is 0.
 void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, int64_t* out);
 
+// Where a symbol stands, at most `limit` places; the number of places, limit + 1 where there are more.
+size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit);
+
 }  // namespace attar

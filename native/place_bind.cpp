@@ -97,6 +97,11 @@ void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
     attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.data());
 }
 
+size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {
+    nb::gil_scoped_release release;
+    return attar::find(symbols.data(), symbols.size(), symbol, out.data(), out.size());
+}
+
 template <class T>
 void bind_one(nb::module_& m) {
     m.def("place", &place<T>, "symbols"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(), "runs"_a.noconvert(),
@@ -117,6 +122,8 @@ void bind_place(nb::module_& m) {
           "out = ((low + symbol) * column) * row in a format; column [groups, width], row [height].");
     m.def("count_lines", &count_lines, "symbols"_a.noconvert(), "bucket"_a.noconvert(), "other"_a.noconvert(), "axis"_a,
           "out"_a.noconvert(), "Fill out [lines, levels, 16]: buckets of each line of an axis by the other axis' level.");
+    m.def("find", &find, "symbols"_a.noconvert(), "symbol"_a, "out"_a.noconvert(),
+          "Fill int64 out with the places of a symbol; their number, one more than fit where there are more.");
     m.def("count_classes", &count_classes, "symbols"_a.noconvert(), "rows"_a.noconvert(), "cols"_a.noconvert(),
           "out"_a.noconvert(), "Add to out [classes, 256]: how often each symbol occurs in each class of levels.");
 }

@@ -122,6 +122,19 @@ def test_counts_native_equals_twin(seed, rows, cols, highest):
         assert (left == right).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), st.integers(0, 1500), st.integers(0, 9))
+def test_find_native_equals_twin(seed, count, limit):
+    symbols = np.random.default_rng(seed).integers(0, 200, count, dtype=np.uint8)
+    results = []
+    for module in (native, twin):
+        out = np.full(limit, -1, np.int64)
+        found = module.find(symbols, 7, out)
+        results.append((found, out.tolist()))
+        assert found == min((symbols == 7).sum(), limit + 1)
+    assert results[0] == results[1]
+
+
 def test_chunks_cover_the_matrix_once():
     rng = np.random.default_rng(0)
     for shape in ((1, 5), (1, 2 * order.CHUNK + 1), (7, 9), (3000, 700), (2, order.CHUNK + 5)):

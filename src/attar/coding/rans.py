@@ -109,18 +109,20 @@ def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: in
             np.add(part, np.array(low % (1 << 64), np.uint64).astype(matrix.dtype), out=matrix[0, chunk.span])
         else:
             kernel.kernel().place(part, chunk.rows, chunk.columns, chunk.runs, low, matrix)
-        return escape_places(plan, chunk, part, shape[1])
+        return escape_places(plan, outside.size, chunk, part, shape[1])
 
     found = np.concatenate(static.decode_chunks(reader, plan, one))
     check_escapes(found, outside)
     out[found] = outside
 
 
-def escape_places(plan: static.Plan, chunk: Chunk, part: U8, width: int) -> I64:
-    """Where the chunk's escapes stand in the matrix."""
-    if not plan.alphabet.escape:
-        return np.zeros(0, np.int64)
-    return order.places(chunk, np.flatnonzero(part == plan.alphabet.width), width)
+def escape_places(plan: static.Plan, most: int, chunk: Chunk, part: U8, width: int) -> I64:
+    """Where the chunk's escapes stand in the matrix; raises FormatError where there are more than `most`."""
+    index = np.empty(most, np.int64)
+    count = kernel.kernel().find(part, plan.alphabet.width, index) if plan.alphabet.escape else 0
+    if count > most:
+        raise _wrong("every escape must have its value", f"{most} values and more escapes")
+    return order.places(chunk, index[:count], width) if count else index[:0]
 
 
 def check_escapes(found: I64, escaped: Array) -> None:

@@ -40,7 +40,7 @@ def fused(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], row: F32
 
     def one(chunk: Chunk, part: U8) -> I64:
         kernel.kernel().place_scaled(part, chunk.rows, chunk.columns, chunk.runs, low, column, row, place, format)
-        return rans.escape_places(plan, chunk, part, size[1])
+        return rans.escape_places(plan, outside.size, chunk, part, size[1])
 
     found = np.concatenate(static.decode_chunks(reader, plan, one))
     rans.check_escapes(found, outside)
