@@ -1,12 +1,13 @@
 """The safetensors header: eight bytes of length, JSON, then the tensors' bytes without gaps.
 
 Sections below `GROUPED` bytes stand end to end in one tensor called "attar"; every larger one is a tensor of its own.
+The pieces of a packed file are one tensor.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from attar.archive import manifest as manifests
 from attar.archive.base import GROUPED, LONGEST_HEADER, VERSION, SectionInfo, broken
@@ -16,9 +17,12 @@ from attar.types import Json
 GROUP = "attar"
 
 
-def groups(sections: Sequence[SectionInfo]) -> dict[str, list[SectionInfo]]:
+def groups(manifest: Manifest) -> dict[str, list[SectionInfo]]:
     """The sections in each tensor, in the order of their bytes in the file; empty sections are in none."""
+    if manifest.files:
+        return {f"file/{file.name}": pieces for file in manifest.files if (pieces := list(file.sections))}
     result: dict[str, list[SectionInfo]] = {}
+    sections = manifest.sections
     small = [section for section in sections if 0 < section.nbytes < GROUPED]
     if small:
         result[GROUP] = small
@@ -32,7 +36,7 @@ def header_bytes(manifest: Manifest) -> bytes:
     """Length and JSON."""
     entries: dict[str, Json] = {"__metadata__": {"attar": VERSION, "manifest": manifests.to_text(manifest)}}
     at = 0
-    for name, sections in groups(manifest.sections).items():
+    for name, sections in groups(manifest).items():
         size = sum(section.nbytes for section in sections)
         entries[name] = {"dtype": "U8", "shape": [size], "data_offsets": [at, at + size]}
         at += size
@@ -69,7 +73,7 @@ def parse_header(text: bytes, data_bytes: int) -> tuple[Manifest, dict[str, int]
     if set(metadata) != {"attar", "manifest"} or not isinstance(metadata["manifest"], str):
         raise broken("header", "its metadata are attar and manifest", repr(sorted(metadata))[:200])
     manifest = manifests.from_text(metadata["manifest"])
-    return manifest, _starts(entries, groups(manifest.sections), data_bytes)
+    return manifest, _starts(entries, groups(manifest), data_bytes)
 
 
 def _starts(entries: Mapping[str, Json], expected: Mapping[str, list[SectionInfo]], data_bytes: int) -> dict[str, int]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from attar.archive.base import MOST_AXES, ArrayInfo, LayerInfo, SectionInfo, SkeletonInfo, TensorInfo, broken
+from attar.archive import records
+from attar.archive.base import ArrayInfo, LayerInfo, SectionInfo, SkeletonInfo, TensorInfo, broken
+from attar.archive.packed import FileInfo
+from attar.archive.packed_records import files_from, files_json
 from attar.types import Json, Layer
 
-T = TypeVar("T")
 _DICTIONARY = (
     b'running_mean running_var num_batches_tracked moving_mean moving_variance gamma beta kernel embedding,"tensorflow"'
     b'"transformers""einsum",null,0,"recurrent","conv_transpose","float16","bfloat16","int64","uint8","int8"],0,"keep"'
@@ -30,19 +30,29 @@ _DICTIONARY = (
 
 @dataclass(frozen=True)
 class Manifest:
-    """sections in the order of their bytes within each of the two groups; layers, then remainder, then skeleton."""
+    """sections in the order of their bytes within each of the two groups; layers, then remainder, then skeleton.
+
+    Where there are packed files, there is nothing else: the sections are their pieces.
+    """
 
     meta: dict[str, Json]
     sections: tuple[SectionInfo, ...]
     layers: tuple[LayerInfo, ...]
     tensors: tuple[TensorInfo, ...]
     skeleton: SkeletonInfo | None
+    files: tuple[FileInfo, ...] = ()
 
     @property
     def elements(self) -> int:
         """Numbers that all arrays and tensors together declare."""
         arrays = sum(array.size for section in self.sections for array in section.arrays)
         return arrays + sum(tensor.size for tensor in self.tensors)
+
+
+def packed(meta: dict[str, Json], files: tuple[FileInfo, ...]) -> Manifest:
+    """The manifest of packed files: their pieces are its sections, file after file."""
+    sections = tuple(section for file in files for section in file.sections)
+    return Manifest(meta, sections, (), (), None, files)
 
 
 def to_text(manifest: Manifest) -> str:
@@ -95,6 +105,8 @@ def _inflate(packed: bytes) -> bytes:
 
 def _to_json(manifest: Manifest) -> Json:
     """Lists in a fixed order of fields; see the readers below for their meaning."""
+    if manifest.files:
+        return {"meta": manifest.meta, "files": files_json(manifest.files)}
     by_kind = {kind: [s for s in manifest.sections if s.kind == kind] for kind in ("layer", "remainder", "skeleton")}
     result: dict[str, Json] = {
         "meta": manifest.meta,
@@ -102,7 +114,7 @@ def _to_json(manifest: Manifest) -> Json:
     }
     for section in by_kind["remainder"]:
         tensors = [[t.name, t.dtype, list(t.shape), int(t.constant)] for t in manifest.tensors]
-        result["remainder"] = [tensors, [_array_json(a)[1:] for a in section.arrays], section.crc32]
+        result["remainder"] = [tensors, [records.array_json(a)[1:] for a in section.arrays], section.crc32]
     for section in by_kind["skeleton"]:
         assert manifest.skeleton is not None
         result["skeleton"] = [manifest.skeleton.codec, manifest.skeleton.length, section.nbytes, section.crc32]
@@ -112,21 +124,19 @@ def _to_json(manifest: Manifest) -> Json:
 def _layer_json(info: LayerInfo, section: SectionInfo) -> Json:
     x = info.layer
     fields = [x.name, x.kind, x.rows, x.cols, list(x.shape), x.groups, x.dtype, int(x.has_bias), x.tied_to]
-    return [*fields, info.method, info.meta, [_array_json(array) for array in section.arrays], section.crc32]
-
-
-def _array_json(array: ArrayInfo) -> list[Json]:
-    return [array.name, array.dtype, list(array.shape), array.coder, array.nbytes]
+    return [*fields, info.method, info.meta, [records.array_json(array) for array in section.arrays], section.crc32]
 
 
 def _from_json(value: Json) -> Manifest:
     """Checks every field; raises FormatError."""
-    fields = _typed(value, dict, "manifest")
+    fields = records.typed(value, dict, "manifest")
+    if set(fields) == {"meta", "files"}:
+        return packed(records.typed(fields["meta"], dict, "manifest: meta"), files_from(fields["files"]))
     unknown = set(fields) - {"meta", "layers", "remainder", "skeleton"}
     if unknown:
         raise broken("manifest", "its fields must be known", ", ".join(sorted(map(str, unknown))), "Upgrade attar.")
-    meta = _typed(fields.get("meta"), dict, "manifest: meta")
-    pairs = [_layer(item) for item in _typed(fields.get("layers"), list, "manifest: layers")]
+    meta = records.typed(fields.get("meta"), dict, "manifest: meta")
+    pairs = [_layer(item) for item in records.typed(fields.get("layers"), list, "manifest: layers")]
     layers = tuple(info for info, _ in pairs)
     sections = [section for _, section in pairs]
     tensors: tuple[TensorInfo, ...] = ()
@@ -135,71 +145,34 @@ def _from_json(value: Json) -> Manifest:
         sections.append(section)
     skeleton = None
     if "skeleton" in fields:
-        codec, length, nbytes, crc = _row(fields["skeleton"], (str, int, int, int), "skeleton")
+        codec, length, nbytes, crc = records.row(fields["skeleton"], (str, int, int, int), "skeleton")
         skeleton = SkeletonInfo(codec, length)
         sections.append(SectionInfo("skeleton", "skeleton", nbytes, crc))
-    _unique([info.layer.name for info in layers], "layer")
-    _unique([tensor.name for tensor in tensors], "remainder")
+    records.unique([info.layer.name for info in layers], "layer")
+    records.unique([tensor.name for tensor in tensors], "remainder")
     return Manifest(meta, tuple(sections), layers, tensors, skeleton)
 
 
 def _layer(item: Json) -> tuple[LayerInfo, SectionInfo]:
     """[name, kind, rows, cols, shape, groups, dtype, has_bias, tied_to, method, meta, arrays, crc32]."""
     types = (str, str, int, int, list, int, str, int, (str, type(None)), str, dict, list, int)
-    name, kind, rows, cols, shape, groups, dtype, bias, tied, method, meta, arrays, crc = _row(item, types, "layer")
+    name, kind, rows, cols, shape, groups, dtype, bias, tied, method, meta, arrays, crc = records.row(
+        item, types, "layer"
+    )
     place = f"section {name!r}"
-    layer = Layer(name, kind, rows, cols, _shape(shape, place), groups, dtype, bool(bias), tied)
-    coded = tuple(_array(array, place) for array in arrays)
-    _unique([array.name for array in coded], place)
+    layer = Layer(name, kind, rows, cols, records.shape(shape, place), groups, dtype, bool(bias), tied)
+    coded = tuple(records.array(array, place) for array in arrays)
+    records.unique([array.name for array in coded], place)
     return LayerInfo(layer, method, meta), SectionInfo(name, "layer", sum(a.nbytes for a in coded), crc, coded)
 
 
 def _remainder(item: Json) -> tuple[tuple[TensorInfo, ...], SectionInfo]:
     """[[name, dtype, shape, constant] ..., [dtype, shape, coder, nbytes] ..., crc32]."""
-    rows, arrays, crc = _row(item, (list, list, int), "remainder")
+    rows, arrays, crc = records.row(item, (list, list, int), "remainder")
     tensors = []
     for row in rows:
-        name, dtype, shape, constant = _row(row, (str, str, list, int), "remainder")
-        tensors.append(TensorInfo(name, dtype, _shape(shape, f"remainder: {name!r}"), bool(constant)))
-    coded = tuple(_array(["", *_typed(array, list, "remainder")], "remainder") for array in arrays)
+        name, dtype, shape, constant = records.row(row, (str, str, list, int), "remainder")
+        tensors.append(TensorInfo(name, dtype, records.shape(shape, f"remainder: {name!r}"), bool(constant)))
+    coded = tuple(records.array(["", *records.typed(array, list, "remainder")], "remainder") for array in arrays)
     named = tuple(ArrayInfo(a.dtype, a.dtype, a.shape, a.coder, a.nbytes) for a in coded)
     return tuple(tensors), SectionInfo("remainder", "remainder", sum(a.nbytes for a in named), crc, named)
-
-
-def _array(item: Json, place: str) -> ArrayInfo:
-    """[name, dtype, shape, coder, nbytes]."""
-    name, dtype, shape, coder, nbytes = _row(item, (str, str, list, str, int), place)
-    return ArrayInfo(name, dtype, _shape(shape, place), coder, nbytes)
-
-
-def _typed(value: Json, kind: type[T], place: str) -> T:
-    if not isinstance(value, kind):
-        raise broken(place, f"it must be a {kind.__name__}", type(value).__name__)
-    return value
-
-
-def _row(value: Json, kinds: Sequence[Any], place: str) -> list[Any]:
-    """A list with fields of these types; integers are 0 or more and not booleans."""
-    row = _typed(value, list, place)
-    right = len(row) == len(kinds) and all(
-        isinstance(x, kind) and not isinstance(x, bool) for x, kind in zip(row, kinds, strict=True)
-    )
-    if not right or any(isinstance(x, int) and not 0 <= x < 1 << 62 for x in row):
-        raise broken(place, f"a record has {len(kinds)} fields of fixed types", repr(row)[:200])
-    return row
-
-
-def _shape(value: list[Json], place: str) -> tuple[int, ...]:
-    return tuple(_axes(value, place, lambda x: isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 1 << 40))
-
-
-def _axes(value: list[Json], place: str, right: Callable[[Json], bool]) -> list[int]:
-    if len(value) > MOST_AXES or not all(right(x) for x in value):
-        raise broken(place, f"a shape has up to {MOST_AXES} axes of 0 or more", repr(value)[:200])
-    return value
-
-
-def _unique(names: Sequence[str], place: str) -> None:
-    if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})[0]
-        raise broken(place, "names must differ", f"{twice!r} twice")

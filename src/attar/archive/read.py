@@ -12,6 +12,7 @@ from attar.archive import blobs
 from attar.archive.base import LayerInfo, SectionInfo, broken, element_limit
 from attar.archive.header import groups, header_length, parse_header
 from attar.archive.manifest import Manifest
+from attar.archive.packed import FileInfo, decode_piece, decode_shell
 from attar.errors import FormatError
 from attar.types import Array, Encoded, Json, Layer
 
@@ -125,8 +126,27 @@ class Archive:
             return None
         return blobs.decode_skeleton(self._manifest.skeleton, self._blob(section))
 
+    @property
+    def files(self) -> list[FileInfo]:
+        """The files of a packed archive; none in the archive of a model."""
+        return list(self._manifest.files)
+
+    def piece(self, section: SectionInfo) -> Array:
+        """One piece of a packed tensor, checked and decoded; a difference where it is coded as one."""
+        return decode_piece(section, self._blob(section))
+
+    def shell_piece(self, section: SectionInfo) -> bytes:
+        """One piece of a packed file's shell, checked and decoded."""
+        return decode_shell(section, self._blob(section))
+
     def verify(self) -> None:
         """Read, check and decode everything; raises FormatError that names the section."""
+        for file in self.files:
+            for section in file.shell:
+                self.shell_piece(section)
+            for span in file.spans:
+                for piece in span.pieces:
+                    self.piece(piece.section)
         self.all_encoded(1)
         self.remainder()
         self.skeleton()
@@ -161,7 +181,7 @@ def _opened(source: _Source) -> Archive:
         raise broken("manifest", f"{source.size} bytes may hold {most} elements", str(manifest.elements))
     _check_remainder(manifest)
     starts: dict[SectionInfo, int] = {}
-    for name, sections in groups(manifest.sections).items():
+    for name, sections in groups(manifest).items():
         at = 8 + length + tensors[name]
         for section in sections:
             starts[section] = at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attar.archive import blobs, header
@@ -42,9 +42,9 @@ def write_archive(
     behind, and UsageError as `to_bytes` does.
     """
     place = Path(path)
-    _check_free(place, force)
+    check_free(place, force)
     manifest, parts = _build(layers, remainder, skeleton, meta)
-    _replace(place, parts, force)
+    replace_file(place, lambda part: _write_synced(part, parts), force)
     return ArchiveInfo(place, sum(map(len, parts)), manifest.sections)
 
 
@@ -76,13 +76,13 @@ def _build(
             f"archive: meta must be JSON with finite numbers. Received something else ({error}). Convert it first."
         ) from error
     by_section = dict(coded)
-    for group in header.groups(manifest.sections).values():
+    for group in header.groups(manifest).values():
         parts += [by_section[section] for section in group]
-    _check_elements(manifest, sum(map(len, parts)))
+    check_elements(manifest, sum(map(len, parts)))
     return manifest, parts
 
 
-def _check_elements(manifest: Manifest, file_bytes: int) -> None:
+def check_elements(manifest: Manifest, file_bytes: int) -> None:
     """That a reader will believe the file."""
     elements = manifest.elements
     if elements > element_limit(file_bytes):
@@ -92,7 +92,7 @@ def _check_elements(manifest: Manifest, file_bytes: int) -> None:
         )
 
 
-def _check_free(path: Path, force: bool) -> None:
+def check_free(path: Path, force: bool) -> None:
     if path.is_dir():
         raise OutputError(f"output {str(path)!r}: it must be a file. Received a folder. Give the file a name.")
     if path.exists() and not force:
@@ -101,15 +101,20 @@ def _check_free(path: Path, force: bool) -> None:
         )
 
 
-def _replace(path: Path, parts: Sequence[bytes], force: bool) -> None:
-    """Write beside the place, sync, rename, sync the folder."""
+def part_of(place: Path, what: str = "") -> Path:
+    """A hidden name beside a place for what this process writes; `_sweep` finds it if the process is killed."""
+    return place.with_name(f".{place.name}.{what}{'.' if what else ''}{os.getpid()}{_SUFFIX}")
+
+
+def replace_file(path: Path, write: Callable[[Path], None], force: bool) -> None:
+    """Let `write` make a new, synced file beside the place, rename it, sync the folder; raises OutputError."""
     place = path.resolve() if path.is_symlink() else path
-    part = place.with_name(f".{place.name}.{os.getpid()}{_SUFFIX}")
+    part = part_of(place)
     try:
         _sweep(place)
         try:
-            _write_synced(part, parts)
-            _check_free(place, force)
+            write(part)
+            check_free(place, force)
             part.replace(place)
         finally:
             part.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""Packing: pieces are coded on threads, written as they come, and the file is read back before it gets its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from attar.archive import header, read_archive
+from attar.archive.base import count
+from attar.archive.manifest import packed
+from attar.archive.packed import (
+    FileInfo,
+    PieceInfo,
+    SpanInfo,
+    code_piece,
+    code_shell,
+    coded_form,
+    from_bytes,
+    known_dtype,
+    piece_name,
+    piece_shapes,
+)  # fmt: skip
+from attar.archive.packed_records import SHELL
+from attar.archive.write import check_elements, check_free, part_of, replace_file
+from attar.errors import AttarError
+from attar.packing import finding
+from attar.packing.ahead import ahead
+from attar.packing.source import Bytes, Found, shell_pieces
+from attar.packing.unpack import write_file
+from attar.types import Array, Json
+
+PathLike = str | os.PathLike[str]
+BLOCK = 1 << 22
+"""Bytes that are copied at a time."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written: where, the bytes that came in and that it takes, its files, and notes for the user."""
+
+    path: Path
+    bytes_before: int
+    bytes_after: int
+    files: tuple[FileInfo, ...]
+    notes: tuple[str, ...]
+
+
+Coded = tuple[PieceInfo, bytes]
+
+
+def pack(path: PathLike, out: PathLike | None = None, *, force: bool = False) -> Packed:
+    """Pack a checkpoint, or a folder of files, without losing a bit.
+
+    The result, PATH.attar beside the original where `out` is not given, has been read back and compared with the
+    original before it gets its name. Raises UsageError, FormatError, OutputError.
+    """
+    place = Path(path)
+    files = finding.files_of(place)
+    goal = Path(out) if out is not None else place.with_name(place.name + ".attar")
+    check_free(goal, force)
+    with contextlib.ExitStack() as stack:
+        sources = {name: stack.enter_context(contextlib.closing(Bytes(file))) for name, file in files.items()}
+        found = {name: finding.find(source, len(files) == 1) for name, source in sources.items()}
+        meta: dict[str, Json] = {"name": place.name, "folder": place.is_dir() or len(files) > 1}
+        done: list[FileInfo] = []
+
+        def write(part: Path) -> None:
+            done.extend(_write(goal, part, sources, found, meta))
+            _compare(part, sources)
+
+        replace_file(goal, write, force)
+    before = sum(source.size for source in sources.values())
+    notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
+    return Packed(goal, before, goal.stat().st_size, tuple(done), notes)
+
+
+def _write(
+    goal: Path, part: Path, sources: Mapping[str, Bytes], found: Mapping[str, Found], meta: dict[str, Json]
+) -> tuple[FileInfo, ...]:
+    """The archive as a new, synced file.
+
+    The pieces go into a file beside it first: the header comes before them and is known after them.
+    """
+    side = part_of(goal, "data")
+    try:
+        with side.open("x+b") as data, part.open("xb") as target:
+            files = tuple(_code_file(data, name, source, found[name]) for name, source in sources.items())
+            manifest = packed(meta, files)
+            head = header.header_bytes(manifest)
+            check_elements(manifest, len(head) + data.tell())
+            data.seek(0)
+            target.write(head)
+            shutil.copyfileobj(data, target, BLOCK)
+            target.flush()
+            os.fsync(target.fileno())
+    finally:
+        side.unlink(missing_ok=True)
+    return files
+
+
+def _code_file(out: BinaryIO, name: str, source: Bytes, found: Found) -> FileInfo:
+    """One file's pieces, written in order: the shell's, then the tensors'."""
+    shell = []
+    for piece, data in ahead(_shell_jobs(name, source, found)):
+        out.write(data)
+        shell.append(piece.section)
+    spans, stream = [], ahead(_tensor_jobs(name, source, found))
+    for span in found.spans:
+        pieces = []
+        for _ in piece_shapes(span.dtype, span.shape):
+            piece, data = next(stream)
+            out.write(data)
+            pieces.append(piece)
+        spans.append(replace(span, pieces=tuple(pieces)))
+    return FileInfo(name, found.kind, source.size, tuple(shell), tuple(spans), found.views)
+
+
+def _shell_jobs(name: str, source: Bytes, found: Found) -> Iterator[Callable[[], Coded]]:
+    """What codes each piece of the shell."""
+    for index, data in enumerate(shell_pieces(source, found.spans)):
+        yield partial(_code_shell, piece_name(name, SHELL, index), data)
+
+
+def _code_shell(name: str, data: bytes) -> Coded:
+    section, coded = code_shell(name, data)
+    return PieceInfo(section), coded
+
+
+def _tensor_jobs(name: str, source: Bytes, found: Found) -> Iterator[Callable[[], Coded]]:
+    """What codes each piece of each tensor."""
+    for span in found.spans:
+        for index, array in enumerate(pieces_of(source, span)):
+            yield partial(_code_piece, piece_name(name, span.name, index), array)
+
+
+def _code_piece(name: str, array: Array) -> Coded:
+    section, coded = code_piece(name, array)
+    return PieceInfo(section), coded
+
+
+def pieces_of(source: Bytes, span: SpanInfo) -> Iterator[Array]:
+    """A tensor's pieces, read one after the other."""
+    dtype, _, _ = coded_form(span.dtype, span.shape)
+    at = span.offset
+    for shape in piece_shapes(span.dtype, span.shape):
+        size = count(shape) * known_dtype(dtype).itemsize
+        yield from_bytes(source.read(at, size), dtype).reshape(shape)
+        at += size
+
+
+def _compare(part: Path, sources: Mapping[str, Bytes]) -> None:
+    """That the archive gives back every byte of every file."""
+    archive = read_archive(part)
+    for file in archive.files:
+        target = _Comparison(sources[file.name])
+        write_file(archive, file, target)
+        target.finish()
+
+
+class _Comparison:
+    """Takes bytes like a file, but only those that another file holds."""
+
+    def __init__(self, source: Bytes) -> None:
+        self.source = source
+        self.at = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Compare with the next bytes; raises AttarError."""
+        if self.source.read(self.at, len(data)) != data:
+            raise self._different()
+        self.at += len(data)
+
+    def finish(self) -> None:
+        """That there are no more."""
+        if self.at != self.source.size:
+            raise self._different()
+
+    def _different(self) -> AttarError:
+        return AttarError(
+            f"file {self.source.path.name!r}: what was written must read back as it was. Received other bytes near "
+            f"byte {self.at}. Nothing was kept: pack again, with the file at rest, and report it if it persists."
+        )

@@ -1,0 +1,91 @@
+"""A file to be packed: which of its byte ranges are tensors, and how its bytes are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attar.archive.packed import PIECE, SpanInfo, ViewInfo
+from attar.errors import FormatError, UsageError
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a format's finder makes of a file: the format's name, tensors by offset, views on them, notes."""
+
+    kind: str
+    spans: tuple[SpanInfo, ...] = ()
+    views: tuple[ViewInfo, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Bytes:
+    """A file opened for reading ranges; raises UsageError where it cannot be read, FormatError past its end."""
+
+    path: Path
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self.file = self.path.open("rb")
+            self.size = self.file.seek(0, 2)
+        except OSError as error:
+            raise UsageError(
+                f"file {str(self.path)!r}: it must be readable. Received {error.strerror}. Check the path."
+            ) from error
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly these bytes."""
+        if size > self.size - offset or min(offset, size) < 0:
+            raise self.broken(f"bytes {offset} to {offset + size} must be in the file", f"{self.size} bytes")
+        self.file.seek(offset)
+        data = self.file.read(size)
+        if len(data) != size:
+            raise self.broken("it must not change while it is read", f"{offset + len(data)} of {self.size} bytes")
+        return data
+
+    def broken(self, rule: str, received: str) -> FormatError:
+        """The error for a file that is not what it claims to be."""
+        return FormatError(f"file {self.path.name!r}: {rule}. Received {received}. Fetch or save the file again.")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
+
+
+def gaps(size: int, spans: Sequence[SpanInfo]) -> Iterator[tuple[int, int]]:
+    """(offset, length) of what is not in a tensor, in order."""
+    at = 0
+    for span in spans:
+        if span.offset > at:
+            yield at, span.offset - at
+        at = span.offset + span.nbytes
+    if at < size:
+        yield at, size - at
+
+
+def shell_pieces(source: Bytes, spans: Sequence[SpanInfo]) -> Iterator[bytes]:
+    """The shell in pieces of PIECE bytes."""
+    kept = bytearray()
+    for offset, length in gaps(source.size, spans):
+        done = 0
+        while done < length:
+            part = min(length - done, PIECE - len(kept))
+            kept += source.read(offset + done, part)
+            done += part
+            if len(kept) == PIECE:
+                yield bytes(kept)
+                kept.clear()
+    if kept:
+        yield bytes(kept)
+
+
+def apart(spans: Sequence[SpanInfo]) -> tuple[SpanInfo, ...]:
+    """The non-empty ones by offset, without those that overlap one before."""
+    kept: list[SpanInfo] = []
+    for span in sorted(spans, key=lambda one: (one.offset, -one.nbytes)):
+        if not kept or span.offset >= kept[-1].offset + kept[-1].nbytes:
+            kept.append(span)
+    return tuple(kept)

@@ -1,0 +1,122 @@
+"""Unpacking: the shell and the tensors, piece by piece, put together as they were."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from attar.archive import Archive, read_archive
+from attar.archive.packed import FileInfo, PieceInfo, is_safe, to_bytes
+from attar.archive.write import check_free, part_of, replace_file
+from attar.errors import OutputError, UsageError
+from attar.packing.ahead import ahead
+
+PathLike = str | os.PathLike[str]
+
+
+class Target(Protocol):
+    """What takes bytes in order."""
+
+    def write(self, data: bytes | memoryview, /) -> Any:
+        """The next bytes."""
+        ...
+
+
+def unpack(path: PathLike, out: PathLike | None = None, *, force: bool = False) -> Path:
+    """Write the file or folder that was packed: to `out`, or beside the archive under its own name.
+
+    A file goes into `out` where that is a folder. Raises FormatError, UsageError, OutputError.
+    """
+    place = Path(path)
+    archive = read_archive(place)
+    if not archive.files:
+        raise UsageError(
+            f"archive {place.name!r}: unpack takes what `attar pack` wrote. Received a compressed model. "
+            "`attar expand` writes it as a plain model."
+        )
+    name = archive.meta.get("name")
+    name = name if isinstance(name, str) and "/" not in name and is_safe(name) else "unpacked"
+    goal = Path(out) if out is not None else place.parent / name
+    if archive.meta.get("folder") is True or len(archive.files) > 1:
+        return _write_folder(archive, goal, force)
+    goal = goal / archive.files[0].name if goal.is_dir() else goal
+    check_free(goal, force)
+    replace_file(goal, lambda part: _write_synced(archive, archive.files[0], part), force)
+    return goal
+
+
+def _write_folder(archive: Archive, goal: Path, force: bool) -> Path:
+    """All files into a hidden folder beside, then under their names."""
+    if goal.exists() and (not goal.is_dir() or (not force and any(goal.iterdir()))):
+        raise OutputError(
+            f"output {str(goal)!r}: a folder will be written there. Received an existing one with files in it, or a "
+            "file. Choose another place with -o, or pass --force."
+        )
+    stage = part_of(goal, "folder")
+    try:
+        for file in archive.files:
+            place = stage / PurePosixPath(file.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _write_synced(archive, file, place)
+        if not goal.exists():
+            stage.rename(goal)
+        for file in archive.files if stage.exists() else ():
+            place = goal / PurePosixPath(file.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (stage / PurePosixPath(file.name)).replace(place)
+    except OSError as error:
+        raise OutputError(
+            f"output {str(goal)!r}: the place must be writable and have room. Received {error.strerror or error}. "
+            "Free some space or choose another place with -o."
+        ) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return goal
+
+
+def _write_synced(archive: Archive, file: FileInfo, place: Path) -> None:
+    """One file, on the disk."""
+    with place.open("xb") as target:
+        write_file(archive, file, target)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def write_file(archive: Archive, file: FileInfo, target: Target) -> None:
+    """All bytes of one packed file, in order; raises FormatError."""
+    shell = _Shell(archive, file)
+    stream = ahead(partial(_bytes_of, archive, piece) for span in file.spans for piece in span.pieces)
+    at = 0
+    for span in file.spans:
+        shell.copy(span.offset - at, target)
+        for _ in span.pieces:
+            target.write(next(stream))
+        at = span.offset + span.nbytes
+    shell.copy(file.nbytes - at, target)
+
+
+def _bytes_of(archive: Archive, piece: PieceInfo) -> memoryview:
+    """One piece of a tensor as it was in the file."""
+    return to_bytes(archive.piece(piece.section))
+
+
+class _Shell:
+    """The shell as a stream, one piece in memory."""
+
+    def __init__(self, archive: Archive, file: FileInfo) -> None:
+        self.pieces: Iterator[bytes] = (archive.shell_piece(section) for section in file.shell)
+        self.kept = memoryview(b"")
+
+    def copy(self, length: int, target: Target) -> None:
+        """The next bytes."""
+        while length:
+            if not self.kept:
+                self.kept = memoryview(next(self.pieces))
+            part = self.kept[:length]
+            target.write(part)
+            self.kept = self.kept[len(part) :]
+            length -= len(part)

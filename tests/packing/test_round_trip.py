@@ -1,0 +1,66 @@
+"""What is packed comes back to the byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attar.archive import read_archive
+from attar.errors import OutputError, UsageError
+from attar.packing.pack import pack
+from attar.packing.unpack import unpack
+
+from . import samples
+
+
+def test_a_file_comes_back(tmp_path: Path) -> None:
+    source = samples.safetensors(tmp_path / "model.safetensors")
+    result = pack(source)
+    assert result.path == tmp_path / "model.safetensors.attar"
+    assert (result.bytes_before, result.bytes_after) == (source.stat().st_size, result.path.stat().st_size)
+    archive = read_archive(result.path)
+    archive.verify()
+    (file,) = archive.files
+    assert {span.name for span in file.spans} == set(samples.tensors())
+    assert unpack(result.path, tmp_path / "back").read_bytes() == source.read_bytes()
+    (tmp_path / "folder").mkdir()
+    assert unpack(result.path, tmp_path / "folder") == tmp_path / "folder" / "model.safetensors"
+
+
+def test_existing_files_stay_without_force(tmp_path: Path) -> None:
+    source = samples.safetensors(tmp_path / "model.safetensors")
+    pack(source)
+    with pytest.raises(OutputError, match="not overwritten"):
+        pack(source)
+    pack(source, force=True)
+    with pytest.raises(OutputError, match="not overwritten"):
+        unpack(tmp_path / "model.safetensors.attar")
+    unpack(tmp_path / "model.safetensors.attar", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "model.safetensors.attar"]
+
+
+def test_a_folder_comes_back(tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    samples.safetensors(folder / "a.safetensors")
+    samples.safetensors(folder / "deep" / "b.safetensors")
+    (folder / "config.json").write_text('{"layers": 2}')
+    (folder / "empty.txt").touch()
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    back = unpack(pack(folder).path, tmp_path / "back")
+    assert {path.relative_to(back): path.read_bytes() for path in back.rglob("*") if path.is_file()} == before
+    with pytest.raises(OutputError, match="existing"):
+        unpack(tmp_path / "net.attar", back)
+    (back / "config.json").write_text("changed")
+    unpack(tmp_path / "net.attar", back, force=True)
+    assert (back / "config.json").read_text() == '{"layers": 2}'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "net", "net.attar"]
+
+
+def test_other_files_are_refused_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no weights")
+    with pytest.raises(UsageError, match=r"must be safetensors, ONNX, GGUF.*Received another file"):
+        pack(tmp_path / "notes.txt")
+    with pytest.raises(UsageError, match="must be readable"):
+        pack(tmp_path / "missing")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
