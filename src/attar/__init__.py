@@ -12,13 +12,20 @@ _PLACES = {
     "evaluate": "attar.api",
     "inspect": "attar.api",
     "load": "attar.api",
+    "open": "attar.packing.checkpoint",
+    "pack": "attar.packing.pack",
     "save": "attar.api",
+    "unpack": "attar.packing.unpack",
     "verify": "attar.api",
     "Result": "attar.api",
     "Budget": "attar.evaluate.budget",
     "Recipe": "attar.recipe",
 }
-__all__ = ["Budget", "Recipe", "Result", "__version__", "compress", "evaluate", "inspect", "load", "save", "verify"]
+__all__ = [
+    "Budget", "Recipe", "Result", "__version__", "compress", "evaluate", "inspect", "load", "pack", "save", "unpack",
+    "verify",
+]  # fmt: skip
+"""Without `open`, which a star import must not put in the place of Python's own."""
 
 
 def __getattr__(name: str) -> Any:
@@ -29,4 +36,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "open"])

@@ -182,6 +182,8 @@ def inspect(model: object, *, factory: str | None = None) -> list[dict[str, Json
         path = Path(model)
         archive = read_archive(path)
         archive.verify()
+        if archive.files:
+            return summary.packed_rows(archive)
         return summary.layer_rows(archive, path.stat().st_size)
     adapter = open_model(model, factory)
     return summary.model_rows(adapter, pipeline.size_of(model, adapter))

@@ -179,6 +179,47 @@ def inspect(model: ModelArg, factory: Factory = None, as_json: AsJson = False, v
         _print(_json(rows) if as_json else show.layer_table(rows))
 
 
+Base = Annotated[
+    Path | None,
+    typer.Option(help="Another checkpoint of the family, plain or packed: differences are stored."),
+]
+
+
+@app.command()
+def pack(
+    path: Annotated[Path, typer.Argument(help="safetensors (or its index), ONNX, GGUF, npz, PyTorch; or a folder.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The archive (default: PATH.attar).")] = None,
+    base: Base = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Pack a checkpoint without losing a bit; what was written is read back and compared."""
+    with guard(verbose):
+        from attar import show
+        from attar.packing.pack import pack as packing
+
+        result = packing(path, out, base=base, force=force)
+        _print(_json(show.packed_facts(result)) if as_json else "\n".join(show.packed_lines(result)))
+
+
+@app.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="What `attar pack` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File or folder (default: the original name).")
+    ] = None,
+    base: Base = None,
+    force: Force = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the file or folder that was packed, byte by byte as it was."""
+    with guard(verbose):
+        from attar.packing.unpack import unpack as unpacking
+
+        _print(str(unpacking(archive, out, base=base, force=force)))
+
+
 @app.command()
 def verify(
     archives: Annotated[list[Path], typer.Argument(help=".attar files.")],

@@ -83,6 +83,11 @@ def _refusal(model: object) -> AttarError:
 
 def from_archive(archive: Archive, into: object | None = None) -> Adapter:
     """The model of an archive, decoded; over a copy of `into` where it is given."""
+    if archive.files:
+        raise UsageError(
+            "archive: it must hold a compressed model. Received a packed checkpoint. `attar unpack` writes it as "
+            "it was, and attar.open reads its tensors."
+        )
     cls = registry.get("adapter", str(archive.meta["framework"]))
     names = [layer.name for layer in archive.layers]
     decoded = dict(zip(names, over_chunks(lambda name: decode(archive, name), names), strict=True))

@@ -16,6 +16,7 @@ from attar.types import Certificate, Json
 
 if TYPE_CHECKING:
     from attar.api import Result
+    from attar.packing.pack import Packed
 
 FORMATS = {
     "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
@@ -44,6 +45,27 @@ def closing_lines(result: Result, report: Path) -> list[str]:
         f"drop      {c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{fine}f}, "
         f"allowed {c.max_drop:g}: {verdict(c)}",
         f"report    {report}",
+    ]
+
+
+def packed_facts(result: Packed) -> dict[str, Json]:
+    """What packing came to, for a machine."""
+    return {
+        "path": str(result.path), "bytes_before": result.bytes_before, "bytes_after": result.bytes_after,
+        "ratio": result.bytes_before / max(result.bytes_after, 1), "notes": list(result.notes),
+        "tensors": sum(len(file.spans) for file in result.files),
+    }  # fmt: skip
+
+
+def packed_lines(result: Packed) -> list[str]:
+    """The same for a person."""
+    facts = packed_facts(result)
+    return [
+        f"before    {result.bytes_before:,} bytes, {facts['tensors']:,} tensors",
+        f"after     {result.bytes_after:,} bytes, read back and compared",
+        f"ratio     {facts['ratio']:.3f}x smaller",
+        f"archive   {result.path}",
+        *(f"note      {note}" for note in result.notes),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,8 @@ def _damage(archive: Archive, section: SectionInfo) -> str | None:
     try:
         if section.kind == "layer":
             decode(archive, section.name)
+        elif section.kind == "piece":
+            archive.check_piece(section)
         elif section.kind == "remainder":
             archive.remainder()
         else:
@@ -158,3 +161,26 @@ def _damage(archive: Archive, section: SectionInfo) -> str | None:
     except FormatError as error:
         return str(error)
     return None
+
+
+def packed_rows(archive: Archive) -> list[dict[str, Json]]:
+    """One row for each tensor of a packed checkpoint, and one for the rest of each file."""
+    rows: list[dict[str, Json]] = []
+    total = sum(section.nbytes for section in archive.sections)
+    for file in archive.files:
+        for span in file.spans:
+            coders = sorted({piece.section.arrays[0].coder for piece in span.pieces})
+            against = sorted({piece.against for piece in span.pieces if piece.against})
+            rows.append({
+                "name": span.name, "kind": span.dtype, "shape": list(span.shape), "size": prod(span.shape),
+                "method": "/".join([*coders, *against]),
+                "bits_per_weight": 8 * span.packed_bytes / max(prod(span.shape), 1), "bytes": span.packed_bytes,
+                "share": span.packed_bytes / max(total, 1),
+            })  # fmt: skip
+        shell = sum(section.nbytes for section in file.shell)
+        rows.append({
+            "name": f"{file.name}: the rest", "kind": file.kind, "shape": [file.shell_bytes], "size": file.shell_bytes,
+            "method": "bytes", "bits_per_weight": 8 * shell / max(file.shell_bytes, 1), "bytes": shell,
+            "share": shell / max(total, 1),
+        })  # fmt: skip
+    return rows

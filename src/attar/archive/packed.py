@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,8 @@ def from_bytes(data: bytes, dtype: str) -> Array:
 def to_bytes(array: Array) -> memoryview:
     """Inverse of from_bytes; without a copy where there can be none."""
     flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview((flat if sys.byteorder == "little" else flat.byteswap()).view(np.uint8)).cast("B")
+    raw: Any = (flat if sys.byteorder == "little" else flat.byteswap()).view(np.uint8)
+    return memoryview(raw).cast("B")
 
 
 def code_piece(name: str, array: Array) -> tuple[SectionInfo, bytes]:
@@ -162,17 +164,6 @@ def decode_shell(section: SectionInfo, data: bytes) -> bytes:
         return blobs.decode_skeleton(SkeletonInfo(info.coder, info.size), data)
     except FormatError as error:
         raise FormatError(f"section {section.name!r}: {error}") from error
-
-
-def ordered(bits: Array) -> Array:
-    """Unsigned words as integers that rise as the floats (or signed integers' distance from zero) do; its inverse too.
-
-    A set sign bit turns the order of the others around: what is next to zero stays next to zero.
-    """
-    word = bits.dtype
-    sign = word.type(1 << (8 * word.itemsize - 1))
-    negative = (bits & sign) != 0
-    return np.where(negative, sign - (bits & ~sign), bits | sign).astype(word, copy=False)
 
 
 def check_files(files: Sequence[FileInfo]) -> None:

@@ -10,6 +10,7 @@ from attar.archive.packed import (
     FileInfo,
     PieceInfo,
     SpanInfo,
+    ViewInfo,
     check_files,
     coded_form,
     piece_name,
@@ -69,6 +70,14 @@ def _span(file: str, item: Json, place: str) -> SpanInfo:
     coded, _, _ = coded_form(dtype, size)
     shapes = list(_few(piece_shapes(dtype, size), len(pieces)))
     return SpanInfo(name, dtype, size, offset, _pieces((file, name), pieces, coded, shapes))
+
+
+def _view(item: Json, place: str) -> ViewInfo:
+    name, span, offset, axes, steps = row(item, (str, str, int, list, list), place)
+    size, strides = shape(axes, place), shape(steps, place)
+    if len(size) != len(strides):
+        raise broken(place, "a view has a stride for each axis", f"{len(strides)} for {len(size)}")
+    return ViewInfo(name, span, offset, size, strides)
 
 
 def _few(shapes: Iterator[int] | Iterator[tuple[int, ...]], most: int) -> Iterator[object]:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attar.archive import blobs
-from attar.archive.base import LayerInfo, SectionInfo, broken, element_limit
+from attar.archive.base import LayerInfo, SectionInfo, TensorInfo, broken, element_limit
 from attar.archive.header import groups, header_length, parse_header
 from attar.archive.manifest import Manifest
 from attar.archive.packed import FileInfo, decode_piece, decode_shell
@@ -112,6 +112,11 @@ class Archive:
             done = pool.map(lambda pair: self._encoded(*pair), pairs)
             return {info.layer.name: encoded for (info, _), encoded in zip(pairs, done, strict=True)}
 
+    @property
+    def tensors(self) -> list[TensorInfo]:
+        """The remainder's tensors, not decoded."""
+        return list(self._manifest.tensors)
+
     def remainder(self) -> dict[str, Array]:
         """Everything else the model needs, by name; raises FormatError."""
         section = self._only("remainder")
@@ -139,14 +144,19 @@ class Archive:
         """One piece of a packed file's shell, checked and decoded."""
         return decode_shell(section, self._blob(section))
 
+    def check_piece(self, section: SectionInfo) -> None:
+        """Read, check and decode one piece of a packed file; raises FormatError."""
+        shells = {section for file in self.files for section in file.shell}
+        if section in shells:
+            self.shell_piece(section)
+        else:
+            self.piece(section)
+
     def verify(self) -> None:
         """Read, check and decode everything; raises FormatError that names the section."""
         for file in self.files:
-            for section in file.shell:
-                self.shell_piece(section)
-            for span in file.spans:
-                for piece in span.pieces:
-                    self.piece(piece.section)
+            for section in file.sections:
+                self.check_piece(section)
         self.all_encoded(1)
         self.remainder()
         self.skeleton()

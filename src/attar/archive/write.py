@@ -93,6 +93,7 @@ def check_elements(manifest: Manifest, file_bytes: int) -> None:
 
 
 def check_free(path: Path, force: bool) -> None:
+    """That a file may be written there; raises OutputError."""
     if path.is_dir():
         raise OutputError(f"output {str(path)!r}: it must be a file. Received a folder. Give the file a name.")
     if path.exists() and not force:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import ModuleType
 
 from attar.archive.packed import is_safe
 from attar.errors import UsageError
-from attar.packing import safetensors
+from attar.packing import gguf, numpy_files, onnx, safetensors, torch_zip
 from attar.packing.source import Bytes, Found
 
-FINDERS = (safetensors,)
+FINDERS: tuple[ModuleType, ...] = (safetensors, gguf, numpy_files, torch_zip, onnx)
 KINDS = "safetensors, ONNX, GGUF, .npz, .npy or a PyTorch checkpoint"
 
 
@@ -31,11 +33,29 @@ def files_of(path: Path) -> dict[str, Path]:
     return found
 
 
+def _indexed(index: Path) -> list[Path]:
+    """An index and the shards that it names; raises UsageError where one is missing."""
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        files = [index, *(index.with_name(name) for name in shards if "/" not in name and is_safe(name))]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"index {index.name!r}: it must be JSON with a weight_map. Received another ({error}). Check the file."
+        ) from error
+    missing = [file.name for file in files if not file.is_file()] + shards[len(files) - 1 :]
+    if missing:
+        raise UsageError(
+            f"index {index.name!r}: its shards must lie beside it. Received none called {missing[0]!r}. Fetch them."
+        )
+    return files
+
+
 def find(source: Bytes, alone: bool) -> Found:
     """The tensors of one file; one of no known format is bytes, or a UsageError where it is packed alone."""
     for finder in FINDERS:
         if finder.accepts(source):
-            return finder.find(source)
+            found: Found = finder.find(source)
+            return found
     if alone:
         raise UsageError(
             f"file {source.path.name!r}: it must be {KINDS}. Received another file. "

@@ -12,17 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from attar.archive import header, read_archive
-from attar.archive.base import count
 from attar.archive.manifest import packed
 from attar.archive.packed import (
     FileInfo,
     PieceInfo,
-    SpanInfo,
-    code_piece,
     code_shell,
-    coded_form,
-    from_bytes,
-    known_dtype,
     piece_name,
     piece_shapes,
 )  # fmt: skip
@@ -31,9 +25,10 @@ from attar.archive.write import check_elements, check_free, part_of, replace_fil
 from attar.errors import AttarError
 from attar.packing import finding
 from attar.packing.ahead import ahead
-from attar.packing.source import Bytes, Found, shell_pieces
+from attar.packing.base import Base, code, pieces_beside
+from attar.packing.source import Bytes, Found, pieces_of, shell_pieces
 from attar.packing.unpack import write_file
-from attar.types import Array, Json
+from attar.types import Json
 
 PathLike = str | os.PathLike[str]
 BLOCK = 1 << 22
@@ -54,11 +49,12 @@ class Packed:
 Coded = tuple[PieceInfo, bytes]
 
 
-def pack(path: PathLike, out: PathLike | None = None, *, force: bool = False) -> Packed:
+def pack(path: PathLike, out: PathLike | None = None, *, base: PathLike | None = None, force: bool = False) -> Packed:
     """Pack a checkpoint, or a folder of files, without losing a bit.
 
     The result, PATH.attar beside the original where `out` is not given, has been read back and compared with the
-    original before it gets its name. Raises UsageError, FormatError, OutputError.
+    original before it gets its name. `base` is another checkpoint, plain or packed: tensors that are close to its own
+    are stored as differences, and it is needed again to unpack. Raises UsageError, FormatError, OutputError.
     """
     place = Path(path)
     files = finding.files_of(place)
@@ -68,11 +64,12 @@ def pack(path: PathLike, out: PathLike | None = None, *, force: bool = False) ->
         sources = {name: stack.enter_context(contextlib.closing(Bytes(file))) for name, file in files.items()}
         found = {name: finding.find(source, len(files) == 1) for name, source in sources.items()}
         meta: dict[str, Json] = {"name": place.name, "folder": place.is_dir() or len(files) > 1}
+        other = stack.enter_context(Base(Path(base))) if base is not None else None
         done: list[FileInfo] = []
 
         def write(part: Path) -> None:
-            done.extend(_write(goal, part, sources, found, meta))
-            _compare(part, sources)
+            done.extend(_write(goal, part, (sources, found, other), meta))
+            _compare(part, sources, other)
 
         replace_file(goal, write, force)
     before = sum(source.size for source in sources.values())
@@ -80,17 +77,20 @@ def pack(path: PathLike, out: PathLike | None = None, *, force: bool = False) ->
     return Packed(goal, before, goal.stat().st_size, tuple(done), notes)
 
 
-def _write(
-    goal: Path, part: Path, sources: Mapping[str, Bytes], found: Mapping[str, Found], meta: dict[str, Json]
-) -> tuple[FileInfo, ...]:
+Work = tuple[Mapping[str, Bytes], Mapping[str, Found], Base | None]
+"""Files, what was found in them, and the base."""
+
+
+def _write(goal: Path, part: Path, work: Work, meta: dict[str, Json]) -> tuple[FileInfo, ...]:
     """The archive as a new, synced file.
 
     The pieces go into a file beside it first: the header comes before them and is known after them.
     """
     side = part_of(goal, "data")
+    sources, found, base = work
     try:
         with side.open("x+b") as data, part.open("xb") as target:
-            files = tuple(_code_file(data, name, source, found[name]) for name, source in sources.items())
+            files = tuple(_code_file(data, name, source, found[name], base) for name, source in sources.items())
             manifest = packed(meta, files)
             head = header.header_bytes(manifest)
             check_elements(manifest, len(head) + data.tell())
@@ -104,13 +104,13 @@ def _write(
     return files
 
 
-def _code_file(out: BinaryIO, name: str, source: Bytes, found: Found) -> FileInfo:
+def _code_file(out: BinaryIO, name: str, source: Bytes, found: Found, base: Base | None) -> FileInfo:
     """One file's pieces, written in order: the shell's, then the tensors'."""
     shell = []
     for piece, data in ahead(_shell_jobs(name, source, found)):
         out.write(data)
         shell.append(piece.section)
-    spans, stream = [], ahead(_tensor_jobs(name, source, found))
+    spans, stream = [], ahead(_tensor_jobs(name, source, found, base))
     for span in found.spans:
         pieces = []
         for _ in piece_shapes(span.dtype, span.shape):
@@ -132,34 +132,20 @@ def _code_shell(name: str, data: bytes) -> Coded:
     return PieceInfo(section), coded
 
 
-def _tensor_jobs(name: str, source: Bytes, found: Found) -> Iterator[Callable[[], Coded]]:
+def _tensor_jobs(name: str, source: Bytes, found: Found, base: Base | None) -> Iterator[Callable[[], Coded]]:
     """What codes each piece of each tensor."""
     for span in found.spans:
-        for index, array in enumerate(pieces_of(source, span)):
-            yield partial(_code_piece, piece_name(name, span.name, index), array)
+        pairs = zip(pieces_of(source, span), pieces_beside(base, span), strict=False)
+        for index, (array, other) in enumerate(pairs):
+            yield partial(code, piece_name(name, span.name, index), array, other)
 
 
-def _code_piece(name: str, array: Array) -> Coded:
-    section, coded = code_piece(name, array)
-    return PieceInfo(section), coded
-
-
-def pieces_of(source: Bytes, span: SpanInfo) -> Iterator[Array]:
-    """A tensor's pieces, read one after the other."""
-    dtype, _, _ = coded_form(span.dtype, span.shape)
-    at = span.offset
-    for shape in piece_shapes(span.dtype, span.shape):
-        size = count(shape) * known_dtype(dtype).itemsize
-        yield from_bytes(source.read(at, size), dtype).reshape(shape)
-        at += size
-
-
-def _compare(part: Path, sources: Mapping[str, Bytes]) -> None:
+def _compare(part: Path, sources: Mapping[str, Bytes], base: Base | None) -> None:
     """That the archive gives back every byte of every file."""
     archive = read_archive(part)
     for file in archive.files:
         target = _Comparison(sources[file.name])
-        write_file(archive, file, target)
+        write_file(archive, file, target, base)
         target.finish()
 
 

@@ -43,8 +43,8 @@ def find(source: Bytes) -> Found:
 
 def _span(source: Bytes, data: int, name: str, entry: Json) -> SpanInfo:
     """One tensor; bytes where the dtype is not one of whole bytes that are known."""
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    axes = entry.get("shape") if isinstance(entry, dict) else None
+    offsets: Json = entry.get("data_offsets") if isinstance(entry, dict) else None
+    axes: Json = entry.get("shape") if isinstance(entry, dict) else None
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1] or not _are_sizes(axes):
         raise source.broken(f"tensor {name!r} must have a shape and data_offsets", repr(entry)[:100])
     start, stop = offsets

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attar.archive.packed import PIECE, SpanInfo, ViewInfo
+from attar.archive.base import count
+from attar.archive.packed import PIECE, SpanInfo, ViewInfo, coded_form, from_bytes, piece_shapes
+from attar.coding import known_dtype
 from attar.errors import FormatError, UsageError
+from attar.types import Array
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,19 @@ def shell_pieces(source: Bytes, spans: Sequence[SpanInfo]) -> Iterator[bytes]:
 
 
 def apart(spans: Sequence[SpanInfo]) -> tuple[SpanInfo, ...]:
-    """The non-empty ones by offset, without those that overlap one before."""
+    """All by offset, without those that overlap one before."""
     kept: list[SpanInfo] = []
-    for span in sorted(spans, key=lambda one: (one.offset, -one.nbytes)):
+    for span in sorted(spans, key=lambda one: (one.offset, one.nbytes)):
         if not kept or span.offset >= kept[-1].offset + kept[-1].nbytes:
             kept.append(span)
     return tuple(kept)
+
+
+def pieces_of(source: Bytes, span: SpanInfo) -> Iterator[Array]:
+    """A tensor's pieces, read one after the other."""
+    dtype, _, _ = coded_form(span.dtype, span.shape)
+    at = span.offset
+    for shape in piece_shapes(span.dtype, span.shape):
+        size = count(shape) * known_dtype(dtype).itemsize
+        yield from_bytes(source.read(at, size), dtype).reshape(shape)
+        at += size

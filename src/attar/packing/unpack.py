@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from attar.archive.packed import FileInfo, PieceInfo, is_safe, to_bytes
 from attar.archive.write import check_free, part_of, replace_file
 from attar.errors import OutputError, UsageError
 from attar.packing.ahead import ahead
+from attar.packing.base import Base, pieces_beside, restore
+from attar.types import Array
 
 PathLike = str | os.PathLike[str]
 
@@ -26,12 +29,17 @@ class Target(Protocol):
         ...
 
 
-def unpack(path: PathLike, out: PathLike | None = None, *, force: bool = False) -> Path:
+def unpack(path: PathLike, out: PathLike | None = None, *, base: PathLike | None = None, force: bool = False) -> Path:
     """Write the file or folder that was packed: to `out`, or beside the archive under its own name.
 
-    A file goes into `out` where that is a folder. Raises FormatError, UsageError, OutputError.
+    A file goes into `out` where that is a folder. `base` is the checkpoint that it was packed against. Raises
+    FormatError, UsageError, OutputError.
     """
-    place = Path(path)
+    with Base(Path(base)) if base is not None else contextlib.nullcontext() as other:
+        return _unpack(Path(path), out, other, force)
+
+
+def _unpack(place: Path, out: PathLike | None, base: Base | None, force: bool) -> Path:
     archive = read_archive(place)
     if not archive.files:
         raise UsageError(
@@ -42,14 +50,14 @@ def unpack(path: PathLike, out: PathLike | None = None, *, force: bool = False) 
     name = name if isinstance(name, str) and "/" not in name and is_safe(name) else "unpacked"
     goal = Path(out) if out is not None else place.parent / name
     if archive.meta.get("folder") is True or len(archive.files) > 1:
-        return _write_folder(archive, goal, force)
+        return _write_folder(archive, goal, base, force)
     goal = goal / archive.files[0].name if goal.is_dir() else goal
     check_free(goal, force)
-    replace_file(goal, lambda part: _write_synced(archive, archive.files[0], part), force)
+    replace_file(goal, lambda part: _write_synced(archive, archive.files[0], part, base), force)
     return goal
 
 
-def _write_folder(archive: Archive, goal: Path, force: bool) -> Path:
+def _write_folder(archive: Archive, goal: Path, base: Base | None, force: bool) -> Path:
     """All files into a hidden folder beside, then under their names."""
     if goal.exists() and (not goal.is_dir() or (not force and any(goal.iterdir()))):
         raise OutputError(
@@ -61,7 +69,7 @@ def _write_folder(archive: Archive, goal: Path, force: bool) -> Path:
         for file in archive.files:
             place = stage / PurePosixPath(file.name)
             place.parent.mkdir(parents=True, exist_ok=True)
-            _write_synced(archive, file, place)
+            _write_synced(archive, file, place, base)
         if not goal.exists():
             stage.rename(goal)
         for file in archive.files if stage.exists() else ():
@@ -78,18 +86,22 @@ def _write_folder(archive: Archive, goal: Path, force: bool) -> Path:
     return goal
 
 
-def _write_synced(archive: Archive, file: FileInfo, place: Path) -> None:
+def _write_synced(archive: Archive, file: FileInfo, place: Path, base: Base | None) -> None:
     """One file, on the disk."""
     with place.open("xb") as target:
-        write_file(archive, file, target)
+        write_file(archive, file, target, base)
         target.flush()
         os.fsync(target.fileno())
 
 
-def write_file(archive: Archive, file: FileInfo, target: Target) -> None:
-    """All bytes of one packed file, in order; raises FormatError."""
+def write_file(archive: Archive, file: FileInfo, target: Target, base: Base | None) -> None:
+    """All bytes of one packed file, in order; raises FormatError, and UsageError for a wrong base."""
     shell = _Shell(archive, file)
-    stream = ahead(partial(_bytes_of, archive, piece) for span in file.spans for piece in span.pieces)
+    stream = ahead(
+        partial(_bytes_of, archive, piece, other)
+        for span in file.spans
+        for piece, other in zip(span.pieces, pieces_beside(base, span), strict=False)
+    )
     at = 0
     for span in file.spans:
         shell.copy(span.offset - at, target)
@@ -99,9 +111,9 @@ def write_file(archive: Archive, file: FileInfo, target: Target) -> None:
     shell.copy(file.nbytes - at, target)
 
 
-def _bytes_of(archive: Archive, piece: PieceInfo) -> memoryview:
+def _bytes_of(archive: Archive, piece: PieceInfo, base: Array | None) -> memoryview:
     """One piece of a tensor as it was in the file."""
-    return to_bytes(archive.piece(piece.section))
+    return to_bytes(restore(piece, archive.piece(piece.section), base))
 
 
 class _Shell:
