@@ -6,7 +6,7 @@ PIP_ENV := PIP_DISABLE_PIP_VERSION_CHECK=1
 export OMP_NUM_THREADS ?= 2
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-all bench lint format docs setup browser clean
+.PHONY: demo test test-all fuzz bench lint format docs setup browser clean
 
 demo: .demo-venv/ready
 	.demo-venv/bin/attar compress examples/models/lenet5.onnx --data examples/fashion-mnist --metric accuracy \
@@ -38,6 +38,15 @@ test: setup browser lint
 
 test-all: setup browser lint
 	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(MAKE) fuzz SECONDS=60
+
+# Fuzzers over the readers, each for so many seconds: C++ with sanitizers (clang++ is installed where it is missing), Python.
+SECONDS ?= 600
+fuzz: setup
+	@which clang++ >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq clang libclang-rt-14-dev; } || \
+	  { echo "install clang with its sanitizers"; exit 1; }
+	$(BIN)/python tests/fuzz/run.py native --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/run.py archive --seconds $(SECONDS)
 
 lint: setup
 	$(BIN)/ruff check .

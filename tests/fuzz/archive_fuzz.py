@@ -1,0 +1,117 @@
+"""Mutated archives through the reader: everything but a FormatError, a hang or a bound passed is a finding.
+
+A mutation edits the manifest in its own terms (numbers, names, shapes, records) or the sections' bytes, and then puts
+the checksums and lengths right, so that the reader gets to see the lie. Started by run.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import resource
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "attacks"))
+import make
+
+from attar import api, pack
+from attar.archive import read_archive
+
+VALUES = [
+    0, 1, -1, 2, 7, 255, 1 << 16, (1 << 31) - 1, 1 << 32, (1 << 62) - 1, None, True, 1.5, [], {}, [1, 2], "", "x",
+    "raw", "rans", "planes", "int8", "uint64", "float16", "bool", "keep", "uniform", "lzma", "words", "xor", "minus",
+]  # fmt: skip
+LIMIT = 5.0
+"""Seconds that one archive may take."""
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths to everything in a JSON value."""
+    found = [path] if path else []
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        found += places(inner, (*path, key))
+    return found
+
+
+def edit(rng: random.Random, manifest: Any) -> None:
+    """One change somewhere in the manifest."""
+    path = rng.choice(places(manifest))
+    inner = manifest
+    for key in path[:-1]:
+        inner = inner[key]
+    old, choice = inner[path[-1]], rng.random()
+    if choice < 0.4 and isinstance(old, int):
+        inner[path[-1]] = old + rng.choice([-1, 1, 8, -8, old, 1 << rng.randrange(62)])
+    elif choice < 0.6 and isinstance(inner, list):
+        inner.insert(path[-1], copy.deepcopy(rng.choice(inner)))
+    elif choice < 0.7 and isinstance(inner, list):
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = copy.deepcopy(rng.choice(VALUES))
+
+
+def mutated(rng: random.Random, data: bytes) -> bytes:
+    """Another archive."""
+    header, manifest, blob = make.split(data)
+    if rng.random() < 0.6:
+        for _ in range(rng.randrange(1, 4)):
+            edit(rng, manifest)
+        return make.joined(header, manifest, blob)
+    altered = bytearray(blob)
+    for _ in range(rng.randrange(1, 6)):
+        altered[rng.randrange(len(altered))] = rng.randrange(256)
+    return (
+        make.mend(header, manifest, bytes(altered)) if "layers" in manifest else make.joined(header, manifest, altered)
+    )
+
+
+def seeds(folder: Path) -> list[bytes]:
+    """A model's archive and a packed checkpoint."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(40, 30)).astype(np.float32), "n": np.arange(9), "h": np.ones(5, np.float16)}
+    save_file(weights, folder / "m.safetensors")
+    return [make.honest(), pack(folder / "m.safetensors").path.read_bytes()]
+
+
+def main() -> None:
+    """Run for so many seconds; the exit code is 1 where something was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--found", type=Path, default=Path())
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    rng, end, runs, refused = random.Random(time.time_ns()), time.monotonic() + options.seconds, 0, 0
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / "a.attar"
+        corpus = seeds(Path(name))
+        while time.monotonic() < end:
+            data = mutated(rng, rng.choice(corpus))
+            place.write_bytes(data)
+            started = time.monotonic()
+            try:
+                rows = api.verify(place)
+                refused += any(row["error"] for row in rows)
+                if not any(row["error"] for row in rows):
+                    read_archive(data).verify()
+                if time.monotonic() - started > LIMIT:
+                    raise TimeoutError(f"{time.monotonic() - started:.1f} s")
+            except Exception:  # noqa: BLE001 - whatever it is, it is a finding
+                traceback.print_exc()
+                (options.found / f"crash-{runs}.attar").write_bytes(data)
+                sys.exit(1)
+            runs += 1
+    print(f"{runs} archives, {refused} refused, no finding")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+// libFuzzer over the native readers: whatever the bytes, they are decoded or refused, alike on every path.
+//
+// The first bytes choose what is tried and with which tables; the rest is the text. Built and run by tests/fuzz/run.py with
+// the address and undefined-behaviour sanitizers.
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "place.hpp"
+#include "rans.hpp"
+#include "read_tables.hpp"
+#include "side.hpp"
+
+namespace {
+
+using namespace attar;
+
+struct Input {
+    const uint8_t* data;
+    size_t size;
+    uint8_t byte() {
+        if (size == 0) return 0;
+        --size;
+        return *data++;
+    }
+};
+
+void demand(bool right) {
+    if (!right) std::abort();
+}
+
+// Tables that sum to 4096, some of their symbols missing.
+std::vector<uint16_t> tables_from(Input& in, size_t tables, size_t alphabet) {
+    std::vector<uint16_t> frequencies(tables * alphabet, 0);
+    for (size_t t = 0; t < tables; ++t) {
+        uint32_t left = kTotal;
+        for (size_t s = 0; s + 1 < alphabet && left > 0; ++s) {
+            uint32_t share = (in.byte() * 17u) % (left + 1);
+            frequencies[t * alphabet + s] = static_cast<uint16_t>(share);
+            left -= share;
+        }
+        frequencies[t * alphabet + alphabet - 1] = static_cast<uint16_t>(frequencies[t * alphabet + alphabet - 1] + left);
+    }
+    return frequencies;
+}
+
+std::vector<int32_t> runs_from(Input& in, size_t tables, size_t& count) {
+    std::vector<int32_t> runs;
+    count = 0;
+    for (size_t k = in.byte() % 6; k > 0; --k) {
+        int32_t rows = in.byte() % 9, width = in.byte() + 1;
+        runs.insert(runs.end(), {rows, width, static_cast<int32_t>(in.byte() % tables)});
+        count += static_cast<size_t>(rows * width);
+    }
+    return runs;
+}
+
+std::string decoded(const Input& in, std::vector<uint8_t>& out, Runs runs, const DecodeTables& tables, Path path) {
+    try {
+        decode(in.data, in.size, out.data(), out.size(), runs, tables, path);
+    } catch (const Malformed& error) {
+        return error.what();
+    }
+    return "";
+}
+
+void chunks(Input in) {
+    const size_t tables = 1 + in.byte() % 4, alphabet = 1 + in.byte();
+    const size_t lanes[] = {1, 32, 64, 128};
+    const size_t lane = lanes[in.byte() % 4];
+    const std::vector<uint16_t> frequencies = tables_from(in, tables, alphabet);
+    size_t count = 0;
+    const std::vector<int32_t> runs = runs_from(in, tables, count);
+    const Runs view{runs.data(), runs.size() / 3};
+    const Frequencies given{frequencies.data(), tables, alphabet};
+    const DecodeTables entries(given, true), aliases(given, false);
+    std::vector<uint8_t> plain(count), other(count);
+    const std::string refused = decoded(in, plain, view, entries, Path::scalar);
+    for (Path path : {Path::avx2, Path::avx512, Path::neon}) {
+        if (available(path) != path) continue;
+        const std::string again = decoded(in, other, view, path == Path::avx512 ? aliases : entries, path);
+        demand(again == refused && (!again.empty() || other == plain));
+    }
+    // What can be coded comes back.
+    std::vector<uint8_t> symbols(count);
+    for (size_t i = 0; i < count; ++i) symbols[i] = in.size == 0 ? 0 : in.data[i % in.size] % alphabet;
+    std::vector<uint8_t> text;
+    try {
+        text = encode(symbols.data(), count, view, EncodeTables(given), lane);
+    } catch (const Malformed&) {
+        return;
+    }
+    const Input own{text.data(), text.size()};
+    demand(decoded(own, plain, view, entries, Path::scalar).empty() && plain == symbols);
+}
+
+void side(Input in) {
+    const int model = in.byte() % 3, kind = in.byte() % 5;
+    const size_t tables = 1 + in.byte() % 5;
+    const int alphabet = 1 + in.byte();
+    const bool escape = in.byte() % 2 && alphabet > 1;
+    const int mode = in.byte() % (alphabet - escape);
+    SideDecoder coder(in.data, in.size);
+    try {
+        std::vector<int64_t> values(50);
+        coder.run(0, model, values.data(), values.size(), 56);
+        coder.integer(8, {false, 0}, uint64_t{1} << 63);
+        std::vector<uint16_t> out(tables * static_cast<size_t>(alphabet));
+        read_tables(coder, tables, {alphabet, mode, escape, kind}, out.data());
+        check(Frequencies{out.data(), tables, static_cast<size_t>(alphabet)});
+        coder.finish();
+    } catch (const Malformed&) {
+    }
+}
+
+void placing(Input in) {
+    const size_t height = 1 + in.byte() % 20, width = 1 + in.byte() * 3u;
+    std::vector<int32_t> rows(in.byte() % 12), columns(width), runs;
+    for (int32_t& row : rows) row = in.byte() % 24 - 2;
+    for (size_t j = 0; j < width; ++j) columns[j] = static_cast<int32_t>(j);
+    for (size_t j = width; j > 1 && in.size > 0; --j) std::swap(columns[j - 1], columns[in.byte() % j]);
+    if (in.byte() % 8 == 0) columns[0] = in.byte() - 5;
+    for (size_t k = in.byte() % 8; k > 0; --k) {
+        const int32_t group = in.byte() % 6 - 1;
+        runs.insert(runs.end(), {group, in.byte() % 2 ? static_cast<int32_t>(width) : in.byte() * 3, 0});
+    }
+    const Order order{rows.data(), rows.size(), columns.data(), width, height, {runs.data(), runs.size() / 3}};
+    std::vector<uint8_t> source(height * width, 7), symbols(rows.size() * width), first(source.size()), second(source.size());
+    std::vector<float> column(width, 1), row(height, 1), out(height * width);
+    try {
+        collect(source.data(), order, symbols.data(), Path::scalar);
+        place(symbols.data(), order, 0, first.data(), Path::scalar);
+        place(symbols.data(), order, 0, second.data(), available(Path::avx512));
+        demand(first == second);
+        place_scaled(symbols.data(), order, -7, {column.data(), 1, row.data()}, Format::float32, out.data(), available(Path::avx512));
+    } catch (const Malformed&) {
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    Input in{data, size};
+    switch (in.byte() % 3) {
+        case 0: chunks(in); break;
+        case 1: side(in); break;
+        default: placing(in);
+    }
+    return 0;
+}

@@ -1,0 +1,85 @@
+"""Builds and runs the fuzzers: `python tests/fuzz/run.py native|archive --seconds 60`.
+
+native: libFuzzer with the address and undefined-behaviour sanitizers over the C++ readers (clang++ is needed).
+archive: mutated archives through the Python reader, with the manifest's lies told in its own terms.
+The corpus of the repository is read and left as it is. What makes a fuzzer fail is kept in the working folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SOURCES = (
+    "rans.cpp",
+    "rans_x86.cpp",
+    "rans_neon.cpp",
+    "tables.cpp",
+    "side.cpp",
+    "read_tables.cpp",
+    "place.cpp",
+    "scale.cpp",
+)
+SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1", "-std=c++17")
+
+
+def native(seconds: int, found: Path) -> int:
+    """Exit code of the fuzzer."""
+    compiler = shutil.which("clang++") or sys.exit(
+        "fuzz: clang++ must be installed. Received none. apt-get install clang."
+    )
+    binary = found / "native_fuzz"
+    files = [str(ROOT / "native" / name) for name in SOURCES]
+    build = [
+        compiler,
+        *SANITIZERS,
+        "-w",
+        f"-I{ROOT / 'native'}",
+        str(HERE / "native_fuzz.cpp"),
+        *files,
+        "-o",
+        str(binary),
+    ]
+    subprocess.run(build, check=True)
+    (found / "inputs").mkdir()
+    options = [
+        f"-max_total_time={seconds}",
+        "-max_len=3000",
+        "-timeout=10",
+        "-rss_limit_mb=1500",
+        "-print_final_stats=1",
+    ]
+    corpus = [str(found / "inputs"), str(HERE / "corpus" / "native")]
+    return subprocess.run([str(binary), *options, f"-artifact_prefix={found}/", *corpus], check=False).returncode
+
+
+def archive(seconds: int, found: Path) -> int:
+    """Exit code of the fuzzer."""
+    command = [sys.executable, str(HERE / "archive_fuzz.py"), "--seconds", str(seconds), "--found", str(found)]
+    return subprocess.run(command, check=False).returncode
+
+
+def main() -> None:
+    """Run one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("fuzzer", choices=["native", "archive"])
+    parser.add_argument("--seconds", type=int, default=60)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder)
+        code = {"native": native, "archive": archive}[options.fuzzer](options.seconds, found)
+        kept = [path for path in found.iterdir() if path.name.startswith(("crash", "timeout", "oom", "leak"))]
+        for path in kept:
+            shutil.copy(path, Path.cwd() / path.name)
+            sys.stderr.write(f"fuzz: kept {path.name}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
