@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from attar.coding import kernel
 from attar.coding.levels import run_bits
 from attar.coding.rans import Rans
 from attar.coding.raw import Raw
@@ -50,15 +51,14 @@ class Planes:
         count = int(np.prod(shape, dtype=object))
         word = np.dtype(f"u{kind.itemsize}")
         reader = Reader(data)
-        words = np.zeros(count, word)
+        words = np.empty(count, word)
         if count:
             form = reader.take(1)[0]
             if form == CONSTANT:
                 words[:] = Raw.decode(reader.take(word.itemsize), word.name, (1,))
             elif form == SPLIT:
-                for k in range(word.itemsize):
-                    words |= _decode_plane(reader, count).astype(word) << (8 * k)
-                words = _rotate(words, 8 * word.itemsize - 1)
+                planes = [_decode_plane(reader, count) for _ in range(word.itemsize)]
+                kernel.kernel().join_planes(planes, words.view(np.uint8))
             else:
                 raise FormatError(f"planes: the form must be 0 or 1. Received {form}. Upgrade attar.")
         reader.finish()
@@ -85,8 +85,10 @@ def _encode_plane(plane: Array) -> bytes:
 
 
 def _decode_plane(reader: Reader, count: int) -> Array:
-    """One plane of uint8 [count]; raises FormatError."""
+    """One plane of uint8 [count], on the bytes themselves where they are plain; raises FormatError."""
     data = reader.sized()
-    if len(data) >= count:
-        return Raw.decode(data, "uint8", (count,))
+    if len(data) == count:
+        return np.frombuffer(data, np.uint8)
+    if len(data) > count:
+        raise FormatError(f"planes: a plane has {count} bytes at most. Received {len(data)}. Fetch the file again.")
     return Rans.decode(data, "uint8", (count,))

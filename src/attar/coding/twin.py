@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from attar.coding.counting import count_classes, count_lines
 from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
-from attar.coding.placing import collect, find, place, place_scaled
+from attar.coding.placing import collect, find, join_planes, place, place_scaled
 from attar.coding.streams import SideDecoder, SideEncoder
 from attar.coding.tables import read_tables
 
 __all__ = [
     "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes",
-    "count_lines", "decode", "encode", "find", "place", "place_scaled", "read_tables", "simd_path",
+    "count_lines", "decode", "encode", "find", "join_planes", "place", "place_scaled", "read_tables", "simd_path",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
