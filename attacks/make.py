@@ -115,6 +115,15 @@ def attacks() -> dict[str, bytes]:
         change(other)
         files[name] = joined(header, other, blob)
 
+    raw = json.dumps(manifest, separators=(",", ":")).encode()
+    files["manifest-name-twice"] = joined(header, raw[:-1] + b',"meta":{}}', blob)
+    files["manifest-meta-not-a-number"] = joined(header, raw.replace(b'"none"', b"NaN"), blob)
+    doubled = (
+        json.dumps(header, separators=(",", ":"))
+        .encode()
+        .replace(b'"attar":{"dtype"', b'"attar":{"dtype":0},"attar":{"dtype"')
+    )
+    files["header-tensor-twice"] = len(doubled).to_bytes(8, "little") + doubled + blob
     codes = manifest["layers"][0][11][0]
     told("shape-huge", lambda m: m["layers"][0][11][0].__setitem__(2, [1 << 39, 1 << 39]))
     told("shape-whose-product-overflows", lambda m: m["layers"][0][11][0].__setitem__(2, [1 << 32, 1 << 32]))
@@ -129,6 +138,14 @@ def attacks() -> dict[str, bytes]:
     told("coder-a-path", lambda m: m["layers"][0][11][0].__setitem__(3, "../../attar.coding:os"))
     told("dtype-of-objects", lambda m: m["layers"][0][11][0].__setitem__(1, "object"))
     told("dtype-of-floats-for-integers", lambda m: m["layers"][0][11][0].__setitem__(1, "float32"))
+    told("columns-that-broadcast", lambda m: m["layers"][0][11][2].__setitem__(2, [2, 30]))
+    told(
+        "memory-of-a-thousand-files",
+        lambda m: (
+            m["layers"][0][11][0].__setitem__(1, "int64") or m["layers"][0][11][0].__setitem__(2, [1 << 12, 1 << 12])
+        ),
+    )
+    told("shape-empty-whose-other-axes-overflow", lambda m: m["layers"][0][11][0].__setitem__(2, [0, 1 << 30, 1 << 30]))
     told("method-unknown", lambda m: m["layers"][0].__setitem__(9, "os.system"))
     told("method-of-another-layer-kind", lambda m: m["layers"][0].__setitem__(9, "keep"))
     told("step-of-letters", lambda m: m["layers"][0].__setitem__(10, {"step": "wide"}))

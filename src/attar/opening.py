@@ -88,7 +88,13 @@ def from_archive(archive: Archive, into: object | None = None) -> Adapter:
             "archive: it must hold a compressed model. Received a packed checkpoint. `attar unpack` writes it as "
             "it was, and attar.open reads its tensors."
         )
-    cls = registry.get("adapter", str(archive.meta["framework"]))
+    framework = archive.meta.get("framework")
+    if framework not in list(registry.names("adapter")):
+        raise FormatError(
+            f"manifest: the framework must be one of {', '.join(registry.names('adapter'))}. Received {framework!r}. "
+            "Fetch the file again, or upgrade attar."
+        )
+    cls = registry.get("adapter", str(framework))
     names = [layer.name for layer in archive.layers]
     decoded = dict(zip(names, over_chunks(lambda name: decode(archive, name), names), strict=True))
     remainder = archive.remainder()
@@ -138,6 +144,10 @@ def _decoded(archive: Archive, name: str, method: Any) -> Weight:
         weight: Weight = method.decode(archive.encoded(name))
         return weight
     row, column, bias = method.scales(archive.encoded(name, without=method.CODES))
+    layer = next(layer for layer in archive.layers if layer.name == name)
+    # Before anything is multiplied: shapes that broadcast could ask for any amount of memory.
+    if row.shape != (layer.rows,) or column.ndim != 2 or column.shape[1] not in (1, layer.cols):
+        raise ValueError(f"scales of {row.shape} and {column.shape} for {layer.rows} x {layer.cols}")
     return Weight(archive.scaled(name, method.CODES, row, column), bias)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.archive import read_archive, to_bytes, write_archive
-from attar.archive.base import GROUPED, element_limit
+from attar.archive.base import GROUPED, decoded_limit
 from attar.errors import FormatError, UsageError
 from attar.types import Encoded, Layer
 
@@ -160,7 +160,7 @@ def test_wholly_empty_large_layers_are_legal():
     data = to_bytes(**(contents() | {"layers": [empty]}))
     assert len(data) < 2000
     assert not read_archive(data).encoded("zero").arrays["codes"].any()
-    assert element_limit(len(data)) > rows * cols
+    assert decoded_limit(len(data)) > rows * cols
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

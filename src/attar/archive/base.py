@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from attar.errors import FormatError
-from attar.types import Layer
+from attar.types import Json, Layer
 
 VERSION = "1"
 GROUPED = 1 << 16
@@ -101,14 +103,37 @@ def count(shape: tuple[int, ...]) -> int:
     return product
 
 
-def element_limit(file_bytes: int) -> int:
-    """Elements that a file of this size may declare in all: a wholly empty matrix is legal, a bomb is not."""
+def decoded_limit(file_bytes: int) -> int:
+    """Bytes that all arrays of a file of this size may take: a wholly empty matrix is legal, a bomb is not."""
     return (1 << 24) + (file_bytes << 14)
 
 
 def skeleton_limit(nbytes: int) -> int:
     """Length that a compressed skeleton of this size may have."""
     return (1 << 24) + (nbytes << 10)
+
+
+def strict_json(text: str | bytes) -> Json:
+    """JSON as two readers cannot understand it differently: no name twice, no NaN, no infinity; raises ValueError."""
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
+
+
+def _once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name stands twice")
+    return result
+
+
+def _no_number(text: str) -> Json:
+    raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    return value
 
 
 def broken(place: str, rule: str, received: str, remedy: str = "Fetch the file again.") -> FormatError:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from attar.archive import manifest as manifests
-from attar.archive.base import GROUPED, LONGEST_HEADER, VERSION, SectionInfo, broken
+from attar.archive.base import GROUPED, LONGEST_HEADER, VERSION, SectionInfo, broken, strict_json
 from attar.archive.manifest import Manifest
 from attar.types import Json
 
@@ -59,7 +59,7 @@ def header_length(prefix: bytes, file_bytes: int) -> int:
 def parse_header(text: bytes, data_bytes: int) -> tuple[Manifest, dict[str, int]]:
     """The manifest, and where each tensor begins in the data; raises FormatError."""
     try:
-        entries = json.loads(text.decode())
+        entries = strict_json(text.decode())
     except (ValueError, RecursionError) as error:
         raise broken("header", "it must be JSON", str(error)[:200]) from error
     metadata = entries.pop("__metadata__", None) if isinstance(entries, dict) else None

@@ -12,9 +12,10 @@ import zlib
 from dataclasses import dataclass
 
 from attar.archive import records
-from attar.archive.base import ArrayInfo, LayerInfo, SectionInfo, SkeletonInfo, TensorInfo, broken
+from attar.archive.base import ArrayInfo, LayerInfo, SectionInfo, SkeletonInfo, TensorInfo, broken, strict_json
 from attar.archive.packed import FileInfo
 from attar.archive.packed_records import files_from, files_json
+from attar.coding import DTYPES, known_dtype
 from attar.types import Json, Layer
 
 _DICTIONARY = (
@@ -43,10 +44,11 @@ class Manifest:
     files: tuple[FileInfo, ...] = ()
 
     @property
-    def elements(self) -> int:
-        """Numbers that all arrays and tensors together declare."""
-        arrays = sum(array.size for section in self.sections for array in section.arrays)
-        return arrays + sum(tensor.size for tensor in self.tensors)
+    def decoded_bytes(self) -> int:
+        """Memory that all arrays and tensors together declare; those of unknown dtypes, which are refused, count 8."""
+        sizes = {name: known_dtype(name).itemsize for name in DTYPES}
+        arrays = sum(a.size * sizes.get(a.dtype, 8) for section in self.sections for a in section.arrays)
+        return arrays + sum(tensor.size * sizes.get(tensor.dtype, 8) for tensor in self.tensors)
 
 
 def packed(meta: dict[str, Json], files: tuple[FileInfo, ...]) -> Manifest:
@@ -86,7 +88,7 @@ def from_text(text: str) -> Manifest:
     if zlib.crc32(raw) != int.from_bytes(packed[-4:], "little"):
         raise broken("manifest", "its checksum must hold", "another one")
     try:
-        return _from_json(json.loads(raw))
+        return _from_json(strict_json(raw))
     except (ValueError, RecursionError) as error:
         raise broken("manifest", "it must be JSON", str(error)) from error
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attar.archive import blobs
-from attar.archive.base import LayerInfo, SectionInfo, TensorInfo, broken, element_limit
+from attar.archive.base import LayerInfo, SectionInfo, TensorInfo, broken, decoded_limit
 from attar.archive.header import groups, header_length, parse_header
 from attar.archive.manifest import Manifest
 from attar.archive.packed import FileInfo, decode_piece, decode_shell
@@ -186,9 +186,9 @@ def _opened(source: _Source) -> Archive:
     """The archive, its header and manifest checked."""
     length = header_length(source.read(0, min(8, source.size)), source.size)
     manifest, tensors = parse_header(source.read(8, length), source.size - 8 - length)
-    most = element_limit(source.size)
-    if manifest.elements > most:
-        raise broken("manifest", f"{source.size} bytes may hold {most} elements", str(manifest.elements))
+    most = decoded_limit(source.size)
+    if manifest.decoded_bytes > most:
+        raise broken("manifest", f"{source.size} bytes may hold {most} bytes of arrays", str(manifest.decoded_bytes))
     _check_remainder(manifest)
     starts: dict[SectionInfo, int] = {}
     for name, sections in groups(manifest).items():

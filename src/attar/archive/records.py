@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from attar.archive.base import MOST_AXES, ArrayInfo, broken
+from attar.archive.base import MOST_AXES, ArrayInfo, broken, count
 from attar.types import Json
 
 T = TypeVar("T")
@@ -31,7 +31,11 @@ def row(value: Json, kinds: Sequence[Any], place: str) -> list[Any]:
 
 def shape(value: list[Json], place: str) -> tuple[int, ...]:
     """Axes of 0 or more."""
-    return tuple(_axes(value, place, lambda x: isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 1 << 40))
+    axes = tuple(_axes(value, place, lambda x: isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 1 << 40))
+    # An empty array takes no memory, but numpy multiplies its other axes.
+    if 0 in axes and count(tuple(max(axis, 1) for axis in axes)) >= 1 << 48:
+        raise broken(place, "the axes of an empty array must multiply to less than 2**48", repr(value)[:200])
+    return axes
 
 
 def array(item: Json, place: str) -> ArrayInfo:

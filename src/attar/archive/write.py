@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attar.archive import blobs, header
-from attar.archive.base import ArchiveInfo, LayerInfo, SkeletonInfo, TensorInfo, element_limit
+from attar.archive.base import ArchiveInfo, LayerInfo, SkeletonInfo, TensorInfo, decoded_limit
 from attar.archive.manifest import Manifest
 from attar.errors import OutputError, UsageError
 from attar.types import Array, Encoded, Json, Layer
@@ -78,17 +78,17 @@ def _build(
     by_section = dict(coded)
     for group in header.groups(manifest).values():
         parts += [by_section[section] for section in group]
-    check_elements(manifest, sum(map(len, parts)))
+    check_size(manifest, sum(map(len, parts)))
     return manifest, parts
 
 
-def check_elements(manifest: Manifest, file_bytes: int) -> None:
+def check_size(manifest: Manifest, file_bytes: int) -> None:
     """That a reader will believe the file."""
-    elements = manifest.elements
-    if elements > element_limit(file_bytes):
+    size = manifest.decoded_bytes
+    if size > decoded_limit(file_bytes):
         raise UsageError(
-            f"archive: a file of {file_bytes} bytes may hold {element_limit(file_bytes)} elements. "
-            f"Received {elements}, nearly all of them constant. Remove the layers that hold nothing."
+            f"archive: a file of {file_bytes} bytes may hold {decoded_limit(file_bytes)} bytes of arrays. "
+            f"Received {size}, nearly all of them constant. Remove the layers that hold nothing."
         )
 
 

@@ -21,7 +21,7 @@ from attar.archive.packed import (
     piece_shapes,
 )  # fmt: skip
 from attar.archive.packed_records import SHELL
-from attar.archive.write import check_elements, check_free, part_of, replace_file
+from attar.archive.write import check_free, check_size, part_of, replace_file
 from attar.errors import AttarError
 from attar.packing import finding
 from attar.packing.ahead import ahead
@@ -93,7 +93,7 @@ def _write(goal: Path, part: Path, work: Work, meta: dict[str, Json]) -> tuple[F
             files = tuple(_code_file(data, name, source, found[name], base) for name, source in sources.items())
             manifest = packed(meta, files)
             head = header.header_bytes(manifest)
-            check_elements(manifest, len(head) + data.tell())
+            check_size(manifest, len(head) + data.tell())
             data.seek(0)
             target.write(head)
             shutil.copyfileobj(data, target, BLOCK)
