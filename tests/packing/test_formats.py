@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,32 @@ assert all(opened[name].shape == opened.shape(name) for name in opened)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_training_checkpoints(tmp_path: Path) -> None:
+    """Keys repeat in an optimizer's state and in averaged weights: all of them are tensors, none is shell."""
+    net = torch.nn.Sequential(torch.nn.Linear(40, 50), torch.nn.Linear(50, 30))
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.randn(8, 40)).sum().backward()
+    optimizer.step()
+    average = {name: value + 1 for name, value in net.state_dict().items()}
+    state = {
+        "ema": average,
+        "model": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "0.bias (2)": torch.ones(3),
+    }
+    torch.save(state, tmp_path / "m.pt")
+    opened = there_and_back(tmp_path / "m.pt", tmp_path)
+    assert same(opened["0.weight"], average["0.weight"].numpy())
+    assert same(opened["0.weight (2)"], net[0].weight.detach().numpy())
+    assert {f"exp_avg{suffix}" for suffix in ("", " (2)", " (3)", " (4)")} < set(opened)
+    assert len(opened) == 4 + 4 + 4 * 3 + 1
+
+
+def test_a_pickle_of_marks_is_read_in_linear_time(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02" + b"N" * 1_000_000 + b"(t" * 1_000_000 + b"(0(1.")
+    started = time.monotonic()
+    pack(tmp_path / "m.pt")
+    assert time.monotonic() - started < 60  # quadratic where each mark was searched for

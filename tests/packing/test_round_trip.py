@@ -64,3 +64,28 @@ def test_other_files_are_refused_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be readable"):
         pack(tmp_path / "missing")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_working_folder_has_no_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = samples.safetensors(tmp_path / "net" / "a.safetensors")
+    monkeypatch.chdir(source.parent)
+    assert pack(".").path == tmp_path / "net.attar"
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    unpack("../net.attar", ".", force=True)
+    assert Path("a.safetensors").read_bytes() == source.read_bytes()
+
+
+def test_archives_in_a_folder_are_kept_as_they_are(tmp_path: Path) -> None:
+    old = pack(samples.safetensors(tmp_path / "net" / "a.safetensors")).path
+    result = pack(tmp_path / "net")
+    assert "packed already" in result.notes[0]
+    assert (unpack(result.path, tmp_path / "back") / old.name).read_bytes() == old.read_bytes()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    dead = 2**22 + 7  # beyond the largest process number
+    (tmp_path / f".back.folder.{dead}.attar-part" / "deep").mkdir(parents=True)
+    archive = pack(samples.safetensors(tmp_path / "a.safetensors")).path
+    unpack(archive, tmp_path / "back")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "a.safetensors.attar", "back"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def check_free(path: Path, force: bool) -> None:
 
 
 def part_of(place: Path, what: str = "") -> Path:
-    """A hidden name beside a place for what this process writes; `_sweep` finds it if the process is killed."""
+    """A hidden name beside a place for what this process writes; `sweep` finds it if the process is killed."""
     return place.with_name(f".{place.name}.{what}{'.' if what else ''}{os.getpid()}{_SUFFIX}")
 
 
@@ -112,7 +113,7 @@ def replace_file(path: Path, write: Callable[[Path], None], force: bool) -> None
     place = path.resolve() if path.is_symlink() else path
     part = part_of(place)
     try:
-        _sweep(place)
+        sweep(place)
         try:
             write(part)
             check_free(place, force)
@@ -147,12 +148,15 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _sweep(place: Path) -> None:
+def sweep(place: Path) -> None:
     """Remove what a killed process left of the same file."""
     for old in place.parent.glob(f".{place.name}.*{_SUFFIX}"):
         owner = old.name.removesuffix(_SUFFIX).rpartition(".")[2]
         if owner.isdecimal() and not _alive(int(owner)):
-            old.unlink(missing_ok=True)
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.unlink(missing_ok=True)
 
 
 def _alive(process: int) -> bool:

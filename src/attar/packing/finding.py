@@ -52,6 +52,8 @@ def _indexed(index: Path) -> list[Path]:
 
 def find(source: Bytes, alone: bool) -> Found:
     """The tensors of one file; one of no known format is bytes, or a UsageError where it is packed alone."""
+    if source.path.suffix == ".attar" and not alone:
+        return Found("bytes", notes=("it is packed already and kept as it is",))
     for finder in FINDERS:
         if finder.accepts(source):
             found: Found = finder.find(source)

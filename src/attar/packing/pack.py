@@ -26,7 +26,7 @@ from attar.errors import AttarError
 from attar.packing import finding
 from attar.packing.ahead import ahead
 from attar.packing.base import Base, code, pieces_beside
-from attar.packing.source import Bytes, Found, pieces_of, shell_pieces
+from attar.packing.source import Bytes, Found, named, pieces_of, shell_pieces
 from attar.packing.unpack import write_file
 from attar.types import Json
 
@@ -56,7 +56,7 @@ def pack(path: PathLike, out: PathLike | None = None, *, base: PathLike | None =
     original before it gets its name. `base` is another checkpoint, plain or packed: tensors that are close to its own
     are stored as differences, and it is needed again to unpack. Raises UsageError, FormatError, OutputError.
     """
-    place = Path(path)
+    place = named(Path(path))
     files = finding.files_of(place)
     goal = Path(out) if out is not None else place.with_name(place.name + ".attar")
     check_free(goal, force)

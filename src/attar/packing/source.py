@@ -58,6 +58,11 @@ class Bytes:
         self.file.close()
 
 
+def named(path: Path) -> Path:
+    """The same place with a name of its own: "." and ".." have none to put a hidden file beside."""
+    return path.resolve() if path.name in ("", "..") else path
+
+
 def gaps(size: int, spans: Sequence[SpanInfo]) -> Iterator[tuple[int, int]]:
     """(offset, length) of what is not in a tensor, in order."""
     at = 0

@@ -86,14 +86,21 @@ Tensor = tuple[str, str, str, int, tuple[int, ...], tuple[int, ...]]
 
 
 def _tensors(data: bytes) -> Iterator[Tensor]:
-    """Name, dtype, storage, offset, shape and strides of each tensor that a pickle puts into a dictionary."""
-    seen: set[str] = set()
+    """Name, dtype, storage, offset, shape and strides of each tensor that a pickle puts into a dictionary.
+
+    A key that was there before, as an optimizer's are for every weight, gets a number behind it.
+    """
+    times: dict[str, int] = {}
     for name, value in _items(data):
-        if isinstance(value, _Call) and value.name in REBUILDS and name not in seen:
+        if isinstance(value, _Call) and value.name in REBUILDS:
             tensor = _tensor(name, value.arguments)
             if tensor is not None:
-                seen.add(name)
-                yield tensor
+                label = name
+                while label in times:
+                    times[name] += 1
+                    label = f"{name} ({times[name]})"
+                times[label] = 1
+                yield (label, *tensor[1:])
 
 
 def _tensor(name: str, arguments: Any) -> Tensor | None:
@@ -127,24 +134,22 @@ class _Stored:
         self.record = record
 
 
-_MARK = object()
-
-
 def _items(data: bytes) -> Iterator[tuple[str, Any]]:
     """Keys and values of all dictionaries, by a stack machine that makes tuples and names and calls nothing."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    marks: list[int] = []
 
     def since_mark() -> list[Any]:
-        at = len(stack) - 1 - stack[::-1].index(_MARK)
-        taken = stack[at + 1 :]
+        at = marks.pop()
+        taken = stack[at:]
         del stack[at:]
         return taken
 
     for opcode, argument, _ in pickletools.genops(data):
         op = opcode.name
         if op == "MARK":
-            stack.append(_MARK)
+            marks.append(len(stack))
         elif op in ("BINPUT", "LONG_BINPUT", "PUT"):
             memo[int(str(argument))] = stack[-1]
         elif op == "MEMOIZE":
@@ -179,6 +184,8 @@ def _items(data: bytes) -> Iterator[tuple[str, Any]]:
             for key, value in zip(taken[::2], taken[1::2], strict=False) if op == "SETITEMS" else ():
                 if isinstance(key, str):
                     yield key, value
+        elif op == "POP" and marks and marks[-1] == len(stack):
+            marks.pop()
         elif op == "POP":
             stack.pop()
         elif op == "POP_MARK":

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from attar.archive import Archive, read_archive
 from attar.archive.packed import FileInfo, PieceInfo, is_safe, to_bytes
-from attar.archive.write import check_free, part_of, replace_file
+from attar.archive.write import check_free, part_of, replace_file, sweep
 from attar.errors import OutputError, UsageError
 from attar.packing.ahead import ahead
 from attar.packing.base import Base, pieces_beside, restore
+from attar.packing.source import named
 from attar.types import Array
 
 PathLike = str | os.PathLike[str]
@@ -48,7 +49,7 @@ def _unpack(place: Path, out: PathLike | None, base: Base | None, force: bool) -
         )
     name = archive.meta.get("name")
     name = name if isinstance(name, str) and "/" not in name and is_safe(name) else "unpacked"
-    goal = Path(out) if out is not None else place.parent / name
+    goal = named(Path(out)) if out is not None else place.parent / name
     if archive.meta.get("folder") is True or len(archive.files) > 1:
         return _write_folder(archive, goal, base, force)
     goal = goal / archive.files[0].name if goal.is_dir() else goal
@@ -66,6 +67,7 @@ def _write_folder(archive: Archive, goal: Path, base: Base | None, force: bool) 
         )
     stage = part_of(goal, "folder")
     try:
+        sweep(goal)
         for file in archive.files:
             place = stage / PurePosixPath(file.name)
             place.parent.mkdir(parents=True, exist_ok=True)
