@@ -7,13 +7,7 @@
 #include <vector>
 
 #include "rans.hpp"
-
-// A pointer whose target no other pointer in reach writes: without it bytes may alias everything, and loops stay scalar.
-#if defined(_MSC_VER)
-#define ATTAR_ALONE __restrict
-#else
-#define ATTAR_ALONE __restrict__
-#endif
+#include "target.hpp"
 
 namespace attar {
 

@@ -1,16 +1,6 @@
 #include "planes.hpp"
 
-#include "place.hpp"
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define ATTAR_X86 1
-#endif
-
-#if defined(__GNUC__) || defined(__clang__)
-#define ATTAR_INLINE __attribute__((always_inline)) inline
-#else
-#define ATTAR_INLINE inline
-#endif
+#include "target.hpp"
 
 namespace attar {
 
@@ -49,11 +39,11 @@ ATTAR_INLINE void join_all(const uint8_t* const* planes, size_t width, size_t co
 }
 
 #ifdef ATTAR_X86
-__attribute__((target("avx2"))) void join_avx2(const uint8_t* const* planes, size_t width, size_t count, void* out) {
+ATTAR_AVX2 void join_avx2(const uint8_t* const* planes, size_t width, size_t count, void* out) {
     join_all(planes, width, count, out);
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl,prefer-vector-width=512"))) void join_avx512(
+ATTAR_AVX512 void join_avx512(
     const uint8_t* const* planes, size_t width, size_t count, void* out) {
     join_all(planes, width, count, out);
 }

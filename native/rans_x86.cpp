@@ -1,14 +1,7 @@
 // The x86 paths. AVX-512 keeps an alias table in six vector registers and advances 32 lanes at a time; AVX2 looks entries
 // up by plain loads, which on the processors that we measured are over twice as fast as its gather instruction.
 #include "rans.hpp"
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define ATTAR_X86 1
-#include <immintrin.h>
-#define ATTAR_AVX2 __attribute__((target("avx2,popcnt")))
-#define ATTAR_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,popcnt")))
-#define ATTAR_INLINE __attribute__((always_inline)) inline
-#endif
+#include "target.hpp"
 
 namespace attar {
 

@@ -3,17 +3,6 @@
 
 #include "place.hpp"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define ATTAR_X86 1
-#include <immintrin.h>
-#endif
-
-#if defined(__GNUC__) || defined(__clang__)
-#define ATTAR_INLINE __attribute__((always_inline)) inline
-#else
-#define ATTAR_INLINE inline
-#endif
-
 namespace attar {
 
 namespace {
@@ -65,12 +54,12 @@ ATTAR_INLINE void scale_all(const uint8_t* ATTAR_ALONE symbols, size_t count, in
 }
 
 #ifdef ATTAR_X86
-__attribute__((target("avx2"))) void scale_avx2(const uint8_t* symbols, size_t count, int32_t low, const float* column,
+ATTAR_AVX2 void scale_avx2(const uint8_t* symbols, size_t count, int32_t low, const float* column,
                                                 float row, Format format, void* out) {
     scale_all(symbols, count, low, column, row, format, out);
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl,prefer-vector-width=512"))) void scale_avx512(
+ATTAR_AVX512 void scale_avx512(
     const uint8_t* symbols, size_t count, int32_t low, const float* column, float row, Format format, void* out) {
     scale_all(symbols, count, low, column, row, format, out);
 }
