@@ -15,6 +15,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "keras": "attar.adapters.keras:KerasAdapter",
     },
     "factory": {"torch": "attar.adapters.torch:FactorySpec"},
+    "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},
     "method": {
         "uniform": "attar.methods.uniform:Uniform",
         "keep": "attar.methods.keep:Keep",

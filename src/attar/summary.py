@@ -152,7 +152,7 @@ def _damage(archive: Archive, section: SectionInfo) -> str | None:
     try:
         if section.kind == "layer":
             decode(archive, section.name)
-        elif section.kind == "piece":
+        elif section.kind in ("piece", "shell"):
             archive.check_piece(section)
         elif section.kind == "remainder":
             archive.remainder()

@@ -63,7 +63,7 @@ def test_compressed_models_open_too(tmp_path: Path) -> None:
 
 
 def test_refusals(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="framework must be np or pt"):
+    with pytest.raises(UsageError, match="framework must be one of np, pt"):
         attar.open(packed, framework="tf")
     with pytest.raises(UsageError, match="must be a file"):
         attar.open(tmp_path / "gone.attar")
@@ -96,3 +96,13 @@ def test_the_commands(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == source.read_bytes()
     done = run("expand", archive, "-o", tmp_path / "plain")
     assert done.returncode == 2 and "packed checkpoint" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_dtype_that_torch_lacks_is_said(tmp_path: Path) -> None:
+    import ml_dtypes
+
+    np.save(tmp_path / "w.npy", np.zeros(3))
+    opened = attar.open(pack(tmp_path / "w.npy").path, framework="pt")
+    assert str(opened["w"].dtype) == "torch.float64"
+    with pytest.raises(UsageError, match="PyTorch must have its dtype"):
+        opened._convert(np.zeros(3, ml_dtypes.float8_e3m4))

@@ -19,7 +19,7 @@ from attar.adapters import torch_programs
 from attar.adapters.torch import FactorySpec
 from attar.adapters.torch_forms import COUNTER
 from attar.adapters.torch_source import Source, copied, from_module, from_program, from_script, make_plain
-from attar.errors import FormatError, ModelError, OutputError
+from attar.errors import FormatError, ModelError, OutputError, UsageError
 from attar.types import Array
 
 SUFFIXES = {
@@ -222,6 +222,16 @@ def from_array(array: Array, dtype: torch.dtype) -> Tensor:
         plain = values.view(np.uint8 if values.dtype.itemsize == 1 else np.int16)
         return torch.from_numpy(plain).view(dtype).reshape(values.shape)
     return torch.from_numpy(values).to(dtype)
+
+
+def as_tensor(array: Array) -> Tensor:
+    """An array as a tensor with the same bits; raises UsageError for a dtype that PyTorch lacks."""
+    dtype = getattr(torch, array.dtype.name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UsageError(
+            f"tensor: PyTorch must have its dtype. Received {array.dtype.name}. Open the archive with framework='np'."
+        )
+    return from_array(array, dtype)
 
 
 def check_same(rest: Mapping[str, Tensor], remainder: Mapping[str, Array]) -> None:

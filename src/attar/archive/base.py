@@ -35,7 +35,7 @@ class ArrayInfo:
 
 @dataclass(frozen=True, slots=True)
 class SectionInfo:
-    """One section: kind "layer", "remainder", "skeleton" or "piece"; its coded arrays, size in the file and CRC-32.
+    """One section: kind "layer", "remainder", "skeleton", "piece" or "shell"; its coded arrays, bytes and CRC-32.
 
     The arrays of a remainder are its tensors by dtype, concatenated; those of a skeleton are none. A piece is a part of
     a packed file: one array, or bytes under one of the skeleton's codecs.

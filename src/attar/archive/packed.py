@@ -154,7 +154,7 @@ def code_shell(name: str, data: bytes) -> tuple[SectionInfo, bytes]:
     """One piece of a shell, by the codec that makes it smallest."""
     form, section, blob = blobs.code_skeleton(data)
     info = ArrayInfo("", "uint8", (len(data),), form.codec, len(blob))
-    return SectionInfo(name, "piece", section.nbytes, section.crc32, (info,)), blob
+    return SectionInfo(name, "shell", section.nbytes, section.crc32, (info,)), blob
 
 
 def decode_shell(section: SectionInfo, data: bytes) -> bytes:

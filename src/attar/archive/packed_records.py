@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from attar.archive.base import ArrayInfo, SectionInfo, broken
 from attar.archive.packed import (
@@ -61,7 +62,8 @@ def _file(item: Json) -> FileInfo:
     pieces = _pieces((name, SHELL), shell, "uint8", list(shapes))
     if any(piece.against for piece in pieces):
         raise broken(place, "its shell is coded on its own", "a difference")
-    return FileInfo(name, kind, nbytes, tuple(piece.section for piece in pieces), found, seen)
+    sections = tuple(replace(piece.section, kind="shell") for piece in pieces)
+    return FileInfo(name, kind, nbytes, sections, found, seen)
 
 
 def _span(file: str, item: Json, place: str) -> SpanInfo:

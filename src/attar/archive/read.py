@@ -146,8 +146,7 @@ class Archive:
 
     def check_piece(self, section: SectionInfo) -> None:
         """Read, check and decode one piece of a packed file; raises FormatError."""
-        shells = {section for file in self.files for section in file.shell}
-        if section in shells:
+        if section.kind == "shell":
             self.shell_piece(section)
         else:
             self.piece(section)

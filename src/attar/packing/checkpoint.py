@@ -6,22 +6,19 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from attar import opening
+from attar import opening, registry
 from attar.archive import Archive, read_archive
 from attar.archive.packed import FileInfo, SpanInfo, ViewInfo
 from attar.coding import known_dtype
 from attar.errors import UsageError
 from attar.packing.base import restore
 from attar.types import Array, Json
-
-FRAMEWORKS = ("np", "pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +38,19 @@ class Checkpoint(Mapping[str, Any]):
     """
 
     def __init__(self, archive: Archive, framework: str) -> None:
-        if framework not in FRAMEWORKS:
-            raise UsageError(f"open: the framework must be np or pt. Received {framework!r}. Use one of them.")
-        self._archive, self._framework = archive, framework
+        known = ["np", *registry.names("tensors")]
+        if framework not in known:
+            raise UsageError(
+                f"open: the framework must be one of {', '.join(known)}. Received {framework!r}. Use one of them."
+            )
+        self._archive = archive
+        self._convert = None if framework == "np" else registry.get("tensors", framework)
         self._specs = _packed(archive) if archive.files else _model(archive)
 
     def __getitem__(self, name: str) -> Any:
         """The tensor, decoded anew each time; raises KeyError for an unknown name, FormatError for damage."""
         array = self._specs[name].read()
-        return array if self._framework == "np" else _as_torch(array)
+        return array if self._convert is None else self._convert(array)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._specs)
@@ -167,16 +168,3 @@ def _layer(archive: Archive, name: str) -> Callable[[], Array]:
 
 def _rest(archive: Archive, name: str) -> Callable[[], Array]:
     return lambda: archive.remainder()[name]
-
-
-def _as_torch(array: Array) -> Any:
-    """A torch tensor with the same bits."""
-    torch = import_module("torch")
-    kind = array.dtype
-    if kind.isbuiltin == 1 and kind.kind in "biufc":
-        return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-    target = getattr(torch, kind.name, None)
-    if target is None:
-        raise UsageError(f"open: torch has no {kind.name}. Received such a tensor. Use framework='np'.")
-    words = np.ascontiguousarray(array).view(np.int16 if kind.itemsize == 2 else np.uint8)
-    return torch.from_numpy(words.reshape(array.shape)).view(target)

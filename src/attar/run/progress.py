@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
-
-T = TypeVar("T")
+from typing import Protocol
 
 
 class Progress(Protocol):
@@ -35,10 +32,3 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Nothing."""
-
-
-def tracked(items: Iterable[T], progress: Progress) -> Iterator[T]:
-    """The items, a step after each."""
-    for item in items:
-        yield item
-        progress.step()
