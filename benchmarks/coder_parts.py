@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import inputs
-from attar.coding import simd_path
+from attar.coding import decode_scaled, simd_path
 from attar.types import Array
 from contenders import Attar, choose, digest, measure
 from timing import medians
@@ -60,10 +61,6 @@ def threads(weights: list[Array], repeats: int) -> Part:
 
 def fused(weights: list[Array], repeats: int) -> Part:
     """Seconds of decoding to scaled float32, of decoding to codes and scaling by numpy, and of copying the result."""
-    from attar import coding
-
-    if not hasattr(coding, "decode_scaled"):
-        return {"missing": ["fused decoding is not measured: attar.coding has no decode_scaled"]}
     rans = Attar("rans")
     rates = []
     for bits in RATES:
@@ -74,25 +71,32 @@ def fused(weights: list[Array], repeats: int) -> Part:
         spare = [np.empty_like(result) for result in results]
         jobs = list(zip(coded, matrices, sides, strict=True))
 
-        def decode(jobs: list[Any] = jobs) -> None:
-            for data, codes, (row, column) in jobs:
-                coding.decode_scaled("rans", data, "int8", codes.shape, row, column, "float32")
-
-        def copy(results: list[Array] = results) -> None:
-            for result in results:
-                result.copy()
-
-        def overwrite(pairs: list[Any] = list(zip(spare, results, strict=True))) -> None:  # noqa: B006, B008
-            for target, result in pairs:
-                np.copyto(target, result)
-
         data, codes, (row, column) = jobs[0]
-        first = coding.decode_scaled("rans", data, "int8", codes.shape, row, column, "float32")
+        first = decode_scaled("rans", data, "int8", codes.shape, row, column, "float32")
         if not np.array_equal(first, results[0]):
             raise SystemExit("fused decoding differs from codes times scales")
-        seconds = medians({"fused": decode, "copy": copy, "overwrite": overwrite}, repeats)
+        actions = {
+            "fused": partial(_decode_scaled, jobs), "copy": partial(_copy, results),
+            "overwrite": partial(_overwrite, spare, results),
+        }  # fmt: skip
+        seconds = medians(actions, repeats)
         rates.append({**seconds, "raw": sum(r.nbytes for r in results), "coded": sum(map(len, coded))})
     return {"path": simd_path(), "rates": rates}
+
+
+def _decode_scaled(jobs: list[Any]) -> None:
+    for data, codes, (row, column) in jobs:
+        decode_scaled("rans", data, "int8", codes.shape, row, column, "float32")
+
+
+def _copy(results: list[Array]) -> None:
+    for result in results:
+        result.copy()
+
+
+def _overwrite(targets: list[Array], results: list[Array]) -> None:
+    for target, result in zip(targets, results, strict=True):
+        np.copyto(target, result)
 
 
 def layers(weights: list[Array]) -> list[Array]:

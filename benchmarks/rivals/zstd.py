@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import zstandard
-from typing_extensions import Buffer
 
 from attar.types import Array
 
@@ -23,7 +22,7 @@ def decode(data: bytes, shape: tuple[int, int]) -> Array:
     return np.frombuffer(unpack(data), np.int8).reshape(shape)
 
 
-def pack(data: Buffer) -> bytes:
+def pack(data: bytes | Array) -> bytes:
     """One frame of any bytes."""
     return _PACKER.compress(data)
 

@@ -70,16 +70,16 @@ def test_what_is_missing_is_said_with_its_reason(monkeypatch):
 @pytest.mark.parametrize("name", rivals.CODERS)
 def test_rivals_give_codes_back(name):
     rival = rivals.load(name)
-    if isinstance(rival, str):
-        pytest.xfail(rival)
+    if isinstance(rival, str) and name == "rans32x16":
+        pytest.xfail(rival)  # a library of Debian's, which other systems lack
+    assert not isinstance(rival, str), rival
     codes = np.random.default_rng(2).integers(-3, 4, (30, 70)).astype(np.int8)
     assert np.array_equal(rival.decode(rival.encode(codes), codes.shape), codes)
 
 
 def test_huff0_takes_blocks_that_do_not_compress_or_repeat():
     rival = rivals.load("huff0")
-    if isinstance(rival, str):
-        pytest.xfail(rival)
+    assert not isinstance(rival, str), rival
     noise = np.random.default_rng(3).integers(-128, 128, (1, 140_000)).astype(np.int8)
     for codes in (noise, np.zeros((2, 200_000), np.int8), np.ones((1, 1), np.int8)):
         assert np.array_equal(rival.decode(rival.encode(codes), codes.shape), codes)
