@@ -226,6 +226,7 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         if self.live is not None:
             with contextlib.suppress(OSError):
+                self.live.refresh()
                 self.live.stop()
 
     def stage(self, name: str, total: int) -> None:
@@ -235,6 +236,7 @@ class Bars:
             return
         with contextlib.suppress(OSError):
             if self.task is not None:
+                self.live.refresh()  # a stage shorter than the refresh interval would never be seen to end
                 self.live.remove_task(self.task)
             self.task = self.live.add_task(printable(name), total=total)
 
