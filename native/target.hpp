@@ -5,7 +5,12 @@
 #define ATTAR_X86 1
 #include <immintrin.h>
 #define ATTAR_AVX2 __attribute__((target("avx2,popcnt")))
+#ifdef __clang__
+// It knows no preference of width, and would leave out the whole attribute.
+#define ATTAR_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,popcnt")))
+#else
 #define ATTAR_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,popcnt,prefer-vector-width=512")))
+#endif
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
