@@ -22,18 +22,22 @@ FOLDER = Path(__file__).parent
 Json = Any
 
 
-def honest() -> bytes:
+def honest(coder: str = "fast") -> bytes:
     """A small archive: two layers, a remainder, a skeleton."""
     rng = np.random.default_rng(0)
     layers = []
-    for name, rows, cols in (("first", 40, 60), ("second", 5, 12)):
+    first = (40, 60) if coder == "fast" else (300, 20)
+    for name, rows, cols in (("first", *first), ("second", 5, 12)):
         layer = Layer(name, "dense", rows, cols, (rows, cols), has_bias=True)
         weight = Weight(rng.laplace(0, 0.05, (rows, cols)).astype(np.float32), np.ones(rows, np.float32))
+        if coder == "dense":
+            weight.matrix[:, 1::2] = weight.matrix[:, ::2]
         stats = Stats(np.eye(cols)[None], np.zeros((1, cols)), 4000, 4000, np.ones(rows))
         encoded = registry.get("method", "uniform").encode(layer, weight, stats, {"method": "uniform", "slope": 1e-4})
         layers.append((layer, encoded))
     rest = {"mean": rng.random(50).astype(np.float32), "steps": np.arange(9)}
-    return to_bytes(layers=layers, remainder=rest, skeleton=b"a graph " * 40, meta={"framework": "none"})
+    given = {"remainder": rest, "skeleton": b"a graph " * 40, "meta": {"framework": "none"}}
+    return to_bytes(layers=layers, **given, coder=coder)
 
 
 def split(data: bytes) -> tuple[dict[str, Json], dict[str, Json], bytes]:
@@ -175,6 +179,31 @@ def attacks() -> dict[str, bytes]:
         files[f"code-byte-{k}-altered-and-the-checksum-mended"] = mend(
             dict(header), copy.deepcopy(manifest), bytes(spoiled)
         )
+    return files | dense_attacks()
+
+
+def dense_attacks() -> dict[str, bytes]:
+    """Those of the dense coder, whose array is the first layer's first and begins with its head."""
+    header, manifest, blob = split(honest("dense"))
+    codes = manifest["layers"][0][11][0]
+    assert codes[3] == "dense"
+    files = {}
+
+    def spoiled(name: str, first: bytes) -> None:
+        files[name] = mend(dict(header), copy.deepcopy(manifest), first + blob[len(first) :])
+
+    spoiled("dense-shift-of-a-hundred", bytes([blob[0] | 64, 100]))
+    spoiled("dense-period-of-one", bytes([blob[0] | 128, 1]))
+    spoiled("dense-centre-without-end", bytes([blob[0] | 32] + [255] * 11))
+    for name, place, value in (("dense-of-floats", 1, "float32"), ("dense-of-another-shape", 2, [300, 21])):
+        other = copy.deepcopy(manifest)
+        other["layers"][0][11][0][place] = value
+        files[name] = joined(header, other, blob)
+    for more in (-1, 1):
+        other = copy.deepcopy(manifest)
+        for array, change in zip(other["layers"][0][11], (more, -more), strict=False):
+            array[4] += change
+        files[f"dense-bytes-{codes[4] + more}-of-{codes[4]}"] = joined(header, other, blob)
     return files
 
 

@@ -9,5 +9,6 @@ NB_MODULE(_native, m) {
     bind_rans(m);
     bind_place(m);
     bind_side(m);
+    bind_dense(m);
     bind_feedback(m);
 }

@@ -6,3 +6,4 @@
 void bind_rans(nanobind::module_& m);
 void bind_place(nanobind::module_& m);
 void bind_side(nanobind::module_& m);
+void bind_dense(nanobind::module_& m);

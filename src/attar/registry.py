@@ -24,6 +24,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "raw": "attar.coding.raw:Raw",
         "planes": "attar.coding.planes:Planes",
         "rans": "attar.coding.rans:Rans",
+        "dense": "attar.coding.dense:Dense",
     },
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",

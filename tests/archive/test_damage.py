@@ -23,7 +23,7 @@ from .samples import contents, layer, remainder
 @pytest.fixture(scope="module")
 def data():
     small = contents() | {"layers": [layer(0, "first", 4, 9), layer(1, "second", 5, 12)]}
-    return to_bytes(**small)
+    return to_bytes(**small, coder="fast")
 
 
 def refused(data, match=None):

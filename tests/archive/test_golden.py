@@ -69,4 +69,5 @@ def test_every_form_of_the_format_is_in_them():
                 forms.add((array.coder, blob[at] if array.coder != "raw" and array.nbytes else None))
                 at += array.nbytes
     assert {("rans", form) for form in range(7)} <= forms
+    assert {byte & flag for coder, byte in forms if coder == "dense" for flag in (32, 64, 128)} >= {0, 32, 64, 128}
     assert {("planes", 0), ("planes", 1), ("raw", None)} <= forms

@@ -169,6 +169,7 @@ def test_no_silent_conversion(change):
 SCRIPT = """
 import hashlib, numpy as np
 from attar.coding import decode_scaled, simd_path
+from attar.coding.dense import Dense
 from attar.coding.rans import Rans
 rng = np.random.default_rng(0)
 written, read = hashlib.sha256(), hashlib.sha256()
@@ -177,6 +178,10 @@ for shape, scale in (((30,), 3.0), ((5000,), 1.0), ((300, 500), 0.5), ((400, 700
     data = Rans.encode(array)
     written.update(data)
     assert (Rans.decode(data, "int16", shape) == array).all()
+    few = array[..., :40][:30]
+    data_of_few = Dense.encode(few)
+    written.update(data_of_few)
+    assert (Dense.decode(data_of_few, "int16", few.shape) == few).all()
     if len(shape) == 2:
         column, row = (np.exp(rng.normal(0, 9, n)).astype(np.float32) for n in shape[::-1])
         for name in ("float32", "float16", "bfloat16"):

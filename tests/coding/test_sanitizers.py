@@ -63,6 +63,18 @@ for width in (1, 63, 64, 65, 127, 129, 500, 5000):
         _native.place_scaled(symbols, rows, columns, runs, 0, column, row, out, name)
     _native.count_lines(source, np.zeros(256, np.uint8), np.zeros(7, np.uint8), 1, np.empty((width, 1, 16), np.uint32))
     _native.count_classes(source, np.ones(7, np.uint8), np.full(width, 28, np.uint8), np.zeros((30, 256), np.int64))
+for rows, cols, head in ((1, 300, (0, 16, 3)), (40, 70, (2, 20, 28)), (5, 1030, (0, 10, 4096)), (4, 4097, (28, 31, 3))):
+    values = np.clip(np.rint(rng.standard_cauchy((rows, cols)) * 9), -(1 << 30), 1 << 30).astype(np.int64)
+    data, out = _native.dense_encode(values, *head), np.empty_like(values)
+    _native.dense_decode(np.frombuffer(data, np.uint8).copy(), out, *head)
+    assert (out == values).all()
+    for _ in range(20):
+        wrong = np.frombuffer(data + bytes(4), np.uint8)[: rng.integers(1, len(data) + 4)].copy()
+        wrong[rng.integers(0, wrong.size)] = rng.integers(0, 256)
+        try:
+            _native.dense_decode(wrong, out, *head)
+        except ValueError:
+            pass
 for _ in range(3000):
     coder = _native.SideDecoder(rng.integers(0, 256, rng.integers(0, 40), dtype=np.uint8).tobytes())
     try:

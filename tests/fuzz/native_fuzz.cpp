@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dense.hpp"
 #include "place.hpp"
 #include "rans.hpp"
 #include "read_tables.hpp"
@@ -139,11 +140,45 @@ void placing(Input in) {
     }
 }
 
+void dense(Input in) {
+    const size_t rows = 1 + in.byte() % 9, cols = 1 + in.byte() % 64 * (in.byte() % 64 == 0 ? 67 : 1);
+    const DenseHead head{in.byte() % 30, in.byte() % 33, in.byte() * 17u};
+    std::vector<int64_t> plain(rows * cols), other(plain.size());
+    const auto read = [&](const uint8_t* data, size_t size, std::vector<int64_t>& out, Path path) -> std::string {
+        try {
+            dense_decode(data, size, out.data(), rows, cols, head, path);
+        } catch (const Malformed& error) {
+            return error.what();
+        }
+        return "";
+    };
+    const std::string refused = read(in.data, in.size, plain, Path::scalar);
+    demand(read(in.data, in.size, other, available(Path::avx512)) == refused && other == plain);
+    // What can be coded comes back, and in the same bytes.
+    for (size_t i = 0; i < plain.size(); ++i) {
+        const int shift = in.size == 0 ? 0 : in.data[(i / 7) % in.size] % 31;
+        plain[i] = in.size == 0 ? 0 : static_cast<int8_t>(in.data[i % in.size]) * (int64_t{1} << shift) / 128;
+    }
+    std::vector<uint8_t> text;
+    try {
+        text = dense_encode(plain.data(), rows, cols, head, Path::scalar);
+    } catch (const Malformed&) {
+        return;
+    }
+    demand(text == dense_encode(plain.data(), rows, cols, head, available(Path::avx512)));
+    demand(read(text.data(), text.size(), other, Path::scalar).empty() && other == plain);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Input in{data, size};
-    switch (in.byte() % 3) {
+    const uint8_t choice = in.byte();
+    if (choice >= 240) {
+        dense(in);  // seldom, because it is slow
+        return 0;
+    }
+    switch (choice % 3) {
         case 0: chunks(in); break;
         case 1: side(in); break;
         default: placing(in);

@@ -25,8 +25,17 @@ SOURCES = (
     "read_tables.cpp",
     "place.cpp",
     "scale.cpp",
+    "dense.cpp",
+    "predictor.cpp",
 )
-SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1", "-std=c++17")
+SANITIZERS = (
+    "-fsanitize=fuzzer,address,undefined",
+    "-fno-sanitize-recover=undefined",
+    "-ffp-contract=off",
+    "-g",
+    "-O1",
+    "-std=c++17",
+)
 
 
 def native(seconds: int, found: Path) -> int:

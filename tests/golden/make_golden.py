@@ -37,7 +37,28 @@ def forms() -> dict:
     return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {"é": [1.5, None]}}
 
 
-def write(name: str, given: dict) -> None:
+def dense() -> dict:
+    """What the dense coder meets: correlated columns, wide rows, a unit, a centre, a period, digits beyond 15."""
+    rng = np.random.default_rng(6)
+    mixed = np.rint(rng.normal(0, 1, (40, 6)) @ rng.normal(0, 1, (6, 60)))
+    wave = np.rint(
+        2 * np.sin(np.arange(48) * 2 * np.pi / 12) * rng.normal(0, 1, (40, 1)) + rng.normal(0, 0.3, (40, 48))
+    )
+    spikes = np.clip(np.rint(rng.standard_cauchy((20, 40)) * 3), -400, 400)
+    spikes[3, 4] = 2**29
+    spikes[:, 1::2] = spikes[:, ::2]
+    mask = rng.random((24, 40)) < np.where(rng.random(40) < 0.3, 0.9, 0.05)
+    arrays = {
+        "mixed": mixed.astype(np.int32), "wave": wave.astype(np.int8), "wide": laplacian(rng, 6, 1500, 0.4),
+        "large": np.rint(rng.laplace(-3000, 700, (20, 30))).astype(np.int16), "spikes": spikes.astype(np.int64),
+        "vector": np.cumsum(rng.integers(-1, 2, 200)).astype(np.int16), "mask": mask,
+        "unsigned": np.full(99, 2**64 - 3, np.uint64) - np.cumsum(rng.geometric(0.5, 99)).astype(np.uint64),
+    }  # fmt: skip
+    layer = Layer("dense", "dense", 40, 60, (40, 60))
+    return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {}}
+
+
+def write(name: str, given: dict, coder: str = "fast") -> None:
     """The file, its arrays, its facts."""
     folder = Path(__file__).parent
     if (folder / f"{name}.attar").exists():
@@ -56,7 +77,7 @@ def write(name: str, given: dict) -> None:
         key: array if array.dtype.isbuiltin == 1 else np.frombuffer(array.tobytes(), np.uint8)
         for key, array in arrays.items()
     }
-    (folder / f"{name}.attar").write_bytes(to_bytes(**given))
+    (folder / f"{name}.attar").write_bytes(to_bytes(**given, coder=coder))
     (folder / f"{name}.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     np.savez_compressed(folder / f"{name}.npz", **plain)
 
@@ -64,3 +85,4 @@ def write(name: str, given: dict) -> None:
 if __name__ == "__main__":
     write(f"{sys.argv[1]}-model", contents())
     write(f"{sys.argv[1]}-forms", forms())
+    write(f"{sys.argv[1]}-dense", dense(), "dense")

@@ -11,7 +11,7 @@ import lzma
 import zlib
 from pathlib import Path
 
-from second_decoder import rans
+from second_decoder import dense, rans
 from second_decoder.numbers import Bytes
 
 DICTIONARIES = json.loads((Path(__file__).parents[2] / "docs" / "dictionaries.json").read_text())
@@ -43,7 +43,7 @@ def decode(coder: str, data: bytes, dtype: str, shape: list[int]) -> list[int]:
         return [int.from_bytes(data[width * i : width * (i + 1)], "little") for i in range(count)]
     if coder == "planes":
         return planes(Bytes(data), count, width)
-    values = rans.decode(Bytes(data), shape)
+    values = {"rans": rans.decode, "dense": dense.decode}[coder](Bytes(data), shape)
     return [value % (1 << (8 * width)) for value in values]
 
 

@@ -18,11 +18,11 @@ from attar.types import Array
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 23}]
 
 
-def code_arrays(name: str, kind: str, arrays: Mapping[str, Array]) -> tuple[SectionInfo, bytes]:
-    """One section of named arrays, each by the coder that makes it smallest."""
+def code_arrays(name: str, kind: str, arrays: Mapping[str, Array], effort: str = "fast") -> tuple[SectionInfo, bytes]:
+    """One section of named arrays, each by the coder that makes it smallest; effort as in coding.encode_array."""
     infos, parts = [], []
     for label, array in arrays.items():
-        coder, data = encode_array(array)
+        coder, data = encode_array(array, effort)
         infos.append(ArrayInfo(label, array.dtype.name, array.shape, coder, len(data)))
         parts.append(data)
     blob = b"".join(parts)

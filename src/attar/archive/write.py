@@ -10,6 +10,7 @@ from pathlib import Path
 from attar.archive import blobs, header
 from attar.archive.base import ArchiveInfo, LayerInfo, SkeletonInfo, TensorInfo, decoded_limit
 from attar.archive.manifest import Manifest
+from attar.coding import effort_for
 from attar.errors import OutputError, UsageError
 from attar.types import Array, Encoded, Json, Layer
 
@@ -22,9 +23,13 @@ def to_bytes(
     remainder: Mapping[str, Array],
     skeleton: bytes | None,
     meta: Mapping[str, Json],
+    coder: str = "auto",
 ) -> bytes:
-    """The bytes of a .attar file; raises UsageError for names given twice, meta that is not JSON, odd dtypes."""
-    _, parts = _build(layers, remainder, skeleton, meta)
+    """The bytes of a .attar file; raises UsageError for names given twice, meta that is not JSON, odd dtypes.
+
+    coder is auto, fast or dense: how much time decoding may take for the sake of size (coding.effort_for).
+    """
+    _, parts = _build(layers, remainder, skeleton, meta, coder)
     return b"".join(parts)
 
 
@@ -35,6 +40,7 @@ def write_archive(
     remainder: Mapping[str, Array],
     skeleton: bytes | None,
     meta: Mapping[str, Json],
+    coder: str = "auto",
     force: bool = False,
 ) -> ArchiveInfo:
     """Write a .attar file; an existing one is replaced only with `force`, and only when the new one is on the disk.
@@ -44,7 +50,7 @@ def write_archive(
     """
     place = Path(path)
     check_free(place, force)
-    manifest, parts = _build(layers, remainder, skeleton, meta)
+    manifest, parts = _build(layers, remainder, skeleton, meta, coder)
     replace_file(place, lambda part: _write_synced(part, parts), force)
     return ArchiveInfo(place, sum(map(len, parts)), manifest.sections)
 
@@ -54,12 +60,14 @@ def _build(
     remainder: Mapping[str, Array],
     skeleton: bytes | None,
     meta: Mapping[str, Json],
+    coder: str,
 ) -> tuple[Manifest, list[bytes]]:
     """The manifest, and the file in pieces."""
     names = [layer.name for layer, _ in layers]
     if len(set(names)) != len(names):
         raise UsageError(f"archive: every layer must have a name of its own. Received {names}. Rename one.")
-    coded = [blobs.code_arrays(layer.name, "layer", encoded.arrays) for layer, encoded in layers]
+    effort = effort_for(coder, [array for _, encoded in layers for array in encoded.arrays.values()])
+    coded = [blobs.code_arrays(layer.name, "layer", encoded.arrays, effort) for layer, encoded in layers]
     infos = tuple(LayerInfo(layer, encoded.method, dict(encoded.meta)) for layer, encoded in layers)
     tensors: tuple[TensorInfo, ...] = ()
     form: SkeletonInfo | None = None

@@ -1,6 +1,12 @@
-"""Arrays to bytes and back, lossless: `encode_array` takes the coder with the smallest result."""
+"""Arrays to bytes and back, lossless: `encode_array` takes the coder with the smallest result.
+
+Slow coders compete only where `effort_for` lets them: dense always, fast never, auto where a file holds so few integers
+that it is decoded within a second.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import ml_dtypes
 import numpy as np
@@ -11,7 +17,11 @@ from attar.coding.scaled import F32, fused, scaled
 from attar.errors import FormatError, UsageError
 from attar.types import Array
 
-__all__ = ["decode_array", "decode_scaled", "encode_array", "known_dtype", "simd_path"]
+__all__ = ["EFFORTS", "decode_array", "decode_scaled", "effort_for", "encode_array", "known_dtype", "simd_path"]
+
+EFFORTS = ("auto", "fast", "dense")
+SOON = 1 << 22
+"""Integers that a slow coder decodes within a second."""
 
 DTYPES = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
@@ -29,10 +39,19 @@ def known_dtype(name: str) -> np.dtype[np.generic]:
     return _KNOWN[name]
 
 
-def encode_array(array: Array) -> tuple[str, bytes]:
+def effort_for(wish: str, arrays: Iterable[Array]) -> str:
+    """What `auto` comes to for the arrays of one file: dense or fast; raises UsageError for what is no effort."""
+    if wish not in EFFORTS:
+        raise UsageError(f"coder: it must be one of {', '.join(EFFORTS)}. Received {wish!r}. Choose one of these.")
+    if wish != "auto":
+        return wish
+    return "dense" if sum(array.size for array in arrays if array.dtype.kind in "biu") <= SOON else "fast"
+
+
+def encode_array(array: Array, effort: str = "fast") -> tuple[str, bytes]:
     """The shortest coding of an array, (coder's name, bytes); the first registered coder among equals.
 
-    Raises UsageError for dtypes that no file may hold.
+    effort is fast or dense. Raises UsageError for dtypes that no file may hold.
     """
     if array.dtype.name not in _KNOWN:
         raise UsageError(
@@ -41,7 +60,7 @@ def encode_array(array: Array) -> tuple[str, bytes]:
     results = []
     for name in registry.names("coder"):
         coder = registry.get("coder", name)
-        if coder.accepts(array):
+        if coder.accepts(array) and (effort == "dense" or not coder.slow):
             results.append((name, coder.encode(array)))
     return min(results, key=lambda one: len(one[1]))
 

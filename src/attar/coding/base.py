@@ -16,6 +16,8 @@ class Coder(Protocol):
     """Arrays to bytes and back."""
 
     name: ClassVar[str]
+    slow: ClassVar[bool]
+    """Whether it decodes some million values a second, where others decode some hundred million."""
 
     @staticmethod
     def accepts(array: Array) -> bool:

@@ -26,6 +26,7 @@ class Planes:
     """See the module's docstring."""
 
     name: ClassVar[str] = "planes"
+    slow: ClassVar[bool] = False
 
     @staticmethod
     def accepts(array: Array) -> bool:

@@ -30,6 +30,7 @@ class Rans:
     """See the module's docstring."""
 
     name: ClassVar[str] = "rans"
+    slow: ClassVar[bool] = False
 
     @staticmethod
     def accepts(array: Array) -> bool:

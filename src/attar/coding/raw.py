@@ -15,6 +15,7 @@ class Raw:
     """Any dtype without objects in it."""
 
     name: ClassVar[str] = "raw"
+    slow: ClassVar[bool] = False
 
     @staticmethod
     def accepts(array: Array) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.coding.counting import count_classes, count_lines
+from attar.coding.dense_twin import dense_decode, dense_encode
 from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
 from attar.coding.placing import collect, find, join_planes, place, place_scaled
 from attar.coding.streams import SideDecoder, SideEncoder
@@ -15,7 +16,8 @@ from attar.coding.tables import read_tables
 
 __all__ = [
     "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes",
-    "count_lines", "decode", "encode", "find", "join_planes", "place", "place_scaled", "read_tables", "simd_path",
+    "count_lines", "decode", "dense_decode", "dense_encode", "encode", "find", "join_planes", "place", "place_scaled",
+    "read_tables", "simd_path",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
