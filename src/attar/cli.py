@@ -86,6 +86,7 @@ def compress(
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
+    coder: Annotated[str | None, typer.Option(help="fast, dense (smaller) or auto: dense if decoded in 1 s.")] = None,
     scale: Scale = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads over layers (default: the cores).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Open and check, compute and write nothing.")] = False,
@@ -101,7 +102,7 @@ def compress(
         fields = {
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
             "max_relative_drop": _share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
-            "factory": factory, "seed": seed, "evaluations": evaluations, "scale": scale,
+            "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None

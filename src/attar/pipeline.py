@@ -192,7 +192,7 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     remainder = {name: np.array(array) for name, array in adapter.remainder().items()}
     return Subject(
         adapter, layers, weights, stats, remainder, skeleton, meta,
-        tuple(job.recipe.methods), job.recipe.settings, job.jobs,
+        tuple(job.recipe.methods), job.recipe.settings, job.jobs, job.recipe.coder,
     )  # fmt: skip
 
 

@@ -47,6 +47,9 @@ class Recipe(BaseModel):
     select_examples: int = Field(10000, ge=1, description="most examples used by the search")
     seed: int = Field(0, ge=0, description="of every random choice")
     evaluations: int = Field(8, ge=2, le=64, description="full evaluations that the search may spend")
+    coder: Literal["auto", "fast", "dense"] = Field(
+        "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
+    )
     methods: list[str] = Field(["uniform", "keep"], min_length=1, description="methods that compete")
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="parameters by method")
 

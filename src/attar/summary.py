@@ -23,7 +23,7 @@ from attar.types import Array, Dataset, Json
 
 COMMAND = (
     "factory", "data", "calibrate", "select", "certify", "metric", "max_drop", "max_relative_drop", "confidence",
-    "guarantee", "scale", "evaluations", "seed",
+    "guarantee", "scale", "evaluations", "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""
 ALWAYS = ("metric", "seed")

@@ -56,6 +56,7 @@ class Subject:
     methods: Sequence[str] = ("uniform", "keep")
     settings: Mapping[str, Mapping[str, Any]] | None = None
     jobs: int | None = None
+    coder: str = "auto"
 
     @property
     def weight_count(self) -> int:
@@ -94,7 +95,9 @@ class Subject:
                 layer, self.weights[layer.name], self.stats[layer.name], point.choice
             )
             coded.append((layer, encoded))
-        return to_bytes(layers=coded, remainder=self.remainder, skeleton=self.skeleton, meta=self.meta)
+        return to_bytes(
+            layers=coded, remainder=self.remainder, skeleton=self.skeleton, meta=self.meta, coder=self.coder
+        )
 
     def put(self, candidate: Candidate) -> None:
         """Write a candidate, decoded from its file's bytes, into the working copy."""
