@@ -1,4 +1,4 @@
-// Histograms of a symbol matrix, for the choice of levels and tables: attar/coding/levels.py.
+// Histograms of a symbol matrix, for the choice of levels and tables: attar/coding/static.py.
 #pragma once
 
 #include <cstddef>
@@ -6,22 +6,21 @@
 
 namespace attar {
 
-constexpr size_t kBucketCount = 16;
-
 struct SymbolMatrix {
     const uint8_t* data;
     size_t rows;
     size_t cols;
 };
 
-// out[row][level][bucket]: how often each bucket occurs in each row in columns of each level; other[cols] < levels.
-void count_rows(SymbolMatrix symbols, const uint8_t* bucket, const uint8_t* other, size_t levels, uint32_t* out);
+// counts[byte] += how often it occurs.
+void histogram(const uint8_t* symbols, size_t count, int64_t* counts);
 
-// out[column][level][bucket]: likewise for columns in rows of each level; other[rows] < levels.
-void count_columns(SymbolMatrix symbols, const uint8_t* bucket, const uint8_t* other, size_t levels, uint32_t* out);
+// symbols[i] = bytes[i] - low modulo 256, at most width, which stands for all bytes outside; the number of these.
+size_t window(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, uint8_t* symbols);
 
-// out[class][256]: how often each symbol occurs in each class, row + column level, or 0 where one of them is 0.
-void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, int64_t* out);
+// out[class][alphabet] += how often each symbol occurs in each class, row + column level, or 0 where one of them is 0; the
+// symbols are below `alphabet`.
+void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, int64_t* out);
 
 // Where a symbol stands, at most `limit` places; the number of places, limit + 1 where there are more.
 size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit);

@@ -10,5 +10,6 @@ NB_MODULE(_native, m) {
     bind_place(m);
     bind_side(m);
     bind_dense(m);
+    bind_plan(m);
     bind_feedback(m);
 }

@@ -2,6 +2,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -70,33 +71,21 @@ void place_scaled(const Bytes& symbols, const Indices& rows, const Indices& colu
 
 attar::SymbolMatrix matrix_of(const Matrix& symbols) { return {symbols.data(), symbols.shape(0), symbols.shape(1)}; }
 
-// Counts of the lines of one axis: out [lines, levels, 16], other [lines of the other axis] below levels.
-void count_lines(const Matrix& symbols, const Bytes& bucket, const Bytes& other, size_t axis,
-                 const nb::ndarray<uint32_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>& out) {
-    if (axis > 1 || bucket.size() != 256 || other.size() != symbols.shape(1 - axis)) throw Malformed("the levels must fit the matrix");
-    const size_t levels = out.shape(1);
-    if (out.shape(0) != symbols.shape(axis) || out.shape(2) != attar::kBucketCount) throw Malformed("the counts must fit the matrix");
-    for (size_t i = 0; i < other.size(); ++i) {
-        if (other.data()[i] >= levels) throw Malformed("a level lies beyond the counts");
-    }
-    for (size_t i = 0; i < 256; ++i) {
-        if (bucket.data()[i] >= attar::kBucketCount) throw Malformed("a bucket lies beyond the counts");
-    }
-    nb::gil_scoped_release release;
-    const auto count = axis == 0 ? attar::count_rows : attar::count_columns;
-    count(matrix_of(symbols), bucket.data(), other.data(), levels, out.data());
-}
-
 void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
                    const nb::ndarray<int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out) {
     if (rows.size() != symbols.shape(0) || cols.size() != symbols.shape(1)) throw Malformed("the levels must fit the matrix");
-    if (rows.size() == 0 || cols.size() == 0 || out.shape(1) != 256) throw Malformed("the counts must fit the matrix");
+    if (rows.size() == 0 || cols.size() == 0 || out.shape(1) == 0) throw Malformed("the counts must fit the matrix");
     size_t highest = 0, highest_column = 0;
     for (size_t i = 0; i < rows.size(); ++i) highest = std::max<size_t>(highest, rows.data()[i]);
     for (size_t i = 0; i < cols.size(); ++i) highest_column = std::max<size_t>(highest_column, cols.data()[i]);
     if (out.shape(0) != highest + highest_column + 1) throw Malformed("the counts must fit the matrix");
     nb::gil_scoped_release release;
-    attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.data());
+    const uint8_t* data = symbols.data();
+    const size_t count = symbols.size();
+    uint8_t most = 0;
+    for (size_t i = 0; i < count; ++i) most = data[i] > most ? data[i] : most;
+    if (most >= out.shape(1)) throw Malformed("a symbol lies beyond the counts");
+    attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.shape(1), out.data());
 }
 
 size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {
@@ -138,12 +127,10 @@ void bind_place(nb::module_& m) {
     m.def("place_scaled", &place_scaled, "symbols"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(),
           "runs"_a.noconvert(), "low"_a, "column"_a.noconvert(), "row"_a.noconvert(), "out"_a.noconvert(), "format"_a,
           "out = ((low + symbol) * column) * row in a format; column [groups, width], row [height].");
-    m.def("count_lines", &count_lines, "symbols"_a.noconvert(), "bucket"_a.noconvert(), "other"_a.noconvert(), "axis"_a,
-          "out"_a.noconvert(), "Fill out [lines, levels, 16]: buckets of each line of an axis by the other axis' level.");
     m.def("join_planes", &join_planes, "planes"_a, "out"_a.noconvert(),
           "Fill the bytes of words from their byte planes, lowest first, the words' bits rotated right by one.");
     m.def("find", &find, "symbols"_a.noconvert(), "symbol"_a, "out"_a.noconvert(),
           "Fill int64 out with the places of a symbol; their number, one more than fit where there are more.");
     m.def("count_classes", &count_classes, "symbols"_a.noconvert(), "rows"_a.noconvert(), "cols"_a.noconvert(),
-          "out"_a.noconvert(), "Add to out [classes, 256]: how often each symbol occurs in each class of levels.");
+          "out"_a.noconvert(), "Add to out [classes, alphabet]: how often each symbol occurs in each class of levels.");
 }

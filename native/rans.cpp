@@ -1,10 +1,11 @@
 #include "rans.hpp"
 
 #include <algorithm>
-#include <memory>
 #if defined(_MSC_VER)
 #include <intrin.h>
 #endif
+
+#include "pages.hpp"
 
 namespace attar {
 
@@ -111,13 +112,19 @@ void put_single(std::vector<uint8_t>& out, const Single& single) {
 }
 
 // All symbols of one run, last first; the run starts at lane 0.
-void encode_run(const uint8_t* symbols, size_t count, size_t lanes, const Share* shares, const uint16_t* slots,
+void encode_run(const uint8_t* symbols, size_t count, size_t lanes, const EncodeTables& tables, size_t table, Path path,
                 uint32_t* state, uint16_t*& first) {
+    const Share* shares = tables.shares(table);
+    const uint16_t* slots = tables.slots(table);
     uint32_t missing = 0;
     size_t whole = count / lanes * lanes;
     for (size_t i = lanes; i-- > 0;) {
         size_t lane = lane_at(i);
         if (whole + lane < count) state[lane] = push(state[lane], shares[symbols[whole + lane]], slots, first, missing);
+    }
+    if (path == Path::avx512) {
+        missing |= encode_avx512(tables, table, symbols, whole, lanes, state, first);
+        whole = 0;
     }
     for (size_t at = whole; at > 0;) {
         at -= lanes;
@@ -230,7 +237,8 @@ size_t take_varint(const uint8_t*& data, const uint8_t* end) {
 
 }  // namespace
 
-std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes) {
+std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
+                            Path path) {
     check(count, runs, tables.count());
     if (lanes != 1 && lanes != 32 && lanes != 64 && lanes != 128) throw Malformed("lanes must be 1, 32, 64 or 128");
     std::vector<uint8_t> out;
@@ -246,15 +254,17 @@ std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, con
     state[1] = kLow | tail.state >> 16;
     for (size_t lane = 2; lane < lanes; ++lane) state[lane] = kLow | tail.words[lane - 2];
     count -= tail.symbols;
-    std::unique_ptr<uint16_t[]> words(new uint16_t[count + 1]);  // a symbol costs 12 bits at most, so at most one word
-    uint16_t* end = words.get() + count + 1;
+    // A symbol costs 12 bits at most, so at most one word; vectors write 16 words at a time.
+    Kept<uint16_t> words;
+    words.room(count + 16);
+    uint16_t* end = words.data.data() + count + 16;
     uint16_t* first = end;
     size_t used = 0, last = 0;
     while (used < count) used += size_of(runs, last++);
     for (size_t at = used; last-- > 0;) {
         at -= size_of(runs, last);
-        encode_run(symbols + at, std::min(size_of(runs, last), count - at), lanes, tables.shares(table_of(runs, last)),
-                   tables.slots(table_of(runs, last)), state, first);
+        encode_run(symbols + at, std::min(size_of(runs, last), count - at), lanes, tables, table_of(runs, last), path,
+                   state, first);
     }
     size_t body = out.size();
     out.resize(body + 4 * lanes + 2 * static_cast<size_t>(end - first));

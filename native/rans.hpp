@@ -37,7 +37,8 @@ struct Cursor {
 };
 
 // `lanes` is 1, 32, 64 or 128; what does not need them is written with one.
-std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes);
+std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
+                            Path path);
 
 void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Runs runs, const DecodeTables& tables,
             Path path);
@@ -47,5 +48,10 @@ void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Ru
 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
+
+// Encodes `count` symbols, a multiple of lanes (32, 64 or 128), with one table, the last first; words go before `first`.
+// Not zero where a symbol is missing from the table.
+uint32_t encode_avx512(const EncodeTables& tables, size_t table, const uint8_t* symbols, size_t count, size_t lanes,
+                       uint32_t* state, uint16_t*& first);
 
 }  // namespace attar

@@ -27,7 +27,7 @@ nb::bytes encode(const Bytes& symbols, const RunArray& runs, const attar::Encode
     std::vector<uint8_t> out;
     {
         nb::gil_scoped_release release;
-        out = attar::encode(symbols.data(), symbols.size(), runs_of(runs), tables, lanes);
+        out = attar::encode(symbols.data(), symbols.size(), runs_of(runs), tables, lanes, attar::path_in_use());
     }
     return nb::bytes(out.data(), out.size());
 }

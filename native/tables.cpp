@@ -53,6 +53,18 @@ uint32_t alias_entry(const Alias& alias, uint32_t slot) {
     return symbol << 24 | (alias.frequency[symbol] - 1u) << 12 | position;
 }
 
+// The slot of each symbol's start + position.
+void alias_slots(const Alias& alias, const Share* shares, uint16_t* slots) {
+    for (uint32_t b = 0; b < kBuckets; ++b) {
+        const uint32_t divider = alias.split[b] >> 10, other = alias.split[b] & 63;
+        const uint32_t own = other == b ? kBuckets : divider;
+        for (uint32_t w = 0; w < own; ++w) slots[shares[b].start + w] = static_cast<uint16_t>(kBuckets * b + w);
+        for (uint32_t w = own; w < kBuckets; ++w) {
+            slots[shares[other].start + ((w + alias.shift[b]) & 0xffff)] = static_cast<uint16_t>(kBuckets * b + w);
+        }
+    }
+}
+
 void cumulative_entries(const uint16_t* f, size_t alphabet, uint32_t* entry) {
     for (uint32_t s = 0; s < alphabet; ++s) {
         for (uint32_t k = 0; k < f[s]; ++k) *entry++ = s << 24 | (f[s] - 1u) << 12 | k;
@@ -95,21 +107,24 @@ uint32_t DecodeTables::entry(size_t table, uint32_t slot) const {
     return entries_.empty() ? alias_entry(alias_[table], slot) : entries_[table * kTotal + slot];
 }
 
-EncodeTables::EncodeTables(Frequencies frequencies) : count_(frequencies.tables) {
-    DecodeTables decode(frequencies, true);
+EncodeTables::EncodeTables(Frequencies frequencies) : count_(frequencies.tables), small_(frequencies.alphabet <= kBuckets) {
+    check(frequencies);
     shares_.resize(count_ * 256, Share{1ull << 44, ~uint64_t{0}, 1, 0, 1});
-    slots_.resize(count_ * kTotal);
+    packed_.resize(count_ * 256, 1u << 31 | 1);
+    slots_.resize(count_ * kTotal + 1);
     for (size_t t = 0; t < count_; ++t) {
+        const uint16_t* given = frequencies.data + t * frequencies.alphabet;
         uint32_t start = 0;
         for (size_t s = 0; s < frequencies.alphabet; ++s) {
-            uint64_t f = frequencies.data[t * frequencies.alphabet + s];
-            if (f != 0) shares_[t * 256 + s] = Share{((1ull << 44) + f - 1) / f, f << 20, static_cast<uint32_t>(f), start, 0};
-            start += static_cast<uint32_t>(f);
+            const uint32_t f = given[s];
+            if (f == 0) continue;
+            shares_[t * 256 + s] = Share{((1ull << 44) + f - 1) / f, uint64_t{f} << 20, f, start, 0};
+            packed_[t * 256 + s] = f | start << 13;
+            start += f;
         }
-        for (uint32_t slot = 0; slot < kTotal; ++slot) {
-            uint32_t entry = decode.entry(t, slot);
-            slots_[t * kTotal + shares_[t * 256 + (entry >> 24)].start + (entry & 0xfff)] = static_cast<uint16_t>(slot);
-        }
+        uint16_t* slots = &slots_[t * kTotal];
+        for (size_t slot = 0; slot < kTotal && !small_; ++slot) slots[slot] = static_cast<uint16_t>(slot);
+        if (small_) alias_slots(make_alias(given, frequencies.alphabet), &shares_[t * 256], slots);
     }
 }
 

@@ -72,11 +72,16 @@ class EncodeTables {
     size_t count() const { return count_; }
     const Share* shares(size_t table) const { return &shares_[table * 256]; }
     const uint16_t* slots(size_t table) const { return &slots_[table * kTotal]; }
+    // Vectors look up one number a symbol: frequency | start << 13 | missing << 31.
+    const uint32_t* packed(size_t table) const { return &packed_[table * 256]; }
+    bool small() const { return small_; }
 
   private:
     size_t count_;
     std::vector<Share> shares_;    // [tables][256]
-    std::vector<uint16_t> slots_;  // [tables][4096]: slot of the symbol's start + position
+    std::vector<uint16_t> slots_;  // [tables][4096]: slot of the symbol's start + position; one more, for vectors
+    std::vector<uint32_t> packed_;  // [tables][256]
+    bool small_;                    // alias layout
 };
 
 }  // namespace attar

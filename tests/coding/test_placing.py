@@ -108,18 +108,13 @@ def test_counts_native_equals_twin(seed, rows, cols, highest):
     rng = np.random.default_rng(seed)
     symbols = rng.integers(0, 256, (rows, cols), dtype=np.uint8)
     row, col = (rng.integers(0, highest, n).astype(np.uint8) for n in (rows, cols))
-    bucket = rng.integers(0, 16, 256).astype(np.uint8)
     results = []
     for module in (native, twin):
         classes = np.zeros((int(row.max()) + int(col.max()) + 1, 256), np.int64)
         module.count_classes(symbols, row, col, classes)
-        lines = [np.zeros((rows, highest, 16), np.uint32), np.zeros((cols, highest, 16), np.uint32)]
-        module.count_lines(symbols, bucket, col, 0, lines[0])
-        module.count_lines(symbols, bucket, row, 1, lines[1])
-        results.append((classes, *lines))
-        assert classes.sum() == lines[0].sum() == lines[1].sum() == symbols.size
-    for left, right in zip(*results, strict=True):
-        assert (left == right).all()
+        assert classes.sum() == symbols.size
+        results.append(classes)
+    assert (results[0] == results[1]).all()
 
 
 @settings(deadline=None, max_examples=60)

@@ -61,7 +61,9 @@ for width in (1, 63, 64, 65, 127, 129, 500, 5000):
         column, row = np.ones((1, width), np.float32), np.ones(7, np.float32)
         out = np.empty((7, width * size), np.uint8)
         _native.place_scaled(symbols, rows, columns, runs, 0, column, row, out, name)
-    _native.count_lines(source, np.zeros(256, np.uint8), np.zeros(7, np.uint8), 1, np.empty((width, 1, 16), np.uint32))
+    levels = [np.zeros(7, np.uint8), np.zeros(width, np.uint8)]
+    for sides in ((True, True), (True, False), (False, True)):
+        _native.fit_levels(source, 255, 256, *sides, 8, *levels)
     _native.count_classes(source, np.ones(7, np.uint8), np.full(width, 28, np.uint8), np.zeros((30, 256), np.int64))
 for rows, cols, head in ((1, 300, (0, 16, 3)), (40, 70, (2, 20, 28)), (5, 1030, (0, 10, 4096)), (4, 4097, (28, 31, 3))):
     values = np.clip(np.rint(rng.standard_cauchy((rows, cols)) * 9), -(1 << 30), 1 << 30).astype(np.int64)
@@ -75,6 +77,19 @@ for rows, cols, head in ((1, 300, (0, 16, 3)), (40, 70, (2, 20, 28)), (5, 1030, 
             _native.dense_decode(wrong, out, *head)
         except ValueError:
             pass
+for count in (1, 5):
+    for alphabet in (1, 2, 64, 256):
+        for escape in (False, alphabet > 1):
+            counts = rng.integers(0, 3, (count, alphabet))
+            _native.merge_classes(counts, np.zeros(count, np.uint8))
+            specs, frequencies = np.zeros((count, max(alphabet, 2)), np.int32), np.zeros(counts.shape, np.uint16)
+            mode = int(counts[:, : alphabet - escape].sum(0).argmax())
+            kind = _native.fit_tables(counts, mode, escape, specs, frequencies)[0]
+            coder = _native.SideEncoder()
+            _native.write_tables(coder, alphabet, mode, escape, kind, specs)
+            coder.finish()
+_native.histogram(symbols[:13], np.zeros(256, np.int64))
+_native.window(symbols[:13], 3, 7, np.zeros(13, np.uint8))
 for _ in range(3000):
     coder = _native.SideDecoder(rng.integers(0, 256, rng.integers(0, 40), dtype=np.uint8).tobytes())
     try:

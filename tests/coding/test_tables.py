@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar import _native as native
-from attar.coding import tables, twin
+from attar.coding import fit_tables, tables, twin
 from attar.coding.streams import SideDecoder, SideEncoder
 from attar.errors import FormatError
 
@@ -40,7 +40,7 @@ def random_counts(seed, count, width, escape, size):
 def test_description_is_exact(seed, count, width, escape, size, kind):
     counts = random_counts(seed, count, width, escape, size)
     form = tables.Form(width + escape, int(counts[:, :width].sum(0).argmax()), escape, kind)
-    specs = tables.fit(counts, form)
+    specs = fit_tables.fit(counts, form)
     if specs is None:
         assert kind == tables.GEOMETRIC
         return
@@ -54,10 +54,17 @@ def test_description_is_exact(seed, count, width, escape, size, kind):
     assert (table[counts > 0] > 0).all()
 
 
+def best(counts, mode, escape, module=native):
+    """Kind, bits of code and tables, specs, frequencies."""
+    specs = np.zeros((len(counts), max(counts.shape[1], 2)), np.int32)
+    frequencies = np.zeros(counts.shape, np.uint16)
+    kind, code, nbytes = module.fit_tables(counts.astype(np.int64), mode, escape, specs, frequencies)
+    return kind, code / 65536 + 8 * nbytes, specs, frequencies
+
+
 def test_wide_flat_tables_fit():
-    counts = np.ones((1, 256), int)
-    form, specs, bits = tables.best(counts, 0, True)
-    assert sum(form.frequencies(specs[0])) == 4096
+    _, bits, _, frequencies = best(np.ones((1, 256), int), 0, True)
+    assert frequencies.sum() == 4096
     assert bits < 256 * 8.1 + 8 * 40
 
 
@@ -66,7 +73,7 @@ def test_best_is_near_the_entropy(size):
     counts = random_counts(1, 4, 21, False, size)
     share = counts / counts.sum(1, keepdims=True)
     entropy = -(counts[counts > 0] * np.log2(share[counts > 0])).sum()
-    _, _, bits = tables.best(counts, int(counts.sum(0).argmax()), False)
+    _, bits, _, _ = best(counts, int(counts.sum(0).argmax()), False)
     # Never beyond what plain 12-bit frequencies would take, and within 0.1 % once the data are many.
     assert bits <= entropy + 12 * np.count_nonzero(counts)
     if size == 200_000:
@@ -75,11 +82,34 @@ def test_best_is_near_the_entropy(size):
 
 def test_few_symbols_take_the_geometric_table():
     counts = random_counts(2, 1, 15, False, 60)
-    form, specs, _ = tables.best(counts, int(counts.sum(0).argmax()), False)
+    mode = int(counts.sum(0).argmax())
+    kind, _, specs, _ = best(counts, mode, False)
     encoder = SideEncoder()
-    tables.describe(encoder, 1, form, specs)
-    assert form.kind == tables.GEOMETRIC
+    tables.write_tables(encoder, 15, mode, False, kind, specs)
+    assert kind == tables.GEOMETRIC
     assert len(encoder.finish()) <= 2
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 200), st.booleans(), st.sampled_from([1, 30, 5000, 10**6])
+)
+def test_native_fits_and_writes_what_the_twin_does(seed, count, width, escape, size):
+    counts = random_counts(seed, count, width, escape, min(size, 5000)) * max(1, size // 5000)
+    mode = int(counts[:, :width].sum(0).argmax())
+    results = [best(counts, mode, escape, module) for module in (native, twin)]
+    assert results[0][:2] == results[1][:2]
+    kind, _, specs, frequencies = results[0]
+    assert (specs == results[1][2]).all() and (frequencies == results[1][3]).all()
+    texts = []
+    for module in (native, twin):
+        coder = module.SideEncoder()
+        module.write_tables(coder, counts.shape[1], mode, escape, kind, specs)
+        texts.append(coder.finish())
+    assert texts[0] == texts[1]
+    read = np.zeros_like(frequencies)
+    native.read_tables(native.SideDecoder(texts[0]), mode, escape, kind, read)
+    assert (read == frequencies).all()
 
 
 @settings(deadline=None, max_examples=150)
@@ -106,7 +136,7 @@ def test_any_bytes_give_a_table_or_a_format_error(data, count, alphabet, mode, e
 def test_native_reads_what_the_twin_reads(seed, count, width, escape, size, kind, noise, honest):
     counts = random_counts(seed, count, width, escape, size)
     form = tables.Form(width + escape, int(counts[:, :width].sum(0).argmax()), escape, kind)
-    specs = tables.fit(counts, form)
+    specs = fit_tables.fit(counts, form)
     data = noise
     if honest and specs is not None:
         encoder = SideEncoder()

@@ -57,12 +57,16 @@ def encode_array(array: Array, effort: str = "fast") -> tuple[str, bytes]:
         raise UsageError(
             f"array: the dtype must be one of {', '.join(DTYPES)}. Received {array.dtype}. Convert the tensor first."
         )
-    results = []
+    best: tuple[str, bytes] | None = None
     for name in registry.names("coder"):
         coder = registry.get("coder", name)
-        if coder.accepts(array) and (effort == "dense" or not coder.slow):
-            results.append((name, coder.encode(array)))
-    return min(results, key=lambda one: len(one[1]))
+        if name != "raw" and coder.accepts(array) and (effort == "dense" or not coder.slow):
+            data = coder.encode(array)
+            best = (name, data) if best is None or len(data) < len(best[1]) else best
+    # Raw bytes are copied only where nothing is shorter.
+    if best is None or len(best[1]) >= array.nbytes:
+        return "raw", registry.get("coder", "raw").encode(array)
+    return best
 
 
 def decode_array(coder: str, data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:

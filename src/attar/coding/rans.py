@@ -43,7 +43,10 @@ class Rans:
         if not array.size:
             return b""
         matrix = array.ndim == 2 and min(array.shape) > 1
-        return encode_values(np.ascontiguousarray(array.reshape(array.shape if matrix else (1, -1)), np.int64))
+        kind = np.dtype({"b": np.uint8}.get(array.dtype.kind, array.dtype.newbyteorder("=")))
+        # 64-bit unsigned numbers stand as their two's complement.
+        kind = np.dtype(np.int64) if kind == np.uint64 else kind
+        return encode_values(np.ascontiguousarray(array.reshape(array.shape if matrix else (1, -1)), kind))
 
     @staticmethod
     def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
@@ -58,17 +61,17 @@ class Rans:
         return out.reshape(shape)
 
 
-def encode_values(values: I64) -> bytes:
-    """The shortest form of a non-empty int64 matrix; [1, n] for what is not a matrix."""
+def encode_values(values: Array) -> bytes:
+    """The shortest form of a non-empty integer matrix, no uint64; [1, n] for what is not a matrix."""
     low, high = int(values.min()), int(values.max())
     if low == high:
         return bytes([CONSTANT]) + signed(low)
     flat = values.ravel()
     forms = []
     if flat.size * (high - low).bit_length() <= 8 * ADAPTIVE_LIMIT:
-        forms.append(_packed(flat, low, high))
+        forms.append(_packed(flat.astype(np.int64), low, high))
     if flat.size <= ADAPTIVE_LIMIT and high - low < _FURTHEST:
-        forms.append(_adaptive(flat))
+        forms.append(_adaptive(flat.astype(np.int64)))
     forms.append(_static(values))
     return min(forms, key=len)
 
@@ -189,7 +192,7 @@ def _read_adaptive(reader: Reader, count: int) -> Array:
     return values.astype(object) + centre
 
 
-def _static(values: I64) -> bytes:
+def _static(values: Array) -> bytes:
     """Side information, escaped values, chunks."""
     coded = static.make_plan(values)
     plan = coded.plan
@@ -200,7 +203,7 @@ def _static(values: I64) -> bytes:
 def _escaped(escaped: NDArray[np.uint64]) -> bytes:
     """Count, bit lengths (as an array of their own), and the bits below each leading one."""
     lengths = symbols.lengths_of(escaped)
-    coded = encode_values(lengths.astype(np.int64)[None, :])
+    coded = encode_values(lengths[None, :])
     return varint(escaped.size) + sized(coded) + symbols.mantissas(escaped, lengths)
 
 

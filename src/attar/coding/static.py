@@ -10,24 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.coding import kernel, levels, order, streams, symbols, tables
+from attar.coding.fixed import ONE
 from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
 from attar.coding.streams import Coder, Reader, sized
-from attar.coding.symbols import I64, U8, Alphabet
+from attar.coding.symbols import U8, Alphabet
 from attar.errors import FormatError
+from attar.types import Array
 
 T = TypeVar("T")
 SIDES = ((False, False), (True, False), (False, True), (True, True))
-"""Row and column levels that are tried; only none or both in matrices of more than LARGE codes."""
-LARGE = 1 << 18
-CLOSE = 1.03
-"""Plans whose estimate is this close to the best are written, to compare their actual sizes."""
+"""Row and column levels that are tried."""
+CLOSE = 1.0002
+"""Sides whose estimate is this close to the best are planned; plans as close are written, to compare their sizes."""
+SLACK = 64
+"""Bits that an estimate may be wrong by in addition."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the chunks of one array share. specs describe the tables; the frequencies follow from them."""
+    """All that the chunks of one array share. specs [tables, max(alphabet, 2)] describe the tables; the frequencies
+    [tables, alphabet] follow from them."""
 
     alphabet: Alphabet
     by_row: bool
@@ -35,7 +39,7 @@ class Plan:
     levels: Levels
     table_of: U8
     form: tables.Form
-    specs: list[tables.Spec]
+    specs: NDArray[np.int32]
     frequencies: NDArray[np.uint16]
 
     def chunks(self) -> list[Chunk]:
@@ -45,68 +49,88 @@ class Plan:
 
 @dataclass(frozen=True)
 class Coded:
-    """A matrix ready to be written: its plan, its chunks with their symbols, its escaped values in the order of
-    coding, and about how many bits a symbol takes.
+    """A matrix ready to be written: its plan, its symbols row by row, its escaped values in the order of coding, and
+    about how many bits a symbol takes.
     """
 
     plan: Plan
-    chunks: list[tuple[Chunk, U8]]
+    symbols: U8
     escaped: NDArray[np.uint64]
     bits: float
 
 
-def make_plan(values: I64) -> Coded:
-    """The plan with the fewest bits for a matrix (or a [1, n])."""
+def make_plan(values: Array) -> Coded:
+    """The plan with the fewest bits for a matrix (or a [1, n]) of integers."""
     alphabet = symbols.choose(values.ravel())
     coded, escaped = alphabet.symbols(values.ravel())
     coded = coded.reshape(values.shape)
-    plans = [_planned(coded, alphabet, sides) for sides in _sides(values.shape)]
-    likely = min(bits for bits, _, _ in plans) * CLOSE + 64
-    sure = [(code + 8 * len(write_plan(plan)), code, plan) for bits, code, plan in plans if bits <= likely]
-    _, code, plan = min(sure, key=lambda one: one[0])
-    return _ordered(coded, escaped, plan, code)
+    plans = [_planned(coded, alphabet, sides, chosen) for sides, chosen in _likely(coded, alphabet)]
+    least = min(bits for bits, _, _ in plans) * CLOSE + SLACK
+    close = [one for one in plans if one[0] <= least]
+    if len(close) > 1:
+        close.sort(key=lambda one: one[1] + 8 * len(write_plan(one[2])))
+    _, code, plan = close[0]
+    return Coded(plan, coded, _ordered(coded, escaped, plan) if escaped.size else escaped, code / coded.size)
 
 
-def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan, bits: float) -> Coded:
-    """Symbols and escaped values, given row by row, in the order of coding."""
-
-    def one(chunk: Chunk) -> U8:
-        result = np.empty(chunk.size, np.uint8)
-        source = np.ascontiguousarray(coded[:, chunk.span])
-        kernel.kernel().collect(source, chunk.rows, chunk.columns, chunk.runs, result)
-        return result
-
-    chunks = plan.chunks()
-    parts = kernel.over_chunks(one, chunks)
-    if escaped.size:
-        outside = plan.alphabet.width
-        found = [
-            order.places(c, np.flatnonzero(p == outside), coded.shape[1]) for c, p in zip(chunks, parts, strict=True)
-        ]
-        escaped = escaped[np.searchsorted(np.flatnonzero(coded.ravel() == outside), np.concatenate(found))]
-    return Coded(plan, list(zip(chunks, parts, strict=True)), escaped, bits / coded.size)
-
-
-def _sides(shape: tuple[int, ...]) -> tuple[tuple[bool, bool], ...]:
-    if min(shape) == 1:
-        return SIDES[:1]
-    return SIDES if shape[0] * shape[1] <= LARGE else (SIDES[0], SIDES[3])
-
-
-def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool]) -> tuple[float, float, Plan]:
-    """The plan with levels on some sides: all its bits, estimated; those of the code, exact; itself."""
+def _likely(coded: U8, alphabet: Alphabet) -> list[tuple[tuple[bool, bool], Levels]]:
+    """The sides whose levels may pay, with these levels."""
     shape = (coded.shape[0], coded.shape[1])
-    chosen = levels.fitted(coded, alphabet.values(), *sides) if any(sides) else levels.flat(shape)
-    counts = np.zeros((chosen.classes, 256), np.int64)
-    kernel.kernel().count_classes(coded, chosen.rows, chosen.cols, counts)
-    counts = counts[:, : alphabet.size]
-    table_of, merged = levels.merged(counts) if any(sides) else (np.zeros(len(counts), np.uint8), counts.sum(0)[None])
+    if min(shape) == 1:
+        return [(SIDES[0], levels.flat(shape))]
+    both = levels.fitted(coded, alphabet.zero, alphabet.size, True, True)
+    least = min(both.bits) * CLOSE + SLACK
+    likely = [sides for bits, sides in zip(both.bits, SIDES, strict=True) if bits <= least]
+    found = {SIDES[0]: levels.flat(shape), SIDES[3]: both.levels}
+    for sides in likely:
+        if sides not in found:
+            found[sides] = levels.fitted(coded, alphabet.zero, alphabet.size, *sides).levels
+    return [(sides, found[sides]) for sides in likely]
+
+
+def _collected(coded: U8, chunk: Chunk) -> U8:
+    """The symbols of a chunk, in the order of coding."""
+    result = np.empty(chunk.size, np.uint8)
+    source = np.ascontiguousarray(coded[:, chunk.span])
+    kernel.kernel().collect(source, chunk.rows, chunk.columns, chunk.runs, result)
+    return result
+
+
+def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan) -> NDArray[np.uint64]:
+    """Escaped values, given row by row, in the order of coding."""
+
+    def one(chunk: Chunk) -> NDArray[np.int64]:
+        index = _escapes(_collected(coded, chunk), plan.alphabet, escaped.size)
+        return order.places(chunk, index, coded.shape[1])
+
+    found = np.concatenate(kernel.over_chunks(one, plan.chunks()))
+    return escaped[np.searchsorted(_escapes(coded.ravel(), plan.alphabet, escaped.size), found)]
+
+
+def _escapes(coded: U8, alphabet: Alphabet, most: int) -> NDArray[np.int64]:
+    """Where the escapes stand, at most so many."""
+    index = np.empty(most, np.int64)
+    return index[: kernel.kernel().find(coded, alphabet.width, index)]
+
+
+def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Levels) -> tuple[float, float, Plan]:
+    """The plan with levels on some sides: all its bits, estimated; those of the code; itself."""
+    if any(sides):
+        counts = np.zeros((chosen.classes, alphabet.size), np.int64)
+        kernel.kernel().count_classes(coded, chosen.rows, chosen.cols, counts)
+        table_of, merged = levels.merged(counts)
+    else:
+        whole = np.zeros(256, np.int64)
+        kernel.kernel().histogram(coded.ravel(), whole)
+        table_of, merged = np.zeros(chosen.classes, np.uint8), whole[None, : alphabet.size].copy()
     mode = int(merged[:, : alphabet.width].sum(0).argmax())
-    form, specs, bits = tables.best(merged, mode, alphabet.escape)
-    frequencies = np.asarray([form.frequencies(spec) for spec in specs], np.uint16)
-    plan = Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
+    specs = np.zeros((len(merged), max(alphabet.size, 2)), np.int32)
+    frequencies = np.empty(merged.shape, np.uint16)
+    kind, code, nbytes = kernel.kernel().fit_tables(merged, mode, alphabet.escape, specs, frequencies)
+    form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
+    bits = code / ONE + 8 * nbytes
     bits += sum(levels.run_bits(side) for side, used in zip((chosen.rows, chosen.cols), sides, strict=True) if used)
-    return bits, tables.cost_bits(merged, frequencies), plan
+    return bits, code / ONE, Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
 
 
 def write_plan(plan: Plan) -> bytes:
@@ -149,10 +173,13 @@ def _describe(coder: Coder, shape: tuple[int, int], sides: tuple[bool, bool], pl
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
     frequencies = np.empty((int(table_of.max()) + 1, alphabet.size), np.uint16)
     if plan:
-        frequencies = tables.describe(coder, len(frequencies), form, plan.specs)[1]
+        kernel.kernel().write_tables(coder, alphabet.size, mode, alphabet.escape, kind, plan.specs)
+        frequencies = plan.frequencies
     else:
         kernel.kernel().read_tables(coder, mode, alphabet.escape, kind, frequencies)
-    return Plan(alphabet, *sides, chosen, table_of, form, plan.specs if plan else [], frequencies)
+    return Plan(
+        alphabet, *sides, chosen, table_of, form, plan.specs if plan else np.zeros((0, 2), np.int32), frequencies
+    )
 
 
 def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:
@@ -171,11 +198,10 @@ def encode_chunks(coded: Coded) -> bytes:
     """Chunks one after the other, each but the last with its length in front."""
     prepared = kernel.kernel().EncodeTables(coded.plan.frequencies)
 
-    def one(item: tuple[Chunk, U8]) -> bytes:
-        chunk, part = item
-        return kernel.encode(part, chunk.runs, prepared, coded.bits / 8 * part.size)
+    def one(chunk: Chunk) -> bytes:
+        return kernel.encode(_collected(coded.symbols, chunk), chunk.runs, prepared, coded.bits / 8 * chunk.size)
 
-    done = kernel.over_chunks(one, coded.chunks)
+    done = kernel.over_chunks(one, coded.plan.chunks())
     return b"".join(sized(data) for data in done[:-1]) + done[-1]
 
 

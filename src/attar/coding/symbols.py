@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import streams
+from attar.coding import kernel, streams
 from attar.coding.streams import Coder, Reader
 from attar.errors import FormatError
 from attar.types import Array
@@ -35,14 +36,21 @@ class Alphabet:
         """Symbols, the escape among them."""
         return self.width + self.escape
 
-    def symbols(self, values: I64) -> tuple[U8, NDArray[np.uint64]]:
-        """Symbols [n], and the distances of the escaped values from the window, zigzag."""
-        distance = (values.view(np.uint64) - np.uint64(self.low & (2**64 - 1))).view(np.int64)
-        inside = (distance >= 0) & (distance < self.width)
-        symbols = np.where(inside, distance, self.width).astype(np.uint8)
+    def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64]]:
+        """Symbols [n] of integers of any dtype, and the distances of the escaped ones from the window, zigzag."""
+        words = values.view(f"u{values.itemsize}")
+        low = self.low % (1 << (8 * values.itemsize))
         if not self.escape:
-            return symbols, np.zeros(0, np.uint64)
-        outside = distance[~inside]
+            return (words - words.dtype.type(low)).astype(np.uint8, copy=False), np.zeros(0, np.uint64)
+        if values.itemsize == 1:
+            symbols = np.empty(values.size, np.uint8)
+            index = np.empty(kernel.kernel().window(words, low, self.width, symbols), np.int64)
+            kernel.kernel().find(symbols, self.width, index)
+        else:
+            symbols = np.minimum(words - words.dtype.type(low), words.dtype.type(self.width)).astype(np.uint8)
+            index = np.flatnonzero(symbols == self.width)
+        outside = values[index].astype(np.int64).view(np.uint64)
+        outside = (outside - np.uint64(self.low % (1 << 64))).view(np.int64)
         outside = np.where(outside > 0, outside - self.width, outside)
         return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64)
 
@@ -50,11 +58,10 @@ class Alphabet:
         """The values of the symbols [width], two's complement."""
         return (np.arange(self.width, dtype=np.uint64) + np.uint64(self.low & (2**64 - 1))).view(np.int64)
 
-    def values(self) -> I64:
-        """The values of all 256 symbols; escapes count as far away."""
-        values = np.full(256, 1 << 40, np.int64)
-        values[: self.width] = np.clip(self.window(), -(1 << 40), 1 << 40)
-        return values
+    @property
+    def zero(self) -> int:
+        """The symbol whose value is the nearest to zero."""
+        return min(max(-self.low, 0), self.width - 1)
 
     def outside(self, escaped: NDArray[np.uint64]) -> I64:
         """The values that `symbols` escaped."""
@@ -69,54 +76,78 @@ class Alphabet:
         return Alphabet(low, width, bool(coder.bits(1, int(self.escape))))
 
 
-def choose(values: I64) -> Alphabet:
+def choose(values: Array) -> Alphabet:
     """The window whose code is expected to be shortest, by the entropy within and the outliers' distances without."""
-    low, high = int(values.min()), int(values.max())
-    span = high - low + 1
-    if span <= 1 << 16:
-        counts = np.bincount(values - low, minlength=span)
-        distinct = np.flatnonzero(counts) + low
-        counts = counts[distinct - low]
+    distinct, counts = _counted(values)
+    options = _windows(distinct, counts, np.array([tail for tail in TAILS if tail <= values.size // 4]))
+    priced = sorted(zip(_bits(distinct, counts, options), options, strict=True))
+    narrow = [one for bits, one in priced if one.width <= NARROW and bits <= NARROWING * priced[0][0]]
+    return narrow[0] if narrow else priced[0][1]
+
+
+def _counted(values: Array) -> tuple[I64, I64]:
+    """The distinct values, ascending, and how often each occurs."""
+    if values.itemsize == 1:
+        counts = np.zeros(256, np.int64)
+        kernel.kernel().histogram(values.view(np.uint8), counts)
+        low = int(np.iinfo(values.dtype).min)
+        counts = np.concatenate((counts[-low:], counts[:-low])) if low else counts
     else:
-        distinct, counts = np.unique(values, return_counts=True)
-    tails = [tail for tail in TAILS if tail <= values.size // 4]
-    options = {_window(distinct, counts, tail, widest) for tail in tails for widest in (WIDEST, NARROW)}
-    priced = sorted((_bits(distinct, counts, one), one.width, one) for one in options)
-    narrow = [one for bits, width, one in priced if width <= NARROW and bits <= NARROWING * priced[0][0]]
-    return narrow[0] if narrow else priced[0][2]
+        low, high = int(values.min()), int(values.max())
+        if high - low >= 1 << 16:
+            distinct, counts = np.unique(values, return_counts=True)
+            return distinct.astype(np.int64), counts
+        counts = np.bincount(values.astype(np.int64) - low)
+    distinct = np.flatnonzero(counts)
+    return distinct + low, counts[distinct]
 
 
-def _window(distinct: I64, counts: Array, tail: int, widest: int) -> Alphabet:
-    """The window that leaves about `tail` outliers outside, cut to so many values where most are."""
+def _windows(distinct: I64, counts: I64, tails: I64) -> list[Alphabet]:
+    """The windows that leave about so many outliers outside, and those cut to the widest where most values are."""
     total = np.cumsum(counts)
-    first = int(np.searchsorted(total, tail // 2, side="right"))
-    last = int(np.searchsorted(total, total[-1] - (tail - tail // 2), side="left"))
-    first, last = min(first, last), max(first, last)
-    if int(distinct[last]) - int(distinct[first]) >= widest:
-        # As distances from the first value, which do not overflow.
-        distance = distinct.view(np.uint64) - distinct[:1].view(np.uint64)
-        beyond = np.searchsorted(distance, distance + np.uint64(widest), side="left")
-        wrapped = distance + np.uint64(widest) < distance
-        beyond = np.where(wrapped, distinct.size, beyond)
-        inside = total[beyond - 1] - total + counts
-        first = int(inside.argmax())
-        last = int(beyond[first]) - 1
-    low = int(distinct[first])
-    width = int(distinct[last]) - low + 1
-    return Alphabet(low, width, first > 0 or last < distinct.size - 1)
+    first = np.searchsorted(total, tails // 2, side="right")
+    last = np.searchsorted(total, total[-1] - (tails - tails // 2), side="left")
+    pairs = set(zip(np.minimum(first, last).tolist(), np.maximum(first, last).tolist(), strict=True))
+    found = set()
+    for widest in (WIDEST, NARROW):
+        fitting = {pair for pair in pairs if int(distinct[pair[1]]) - int(distinct[pair[0]]) < widest}
+        found |= fitting
+        if len(fitting) < len(pairs):
+            found.add(_densest(distinct, counts, total, widest))
+    return [
+        Alphabet(int(distinct[i]), int(distinct[j]) - int(distinct[i]) + 1, i > 0 or j < distinct.size - 1)
+        for i, j in sorted(found)
+    ]
 
 
-def _bits(distinct: I64, counts: Array, alphabet: Alphabet) -> float:
-    """Bits of code, of escapes and of one table."""
-    inside = (distinct >= alphabet.low) & (distinct <= alphabet.low + alphabet.width - 1)
-    within = counts[inside].astype(np.float64)
-    escapes = float(counts[~inside].sum())
-    total = within.sum() + escapes
-    bits = float(-(within * np.log2(within / total)).sum()) + 3.0 * within.size + 0.5 * alphabet.width
-    if escapes:
-        distance = np.abs(distinct[~inside].astype(np.float64) - alphabet.low)
-        bits += escapes * -np.log2(escapes / total) + float((counts[~inside] * (3 + np.log2(distance + 2))).sum()) + 24
-    return bits
+def _densest(distinct: I64, counts: I64, total: I64, widest: int) -> tuple[int, int]:
+    """The first and the last of the distinct values in the window where most values are."""
+    # As distances from the first value, which do not overflow.
+    distance = distinct.view(np.uint64) - distinct[:1].view(np.uint64)
+    beyond = np.searchsorted(distance, distance + np.uint64(widest), side="left")
+    beyond = np.where(distance + np.uint64(widest) < distance, distinct.size, beyond)
+    first = int((total[beyond - 1] - total + counts).argmax())
+    return first, int(beyond[first]) - 1
+
+
+def _bits(distinct: I64, counts: I64, options: list[Alphabet]) -> list[float]:
+    """Bits of code, of escapes and of one table, for each window."""
+    weight = counts.astype(np.float64)
+    weights = np.append(0.0, np.cumsum(weight))
+    own = np.append(0.0, np.cumsum(weight * np.log2(weight)))
+    total = float(weights[-1])
+    found = []
+    for one in options:
+        i, j = np.searchsorted(distinct, (one.low, one.low + one.width)).tolist()
+        within = float(weights[j] - weights[i])
+        bits = within * log2(total) - float(own[j] - own[i]) + 3.0 * (j - i) + 0.5 * one.width
+        if one.escape:
+            distance = np.abs(np.concatenate((distinct[:i], distinct[j:])).astype(np.float64) - one.low)
+            outside = np.concatenate((weight[:i], weight[j:]))
+            bits += (total - within) * log2(total / (total - within))
+            bits += float((outside * (3 + np.log2(distance + 2))).sum()) + 24
+        found.append(bits)
+    return found
 
 
 def lengths_of(escaped: NDArray[np.uint64]) -> U8:

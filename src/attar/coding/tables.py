@@ -20,13 +20,12 @@ from attar.coding import streams
 from attar.coding.layout import TOTAL
 from attar.coding.streams import Coder
 from attar.errors import FormatError
-from attar.types import Array
 
 GEOMETRIC = 0
 KINDS = range(5)
 """0 is geometric; 1 .. 4 are ladders, the higher the finer."""
 DECAYS = 64
-_MODE_LADDER = 3
+MODE_LADDER = 3
 
 
 @cache
@@ -75,58 +74,9 @@ class Form:
             weights.append(max(1, weight))
             weight = weight * (2 * decay + 1) // (2 * DECAYS)
         row = [weights[abs(i - self.mode)] for i in range(self.inner)]
-        room = max(TOTAL - ladder(_MODE_LADDER)[rung] - self.escape, 0)
+        room = max(TOTAL - ladder(MODE_LADDER)[rung] - self.escape, 0)
         total = max(sum(row), 1)
         return [max(1, w * room // total) for w in row] + [1] * self.escape
-
-
-def fit(counts: Array, form: Form) -> list[Spec] | None:
-    """Specs of the tables for counts [tables, alphabet]; None where this kind leaves some table's mode no share."""
-    specs: list[Spec] = []
-    for row in counts.astype(np.float64):
-        spec = _fit_geometric(row, form) if form.kind == GEOMETRIC else _fit_ladder(row, form)
-        try:
-            form.frequencies(spec)
-        except FormatError:
-            return None
-        specs.append(spec)
-    return specs
-
-
-@cache
-def _log_rungs(fineness: int) -> NDArray[np.float64]:
-    return np.asarray(np.log(np.asarray(ladder(fineness)[1:], np.float64)))
-
-
-def _nearest(values: NDArray[np.float64], fineness: int) -> NDArray[np.int64]:
-    """Index of the rung nearest in ratio, at least the first."""
-    logs = _log_rungs(fineness)
-    wanted = np.log(np.maximum(values, 0.5))
-    return np.asarray(1 + np.abs(logs[None, :] - wanted[:, None]).argmin(1), np.int64)
-
-
-def _fit_ladder(counts: NDArray[np.float64], form: Form) -> Spec:
-    """The nearest rungs, scaled down until the mode has a share of its own."""
-    rungs = np.asarray(ladder(form.kind))
-    used = counts > 0
-    used[form.mode] = False
-    spec = np.zeros(counts.size, np.int64)
-    for scale in (1.0, 0.97, 0.93, 0.88, 0.8, 0.7, 0.5):
-        spec[used] = _nearest(counts[used] / counts.sum() * TOTAL * scale, form.kind)
-        if rungs[spec].sum() < TOTAL:
-            break
-    return [int(k) for k in spec]
-
-
-def _fit_geometric(counts: NDArray[np.float64], form: Form) -> Spec:
-    """The rung of the mode's frequency, and the maximum-likelihood decay."""
-    inner = counts[: form.inner]
-    distance = np.abs(np.arange(inner.size) - form.mode)
-    others = inner.sum() - inner[form.mode]
-    mean = float((inner * distance).sum() / others) if others else 1.0
-    decay = min(DECAYS - 1, max(0, int(DECAYS * (1 - 1 / mean))))
-    share = counts[form.mode : form.mode + 1] / max(counts.sum(), 1.0) * TOTAL
-    return [int(_nearest(share, _MODE_LADDER)[0]), decay]
 
 
 def describe(
@@ -149,7 +99,7 @@ def _describe_geometric(coder: Coder, form: Form, previous: Spec | None, given: 
     """The mode's rung and the decay, as differences from the table before."""
     del form
     rung, decay = given or (0, 0)
-    size = len(ladder(_MODE_LADDER))
+    size = len(ladder(MODE_LADDER))
     if previous is None:
         rung, decay = coder.bits(7, rung), coder.bits(6, decay)
     else:
@@ -222,24 +172,7 @@ def _wrong(received: str) -> FormatError:
     )
 
 
-def cost_bits(counts: Array, table: NDArray[np.uint16]) -> float:
-    """Bits that the coded symbols take under a table; infinite where it lacks one of them."""
-    used = counts > 0
-    with np.errstate(divide="ignore"):
-        return float(-(counts[used] * np.log2(table[used] / TOTAL)).sum())
-
-
-def best(counts: Array, mode: int, escape: bool) -> tuple[Form, list[Spec], float]:
-    """The form and specs whose description and code are shortest together, and their bits."""
-    from attar.coding import kernel  # which has this module's read_tables in its twin
-
-    choices = []
-    for kind in KINDS:
-        form = Form(counts.shape[1], mode, escape, kind)
-        specs = fit(counts, form)
-        if specs is not None:
-            coder = kernel.kernel().SideEncoder()
-            _, table = describe(coder, len(counts), form, specs)
-            choices.append((cost_bits(counts, table) + 8 * len(coder.finish()), kind, form, specs))
-    bits, _, form, specs = min(choices, key=lambda one: one[:2])
-    return form, specs, bits
+def write_tables(coder: Coder, alphabet: int, mode: int, escape: bool, kind: int, specs: NDArray[np.int32]) -> None:
+    """Describe tables by specs [tables, max(alphabet, 2)], as native/fit_tables.hpp does."""
+    form = Form(alphabet, mode, escape, kind)
+    describe(coder, len(specs), form, specs[:, : 2 if kind == GEOMETRIC else alphabet].tolist())

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding.counting import count_classes, count_lines
+from attar.coding.counting import count_classes, histogram, window
 from attar.coding.dense_twin import dense_decode, dense_encode
+from attar.coding.fit_levels import fit_levels
+from attar.coding.fit_tables import fit_tables, merge_classes
 from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
 from attar.coding.placing import collect, find, join_planes, place, place_scaled
 from attar.coding.streams import SideDecoder, SideEncoder
-from attar.coding.tables import read_tables
+from attar.coding.tables import read_tables, write_tables
 
 __all__ = [
-    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes",
-    "count_lines", "decode", "dense_decode", "dense_encode", "encode", "find", "join_planes", "place", "place_scaled",
-    "read_tables", "simd_path",
+    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes", "decode",
+    "dense_decode", "dense_encode", "encode", "find", "fit_levels", "fit_tables", "histogram", "join_planes",
+    "merge_classes", "place", "place_scaled", "read_tables", "simd_path", "window", "write_tables",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]

@@ -1,0 +1,121 @@
+// The encoder's steps with AVX-512: 16 states a vector, in the order of words, so that words leave by one compression.
+#include "rans.hpp"
+#include "target.hpp"
+
+namespace attar {
+
+#if ATTAR_X86
+
+namespace {
+
+// Frequency, start and whether the symbol is missing, as EncodeTables packs them, for 16 symbols.
+template <bool kSmall>
+struct Lookup {
+    __m512i part[4];
+    const uint32_t* packed;
+
+    ATTAR_AVX512 ATTAR_INLINE explicit Lookup(const uint32_t* packed_) : packed(packed_) {
+        for (int k = 0; k < 4; ++k) part[k] = _mm512_loadu_si512(packed + 16 * k);
+    }
+    ATTAR_AVX512 ATTAR_INLINE __m512i operator()(__m512i symbol) const {
+        if (!kSmall) return _mm512_i32gather_epi32(symbol, packed, 4);
+        const __m512i low = _mm512_permutex2var_epi32(part[0], symbol, part[1]);
+        const __m512i high = _mm512_permutex2var_epi32(part[2], symbol, part[3]);
+        return _mm512_mask_mov_epi32(low, _mm512_test_epi32_mask(symbol, _mm512_set1_epi32(32)), high);
+    }
+};
+
+// 16 symbols into 16 states; the words that they let go are put before `first`.
+template <bool kSmall>
+ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<kSmall>& lookup, const uint16_t* slots,
+                                       uint16_t*& first, __m512i& seen) {
+    const __m512i share = lookup(symbol);
+    seen = _mm512_or_si512(seen, share);
+    const __m512i frequency = _mm512_and_si512(share, _mm512_set1_epi32(0x1fff));
+    const __mmask16 full = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(x, 32 - kBits), frequency);
+    const unsigned count = static_cast<unsigned>(__builtin_popcount(full));
+    // The words stand at the end of 16, of which those before are overwritten by later ones.
+    const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i turn = _mm512_add_epi32(iota, _mm512_set1_epi32(static_cast<int>(count)));
+    const __m512i words = _mm512_permutexvar_epi32(turn, _mm512_maskz_compress_epi32(full, x));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(first - 16), _mm512_cvtepi32_epi16(words));
+    first -= count;
+    x = _mm512_mask_srli_epi32(x, full, x, 16);
+    // The quotient is below 2^20: in single precision it is right, or one too large or too small.
+    const __m512 ratio = _mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepu32_ps(frequency));
+    __m512i quotient = _mm512_cvttps_epi32(ratio);
+    __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, frequency));
+    const __mmask16 above = _mm512_cmplt_epi32_mask(rest, _mm512_setzero_si512());
+    const __mmask16 below = _mm512_cmpge_epi32_mask(rest, frequency);
+    const __m512i one = _mm512_set1_epi32(1);
+    quotient = _mm512_mask_sub_epi32(_mm512_mask_add_epi32(quotient, below, quotient, one), above, quotient, one);
+    rest = _mm512_mask_add_epi32(_mm512_mask_sub_epi32(rest, below, rest, frequency), above, rest, frequency);
+    __m512i slot = _mm512_add_epi32(_mm512_and_si512(_mm512_srli_epi32(share, 13), _mm512_set1_epi32(0xfff)), rest);
+    // Beyond 64 symbols slots are cumulative. The gather reads two slots, of which the first is meant.
+    if (kSmall) slot = _mm512_and_si512(_mm512_i32gather_epi32(slot, slots, 2), _mm512_set1_epi32(0xffff));
+    return _mm512_add_epi32(_mm512_slli_epi32(quotient, kBits), slot);
+}
+
+template <bool kSmall, int kGroups>
+ATTAR_AVX512 uint32_t steps(const uint8_t* symbols, size_t count, const uint32_t* packed, const uint16_t* slots,
+                            uint32_t* state, uint16_t*& first) {
+    const Lookup<kSmall> lookup(packed);
+    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+    __m512i x[2 * kGroups], seen = _mm512_setzero_si512();
+    __m256i bytes = _mm256_setzero_si256();
+    for (int g = 0; g < kGroups; ++g) {
+        const __m512i low = _mm512_loadu_si512(state + 32 * g), high = _mm512_loadu_si512(state + 32 * g + 16);
+        x[2 * g] = _mm512_permutex2var_epi32(low, even, high);
+        x[2 * g + 1] = _mm512_permutex2var_epi32(low, odd, high);
+    }
+    uint16_t* word = first;
+    for (size_t at = count; at > 0;) {
+        at -= 32 * kGroups;
+        for (int g = kGroups - 1; g >= 0; --g) {
+            const uint8_t* const from = symbols + at + 32 * static_cast<size_t>(g);
+            const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+            bytes = _mm256_or_si256(bytes, pair);
+            const __m512i odds = _mm512_cvtepu16_epi32(_mm256_srli_epi16(pair, 8));
+            const __m512i evens = _mm512_cvtepu16_epi32(_mm256_and_si256(pair, _mm256_set1_epi16(0xff)));
+            x[2 * g + 1] = push<kSmall>(x[2 * g + 1], odds, lookup, slots, word, seen);
+            x[2 * g] = push<kSmall>(x[2 * g], evens, lookup, slots, word, seen);
+        }
+    }
+    first = word;
+    const __m512i front = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i back = _mm512_add_epi32(front, _mm512_set1_epi32(8));
+    for (int g = 0; g < kGroups; ++g) {
+        _mm512_storeu_si512(state + 32 * g, _mm512_permutex2var_epi32(x[2 * g], front, x[2 * g + 1]));
+        _mm512_storeu_si512(state + 32 * g + 16, _mm512_permutex2var_epi32(x[2 * g], back, x[2 * g + 1]));
+    }
+    // Symbols from 64 on lie beyond a small table.
+    const bool beyond = kSmall && _mm256_testz_si256(bytes, _mm256_set1_epi8(static_cast<char>(0xc0))) == 0;
+    return beyond ? 1 : static_cast<uint32_t>(_mm512_cmplt_epi32_mask(seen, _mm512_setzero_si512()));
+}
+
+template <bool kSmall>
+uint32_t any(const uint8_t* symbols, size_t count, size_t lanes, const uint32_t* packed, const uint16_t* slots, uint32_t* state,
+             uint16_t*& first) {
+    if (lanes == 128) return steps<kSmall, 4>(symbols, count, packed, slots, state, first);
+    if (lanes == 64) return steps<kSmall, 2>(symbols, count, packed, slots, state, first);
+    return steps<kSmall, 1>(symbols, count, packed, slots, state, first);
+}
+
+}  // namespace
+
+uint32_t encode_avx512(const EncodeTables& tables, size_t table, const uint8_t* symbols, size_t count, size_t lanes,
+                       uint32_t* state, uint16_t*& first) {
+    const uint32_t* packed = tables.packed(table);
+    const uint16_t* slots = tables.slots(table);
+    if (tables.small()) return any<true>(symbols, count, lanes, packed, slots, state, first);
+    return any<false>(symbols, count, lanes, packed, slots, state, first);
+}
+
+#else
+
+uint32_t encode_avx512(const EncodeTables&, size_t, const uint8_t*, size_t, size_t, uint32_t*, uint16_t*&) { return 0; }
+
+#endif
+
+}  // namespace attar

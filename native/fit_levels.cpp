@@ -1,0 +1,215 @@
+#include "fit_levels.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <numeric>
+#include <vector>
+
+#include "lines.hpp"
+#include "log2.hpp"
+#include "target.hpp"
+
+namespace attar {
+
+namespace {
+
+// Bits are compared in 1/64: 2^16 >> kCoarse.
+constexpr int kCoarse = 10;
+// Levels are settled where a round saves less than 2^-12 of the bits.
+constexpr int kSettled = 12;
+
+class Fitting {
+  public:
+    explicit Fitting(const LevelTask& task);
+    LevelBits run(uint8_t* rows, uint8_t* cols);
+
+  private:
+    void start();
+    int64_t round();
+
+    const LevelTask& task_;
+    Lines row_, column_;
+    Classes classes_{};
+};
+
+Fitting::Fitting(const LevelTask& task)
+    : task_(task), row_(task.symbols.rows, task.symbols.cols), column_(task.symbols.cols, task.symbols.rows) {
+    columns_of(task.symbols, task.zero, task.size, row_.step, task.path, row_.grid);
+    if (task.by_column) rows_of(task.symbols, task.zero, task.size, column_.step, task.path, column_.grid);
+}
+
+// Half octaves of the lines' mean magnitude as levels from 1 up; 0 for an empty line.
+void levels_of(const std::vector<uint64_t>& sums, int64_t less, std::vector<uint8_t>& level) {
+    std::vector<int64_t> octaves(sums.size());
+    int64_t most = INT64_MIN, least = INT64_MAX;
+    for (size_t i = 0; i < sums.size(); ++i) {
+        if (sums[i] == 0) continue;
+        octaves[i] = (2 * (log2_fixed(sums[i]) - less) + (1 << (kFraction - 1))) >> kFraction;
+        most = std::max(most, octaves[i]);
+        least = std::min(least, octaves[i]);
+    }
+    least = std::max(least, most - static_cast<int64_t>(kHighest) + 5);
+    for (size_t i = 0; i < sums.size(); ++i) {
+        level[i] = sums[i] == 0 ? 0 : static_cast<uint8_t>(std::max<int64_t>(octaves[i] - least, 0) + 1);
+    }
+}
+
+ATTAR_INLINE uint32_t add_plain(const uint8_t* ATTAR_ALONE line, size_t count, int zero, uint32_t* ATTAR_ALONE columns) {
+    uint32_t sum = 0;
+    for (size_t c = 0; c < count; ++c) {
+        const uint32_t magnitude = static_cast<uint32_t>(std::abs(line[c] - zero));
+        sum += magnitude;
+        columns[c] += magnitude;
+    }
+    return sum;
+}
+
+#if ATTAR_X86
+ATTAR_AVX2 uint32_t add_avx2(const uint8_t* line, size_t count, int zero, uint32_t* columns) {
+    return add_plain(line, count, zero, columns);
+}
+#endif
+
+// The sum of a line's magnitudes; each is added to its column.
+uint32_t add_magnitudes(const uint8_t* line, size_t count, int zero, uint32_t* columns, Path path) {
+#if ATTAR_X86
+    if (path == Path::avx2 || path == Path::avx512) return add_avx2(line, count, zero, columns);
+#endif
+    (void)path;
+    return add_plain(line, count, zero, columns);
+}
+
+void Fitting::start() {
+    const size_t rows = row_.size, cols = column_.size;
+    std::vector<uint64_t> by_row(rows), by_column(cols);
+    std::vector<uint32_t> part(cols);
+    // 2^16 magnitudes add up to 32 bits.
+    constexpr size_t kBlock = 1 << 16;
+    for (size_t r = 0; r < rows; ++r) {
+        const uint8_t* line = task_.symbols.data + r * cols;
+        for (size_t at = 0; at < cols; at += kBlock) {
+            by_row[r] += add_magnitudes(line + at, std::min(kBlock, cols - at), task_.zero, &part[at], task_.path);
+        }
+        if (r % kBlock + 1 != kBlock && r + 1 != rows) continue;
+        for (size_t c = 0; c < cols; ++c) by_column[c] += part[c];
+        std::fill(part.begin(), part.end(), 0);
+    }
+    const uint64_t total = std::max<uint64_t>(std::accumulate(by_row.begin(), by_row.end(), uint64_t{0}), 1);
+    if (task_.by_row) levels_of(by_row, log2_fixed(total) - log2_fixed(rows), row_.level);
+    if (task_.by_column) levels_of(by_column, log2_fixed(rows), column_.level);
+}
+
+// The code length of what has a share of all, in 1/64 bit.
+int64_t length_of(int64_t share, int64_t all) {
+    return (log2_fixed(static_cast<uint64_t>(all)) - log2_fixed(static_cast<uint64_t>(share))) >> kCoarse;
+}
+
+// Code lengths in 1/64 bit of the first classes from the counts, smoothed with those of all.
+Prices prices_of(const Classes& sums, size_t classes) {
+    std::array<int64_t, kWidth> overall{};
+    int64_t all = 0;
+    for (size_t b = 0; b < kWidth; ++b) {
+        for (size_t k = 1; k < kClasses; ++k) overall[b] += sums[k][b];
+        overall[b] = (overall[b] << 8) + std::max(256 >> b, 1);
+        all += overall[b];
+    }
+    Prices prices{};
+    for (size_t k = 0; k < classes; ++k) {
+        int64_t total = 0;
+        std::array<int64_t, kWidth> smooth{};
+        for (size_t b = 0; b < kWidth; ++b) {
+            smooth[b] = (sums[k][b] << 8) + 1 + 4096 * overall[b] / all;
+            total += smooth[b];
+        }
+        for (size_t b = 0; b < kWidth; ++b) {
+            prices[k][b] = static_cast<int16_t>(length_of(smooth[b], total));
+        }
+    }
+    return prices;
+}
+
+// Moves the levels of a side in these classes; the levels before.
+std::vector<uint8_t> move(Lines& side, const Classes& classes, Path path) {
+    Choice choice{std::min(highest(side.level) + 1, kHighest), {}, {}};
+    choice.prices = prices_of(classes, choice.top + side.levels);
+    int64_t live = 0;
+    auto& own = choice.own;
+    for (uint8_t level : side.level) own[level] += level == 0 ? 0 : 256;
+    for (size_t k = 1; k <= choice.top; ++k) live += own[k] += 77;
+    for (size_t k = 1; k <= choice.top; ++k) {
+        own[k] = length_of(own[k], live) / static_cast<int64_t>(side.step);
+    }
+    std::vector<uint8_t> before = side.level;
+    side.choose(choice, path);
+    uint8_t least = kHighest;
+    for (uint8_t level : side.level) least = level == 0 ? least : std::min(least, level);
+    for (uint8_t& level : side.level) level = static_cast<uint8_t>(level == 0 ? 0 : level - (least - 1));
+    return before;
+}
+
+// The empirical entropy of buckets in classes, in 1/2^16 bit.
+int64_t entropy_of(const Classes& sums) {
+    int64_t bits = 0;
+    for (const auto& counts : sums) {
+        int64_t total = 0;
+        for (int64_t count : counts) {
+            total += count;
+            if (count > 0) bits -= count * log2_fixed(static_cast<uint64_t>(count));
+        }
+        if (total > 0) bits += total * log2_fixed(static_cast<uint64_t>(total));
+    }
+    return bits;
+}
+
+// Bits of a side's levels, in 1/2^16.
+int64_t side_bits(const std::vector<uint8_t>& level) {
+    std::array<int64_t, kHighest + 1> counts{};
+    for (uint8_t one : level) ++counts[one];
+    int64_t bits = static_cast<int64_t>(level.size()) * log2_fixed(level.size());
+    for (int64_t count : counts) bits -= count > 0 ? count * log2_fixed(static_cast<uint64_t>(count)) : 0;
+    return bits;
+}
+
+// Moves the sides once; all bits afterwards.
+int64_t Fitting::round() {
+    if (task_.by_row) {
+        const std::vector<uint8_t> before = move(row_, classes_, task_.path);
+        if (column_.counted) column_.update(before, row_.level, task_.path);
+    }
+    if (task_.by_column) {
+        if (!column_.counted) column_.count(row_.level, task_.path);
+        row_.update(move(column_, column_.classes(task_.path), task_.path), column_.level, task_.path);
+    }
+    classes_ = row_.classes(task_.path);
+    return static_cast<int64_t>(row_.step) * entropy_of(classes_) + side_bits(row_.level) + side_bits(column_.level);
+}
+
+LevelBits Fitting::run(uint8_t* rows, uint8_t* cols) {
+    start();
+    row_.count(column_.level, task_.path);
+    classes_ = row_.classes(task_.path);
+    int64_t last = INT64_MAX / 2;
+    for (int k = 0; k < task_.rounds; ++k) {
+        const int64_t bits = round();
+        if (last - bits < bits >> kSettled) break;
+        last = bits;
+    }
+    if (!column_.counted && task_.by_column) column_.count(row_.level, task_.path);
+    std::copy(row_.level.begin(), row_.level.end(), rows);
+    std::copy(column_.level.begin(), column_.level.end(), cols);
+    const Classes by_row = row_.alone();
+    Classes none{};
+    for (const auto& counts : by_row) {
+        for (size_t b = 0; b < kWidth; ++b) none[0][b] += counts[b];
+    }
+    const int64_t across = static_cast<int64_t>(row_.step), down = static_cast<int64_t>(column_.step);
+    const int64_t by_column = task_.by_column ? down * entropy_of(column_.alone()) : 0;
+    return {across * entropy_of(none), across * entropy_of(by_row), by_column, across * entropy_of(classes_)};
+}
+
+}  // namespace
+
+LevelBits fit_levels(const LevelTask& task, uint8_t* rows, uint8_t* cols) { return Fitting(task).run(rows, cols); }
+
+}  // namespace attar
