@@ -11,5 +11,6 @@ NB_MODULE(_native, m) {
     bind_side(m);
     bind_dense(m);
     bind_plan(m);
+    bind_static(m);
     bind_feedback(m);
 }

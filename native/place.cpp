@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 #include <vector>
+
+#include "permute.hpp"
 
 namespace attar {
 
@@ -42,13 +43,6 @@ void check(const Order& order) {
     }
 }
 
-bool in_order(const Order& order) {
-    for (size_t j = 0; j < order.width; ++j) {
-        if (order.columns[j] != static_cast<int32_t>(j)) return false;
-    }
-    return true;
-}
-
 // Calls act(group, symbols of the group, first row) for each group.
 template <class Symbols, class Act>
 void over_groups(Symbols* symbols, const Order& order, Act act) {
@@ -63,112 +57,32 @@ void over_groups(Symbols* symbols, const Order& order, Act act) {
     }
 }
 
-size_t padded(size_t width) { return (width + 127) / 128 * 128; }
-
-// The i-th row of a group in the order of the sorted columns.
-const uint8_t* sorted_row(const Group& group, const uint8_t* symbols, size_t i, uint8_t* line) {
-    uint8_t* out = line;
+// The i-th row of a group into its spans.
+void cut(const Group& group, const uint8_t* sorted, size_t i, uint8_t* to) {
     for (size_t r = 0; r < group.count; ++r) {
-        size_t span = static_cast<size_t>(group.runs[3 * r + 1]);
-        std::memcpy(out, symbols + i * span, span);
-        symbols += group.rows * span;
-        out += span;
+        const size_t span = static_cast<size_t>(group.runs[3 * r + 1]);
+        std::memcpy(to + i * span, sorted, span);
+        to += group.rows * span;
+        sorted += span;
     }
-    return line;
-}
-
-// Calls act(row of the matrix, its symbols in the order of the matrix) for each row.
-template <class Act>
-void over_rows(const uint8_t* symbols, const Order& order, Path path, Act act) {
-    check(order);
-    bool straight = in_order(order);
-    std::vector<uint32_t> rank(order.width);
-    for (size_t j = 0; j < order.width; ++j) rank[order.columns[j]] = static_cast<uint32_t>(j);
-    const Permutation back(std::move(rank), path);
-    std::vector<uint8_t> sorted(padded(order.width)), line(padded(order.width));
-    over_groups(symbols, order, [&](const Group& group, const uint8_t* from, size_t first) {
-        for (size_t i = 0; i < group.rows; ++i) {
-            size_t row = static_cast<size_t>(order.rows[first + i]);
-            if (straight && group.count == 1) {
-                act(row, from + i * order.width);
-            } else if (straight) {
-                act(row, sorted_row(group, from, i, line.data()));
-            } else {
-                back.apply(sorted_row(group, from, i, sorted.data()), line.data());
-                act(row, const_cast<const uint8_t*>(line.data()));
-            }
-        }
-    });
 }
 
 }  // namespace
 
-Permutation::Permutation(std::vector<uint32_t> index, Path path) : index_(std::move(index)) {
-    const size_t count = index_.size();
-    if (!permutes(path) || count > kWidest) return;
-    const size_t vectors = (count + 63) / 64;
-    pairs_ = (count + 127) / 128;
-    low_.resize(64 * vectors);
-    pair_.resize(vectors * pairs_);
-    for (size_t i = 0; i < count; ++i) {
-        low_[i] = static_cast<uint8_t>(index_[i] & 127);
-        pair_[i / 64 * pairs_ + (index_[i] >> 7)] |= uint64_t{1} << (i & 63);
-    }
-}
-
-void Permutation::apply(const uint8_t* from, uint8_t* to) const {
-    if (pairs_ != 0) return permute_vectors(low_.data(), pair_.data(), low_.size() / 64, pairs_, from, to);
-    const uint8_t* ATTAR_ALONE source = from;
-    const uint32_t* ATTAR_ALONE index = index_.data();
-    uint8_t* ATTAR_ALONE target = to;
-    for (size_t i = 0; i < index_.size(); ++i) target[i] = source[index[i]];
-}
-
 void collect(const uint8_t* source, const Order& order, uint8_t* symbols, Path path) {
     check(order);
     const Permutation sort(std::vector<uint32_t>(order.columns, order.columns + order.width), path);
-    std::vector<uint8_t> plain(padded(order.width)), line(padded(order.width));
+    Rows plain(order.width), sorted(order.width);
     over_groups(symbols, order, [&](const Group& group, uint8_t* to, size_t first) {
-        for (size_t i = 0; i < group.rows; ++i) {
-            std::memcpy(plain.data(), source + static_cast<size_t>(order.rows[first + i]) * order.width, order.width);
-            sort.apply(plain.data(), line.data());
-            const uint8_t* sorted = line.data();
-            uint8_t* out = to;
-            for (size_t r = 0; r < group.count; ++r) {
-                size_t span = static_cast<size_t>(group.runs[3 * r + 1]);
-                std::memcpy(out + i * span, sorted, span);
-                out += group.rows * span;
-                sorted += span;
+        for (size_t start = 0; start < group.rows; start += kRowsAtOnce) {
+            const size_t count = std::min(kRowsAtOnce, group.rows - start);
+            for (size_t i = 0; i < count; ++i) {
+                const size_t row = static_cast<size_t>(order.rows[first + start + i]);
+                std::memcpy(plain.row(i), source + row * order.width, order.width);
             }
+            sort.apply(plain, sorted);
+            for (size_t i = 0; i < count; ++i) cut(group, sorted.row(i), start + i, to);
         }
-    });
-}
-
-template <class T>
-void add(const uint8_t* ATTAR_ALONE from, size_t count, T low, T* ATTAR_ALONE to) {
-    for (size_t i = 0; i < count; ++i) to[i] = static_cast<T>(low + from[i]);
-}
-
-template <class T>
-void place(const uint8_t* symbols, const Order& order, int64_t low, T* out, Path path) {
-    over_rows(symbols, order, path, [&](size_t row, const uint8_t* line) {
-        add(line, order.width, static_cast<T>(low), out + row * order.width);
-    });
-}
-
-template void place(const uint8_t*, const Order&, int64_t, uint8_t*, Path);
-template void place(const uint8_t*, const Order&, int64_t, uint16_t*, Path);
-template void place(const uint8_t*, const Order&, int64_t, uint32_t*, Path);
-template void place(const uint8_t*, const Order&, int64_t, uint64_t*, Path);
-
-void place_scaled(const uint8_t* symbols, const Order& order, int32_t low, const Scales& scales, Format format, void* out,
-                  Path path) {
-    if (scales.groups == 0 || order.height % scales.groups != 0) throw Malformed("the rows must divide into the groups");
-    const size_t bytes = format == Format::float32 ? 4 : 2;
-    const size_t share = order.height / scales.groups;
-    over_rows(symbols, order, path, [&](size_t row, const uint8_t* line) {
-        uint8_t* to = static_cast<uint8_t*>(out) + row * order.width * bytes;
-        scale(line, order.width, low, scales.column + row / share * order.width, scales.row[row], format, to, path);
     });
 }
 

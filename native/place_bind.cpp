@@ -1,9 +1,7 @@
 // Python bindings of place.cpp and counts.cpp; sizes are checked here, before the first read.
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/string.h>
 
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "counts.hpp"
@@ -23,10 +21,6 @@ using Output = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Matrix = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Indices = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using RunArray = nb::ndarray<const int32_t, nb::shape<-1, 3>, nb::c_contig, nb::device::cpu>;
-using Plane = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Line = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using Into = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 attar::Order order_of(const Indices& rows, const Indices& columns, const RunArray& runs, size_t height, size_t symbols) {
     if (symbols != rows.size() * columns.size()) throw Malformed("the symbols must fill the rows");
@@ -38,35 +32,6 @@ void collect(const Matrix& source, const Indices& rows, const Indices& columns, 
     const attar::Order order = order_of(rows, columns, runs, source.shape(0), symbols.size());
     nb::gil_scoped_release release;
     attar::collect(source.data(), order, symbols.data(), attar::path_in_use());
-}
-
-template <class T>
-void place(const Bytes& symbols, const Indices& rows, const Indices& columns, const RunArray& runs, int64_t low,
-           const Into<T>& out) {
-    if (out.shape(1) != columns.size()) throw Malformed("the matrix must have as many columns as the order");
-    const attar::Order order = order_of(rows, columns, runs, out.shape(0), symbols.size());
-    nb::gil_scoped_release release;
-    attar::place(symbols.data(), order, low, out.data(), attar::path_in_use());
-}
-
-attar::Format format_of(const std::string& name) {
-    if (name == "float32") return attar::Format::float32;
-    if (name == "float16") return attar::Format::float16;
-    if (name == "bfloat16") return attar::Format::bfloat16;
-    throw Malformed("the format must be float32, float16 or bfloat16");
-}
-
-void place_scaled(const Bytes& symbols, const Indices& rows, const Indices& columns, const RunArray& runs, int32_t low,
-                  const Plane& column, const Line& row, const Into<uint8_t>& out, const std::string& format) {
-    const attar::Format to = format_of(format);
-    const size_t bytes = to == attar::Format::float32 ? 4 : 2;
-    if (column.shape(1) != columns.size() || row.size() != out.shape(0) || out.shape(1) != bytes * columns.size()) {
-        throw Malformed("the scales must fit the matrix");
-    }
-    const attar::Order order = order_of(rows, columns, runs, out.shape(0), symbols.size());
-    const attar::Scales scales{column.data(), column.shape(0), row.data()};
-    nb::gil_scoped_release release;
-    attar::place_scaled(symbols.data(), order, low, scales, to, out.data(), attar::path_in_use());
 }
 
 attar::SymbolMatrix matrix_of(const Matrix& symbols) { return {symbols.data(), symbols.shape(0), symbols.shape(1)}; }
@@ -109,24 +74,11 @@ void join_planes(const nb::list& planes, const nb::ndarray<uint8_t, nb::ndim<1>,
     attar::join_planes(data.data(), width, out.size() / width, out.data(), attar::path_in_use());
 }
 
-template <class T>
-void bind_one(nb::module_& m) {
-    m.def("place", &place<T>, "symbols"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(), "runs"_a.noconvert(),
-          "low"_a, "out"_a.noconvert(), "out[row, column] = low + symbol, modulo the size of out's unsigned dtype.");
-}
-
 }  // namespace
 
 void bind_place(nb::module_& m) {
     m.def("collect", &collect, "source"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(), "runs"_a.noconvert(),
           "symbols"_a.noconvert(), "Fill symbols [n] from the chunk's rows of source [height, width], in the chunk's order.");
-    bind_one<uint8_t>(m);
-    bind_one<uint16_t>(m);
-    bind_one<uint32_t>(m);
-    bind_one<uint64_t>(m);
-    m.def("place_scaled", &place_scaled, "symbols"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(),
-          "runs"_a.noconvert(), "low"_a, "column"_a.noconvert(), "row"_a.noconvert(), "out"_a.noconvert(), "format"_a,
-          "out = ((low + symbol) * column) * row in a format; column [groups, width], row [height].");
     m.def("join_planes", &join_planes, "planes"_a, "out"_a.noconvert(),
           "Fill the bytes of words from their byte planes, lowest first, the words' bits rotated right by one.");
     m.def("find", &find, "symbols"_a.noconvert(), "symbol"_a, "out"_a.noconvert(),

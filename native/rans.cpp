@@ -19,32 +19,8 @@ uint64_t high_half(uint64_t a, uint64_t b) {
 #endif
 }
 
-void check(size_t count, Runs runs, size_t tables) {
-    uint64_t total = 0;
-    for (size_t r = 0; r < runs.size; ++r) {
-        const int32_t* run = runs.data + 3 * r;
-        if (run[0] < 0 || run[1] < 0) throw Malformed("a run must not be negative");
-        if (run[2] < 0 || static_cast<size_t>(run[2]) >= tables) throw Malformed("a run names a table that does not exist");
-        total += static_cast<uint64_t>(run[0]) * static_cast<uint64_t>(run[1]);
-        if (total > count) break;
-    }
-    if (total != count) throw Malformed("the runs must add up to the symbols");
-}
-
-size_t size_of(Runs runs, size_t r) {
-    return static_cast<size_t>(runs.data[3 * r]) * static_cast<size_t>(runs.data[3 * r + 1]);
-}
-
-size_t table_of(Runs runs, size_t r) { return static_cast<size_t>(runs.data[3 * r + 2]); }
-
 void put(std::vector<uint8_t>& out, uint32_t value, size_t bytes) {
     for (size_t k = 0; k < bytes; ++k) out.push_back(static_cast<uint8_t>(value >> (8 * k)));
-}
-
-uint32_t take(const uint8_t* data, size_t bytes) {
-    uint32_t value = 0;
-    for (size_t k = 0; k < bytes; ++k) value |= static_cast<uint32_t>(data[k]) << (8 * k);
-    return value;
 }
 
 // A symbol into a state, without a branch: the word below `first` is written always and kept where it is needed.
@@ -57,19 +33,6 @@ inline uint32_t push(uint32_t x, const Share& share, const uint16_t* slots, uint
     uint32_t quotient = static_cast<uint32_t>(high_half(static_cast<uint64_t>(x) << 20, share.reciprocal));
     return (quotient << kBits) + slots[share.start + x - quotient * share.frequency];
 }
-
-// A symbol out of a state; the next word is read where one is needed and there.
-inline uint32_t advance(uint32_t x, uint32_t entry) { return ((entry >> 12 & 0xfff) + 1) * (x >> kBits) + (entry & 0xfff); }
-
-inline void refill(uint32_t& x, Cursor& cursor) {
-    if (x < kLow && cursor.word != cursor.end) {
-        x = x << 16 | take(cursor.word, 2);
-        cursor.word += 2;
-    }
-}
-
-// Lane of the i-th symbol of a step in the order of words: groups of 32, in each first the even lanes, then the odd ones.
-inline size_t lane_at(size_t i) { return (i & ~size_t{31}) | (i & 15) << 1 | (i >> 4 & 1); }
 
 struct Single {
     size_t symbols;  // that it holds, counted from the end
@@ -89,9 +52,9 @@ Single encode_single(const uint8_t* symbols, size_t count, Runs runs, const Enco
     uint32_t x = 0, missing = 0;
     size_t at = count;
     for (size_t r = runs.size; r-- > 0;) {
-        const Share* shares = tables.shares(table_of(runs, r));
-        const uint16_t* slots = tables.slots(table_of(runs, r));
-        for (size_t stop = at - size_of(runs, r); at > stop; --at) {
+        const Share* shares = tables.shares(runs.table(r));
+        const uint16_t* slots = tables.slots(runs.table(r));
+        for (size_t stop = at - runs.count(r); at > stop; --at) {
             const Share& share = shares[symbols[at - 1]];
             if (static_cast<size_t>(end - first) == most && x >= share.bound) {
                 check_missing(missing);
@@ -136,106 +99,24 @@ void encode_run(const uint8_t* symbols, size_t count, size_t lanes, const Encode
     check_missing(missing);
 }
 
-void decode_single(Cursor& cursor, uint8_t* symbols, size_t skip, size_t count, Runs runs, const DecodeTables& tables) {
-    uint32_t x = cursor.state[0];
-    size_t at = 0;
-    for (size_t r = 0; r < runs.size; ++r) {
-        size_t stop = std::min(at + size_of(runs, r), count);
-        for (size_t i = std::max(at, skip); i < stop; ++i) {
-            uint32_t entry = tables.entry(table_of(runs, r), x & (kTotal - 1));
-            symbols[i] = static_cast<uint8_t>(entry >> 24);
-            x = advance(x, entry);
-            refill(x, cursor);
-        }
-        at = stop;
-    }
-    if (x != 0 || cursor.word != cursor.end) throw Malformed("the coded bytes do not end where they began");
-}
-
-void open_single(Cursor& cursor, const uint8_t* data, size_t size, size_t head) {
-    if (size < head || (size - head) % 2 != 0) throw Malformed("the coded bytes are cut short");
-    cursor.state[0] = take(data, head);
-    cursor.word = data + head;
-    cursor.end = data + size;
-}
-
-size_t head_of(size_t size) { return size < 4 ? size : 4 - size % 2; }
-
-// Whole steps, in which no word can be missing, without a branch.
-size_t decode_steps(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
-    size_t at = 0;
-    const uint8_t* word = cursor.word;
-    for (; at + lanes <= count && static_cast<size_t>(cursor.end - word) >= 2 * lanes; at += lanes) {
-        for (size_t i = 0; i < lanes; ++i) {
-            size_t lane = lane_at(i);
-            uint32_t x = cursor.state[lane];
-            uint32_t entry = entries[x & (kTotal - 1)];
-            symbols[at + lane] = static_cast<uint8_t>(entry >> 24);
-            x = advance(x, entry);
-            uint32_t low = x < kLow;
-            cursor.state[lane] = x << (low << 4) | (take(word, 2) & (0u - low));
-            word += 2 * low;
-        }
-    }
-    cursor.word = word;
-    return at;
-}
-
-void decode_run(const DecodeTables& tables, size_t table, uint8_t* symbols, size_t count, size_t lanes, Path path,
-                Cursor& cursor) {
-    size_t done = 0;
-    const uint32_t* entries = tables.entries(table);
-    if (path == Path::avx512 && tables.alias(table) != nullptr) {
-        done = decode_avx512(*tables.alias(table), symbols, count, lanes, cursor);
-    } else if (path == Path::avx512 || path == Path::avx2) {
-        done = decode_avx2(entries, symbols, count, lanes, cursor);
-    } else if (path == Path::neon) {
-        done = decode_neon(entries, symbols, count, lanes, cursor);
-    } else {
-        done = decode_steps(entries, symbols, count, lanes, cursor);
-    }
-    for (; done < count; done += lanes) {
-        for (size_t i = 0; i < lanes; ++i) {
-            size_t lane = lane_at(i);
-            if (done + lane >= count) continue;
-            uint32_t entry = tables.entry(table, cursor.state[lane] & (kTotal - 1));
-            symbols[done + lane] = static_cast<uint8_t>(entry >> 24);
-            cursor.state[lane] = advance(cursor.state[lane], entry);
-            refill(cursor.state[lane], cursor);
-        }
-    }
-}
-
-// The symbols before the last `tail` ones; then the states must be those that carry the tail.
-void decode_lanes(Cursor& cursor, uint8_t* symbols, size_t count, Runs runs, const DecodeTables& tables, size_t lanes,
-                  Path path) {
-    size_t at = 0;
-    for (size_t r = 0; r < runs.size && at < count; ++r) {
-        size_t size = std::min(size_of(runs, r), count - at);
-        decode_run(tables, table_of(runs, r), symbols + at, size, lanes, path, cursor);
-        at += size;
-    }
-    bool intact = cursor.word == cursor.end;
-    for (size_t lane = 0; lane < lanes; ++lane) intact = intact && cursor.state[lane] >> 16 == 1;
-    if (!intact) throw Malformed("the coded bytes do not end where they began");
-}
-
 void put_varint(std::vector<uint8_t>& out, size_t value) {
     for (; value >= 128; value >>= 7) out.push_back(static_cast<uint8_t>(value & 127) | 128);
     out.push_back(static_cast<uint8_t>(value));
 }
 
-size_t take_varint(const uint8_t*& data, const uint8_t* end) {
-    size_t value = 0;
-    for (unsigned shift = 0; shift < 42 && data != end; shift += 7) {
-        uint8_t byte = *data++;
-        value |= static_cast<size_t>(byte & 127) << shift;
-        if (byte < 128) return value;
-    }
-    throw Malformed("the coded bytes are cut short");
-}
-
 }  // namespace
+
+void check(size_t count, Runs runs, size_t tables) {
+    uint64_t total = 0;
+    for (size_t r = 0; r < runs.size; ++r) {
+        const int32_t* run = runs.data + 3 * r;
+        if (run[0] < 0 || run[1] < 0) throw Malformed("a run must not be negative");
+        if (run[2] < 0 || static_cast<size_t>(run[2]) >= tables) throw Malformed("a run names a table that does not exist");
+        total += static_cast<uint64_t>(run[0]) * static_cast<uint64_t>(run[1]);
+        if (total > count) break;
+    }
+    if (total != count) throw Malformed("the runs must add up to the symbols");
+}
 
 std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
                             Path path) {
@@ -260,11 +141,10 @@ std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, con
     uint16_t* end = words.data.data() + count + 16;
     uint16_t* first = end;
     size_t used = 0, last = 0;
-    while (used < count) used += size_of(runs, last++);
+    while (used < count) used += runs.count(last++);
     for (size_t at = used; last-- > 0;) {
-        at -= size_of(runs, last);
-        encode_run(symbols + at, std::min(size_of(runs, last), count - at), lanes, tables, table_of(runs, last), path,
-                   state, first);
+        at -= runs.count(last);
+        encode_run(symbols + at, std::min(runs.count(last), count - at), lanes, tables, runs.table(last), path, state, first);
     }
     size_t body = out.size();
     out.resize(body + 4 * lanes + 2 * static_cast<size_t>(end - first));
@@ -275,34 +155,6 @@ std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, con
         out[body + 1] = static_cast<uint8_t>(*word >> 8);
     }
     return out;
-}
-
-void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Runs runs, const DecodeTables& tables,
-            Path path) {
-    check(count, runs, tables.count());
-    const uint8_t* end = data + size;
-    size_t head = take_varint(data, end);
-    size = static_cast<size_t>(end - data);
-    Cursor cursor{};
-    if (head == 0) {
-        open_single(cursor, data, size, head_of(size));
-        decode_single(cursor, symbols, 0, count, runs, tables);
-        return;
-    }
-    size_t lanes = size_t{16} << (head & 3), tail = head >> 2;
-    if (lanes == 16 || tail >= count) throw Malformed("a chunk must begin with its lanes and its tail");
-    if (size < 4 * lanes || size % 2 != 0) throw Malformed("the coded bytes are cut short");
-    for (size_t lane = 0; lane < lanes; ++lane) cursor.state[lane] = take(data + 4 * lane, 4);
-    cursor.word = data + 4 * lanes;
-    cursor.end = end;
-    decode_lanes(cursor, symbols, count - tail, runs, tables, lanes, path);
-    uint8_t seeds[2 * kMaxLanes];
-    for (size_t lane = 0; lane < lanes; ++lane) {
-        seeds[2 * lane] = static_cast<uint8_t>(cursor.state[lane]);
-        seeds[2 * lane + 1] = static_cast<uint8_t>(cursor.state[lane] >> 8);
-    }
-    open_single(cursor, seeds, 2 * lanes, 4);
-    decode_single(cursor, symbols, count - tail, count, runs, tables);
 }
 
 }  // namespace attar

@@ -22,30 +22,71 @@ constexpr size_t kMaxLanes = 128;
 struct Runs {
     const int32_t* data;
     size_t size;
+    size_t count(size_t r) const { return static_cast<size_t>(data[3 * r]) * static_cast<size_t>(data[3 * r + 1]); }
+    size_t table(size_t r) const { return static_cast<size_t>(data[3 * r + 2]); }
 };
+
+// Throws Malformed where the runs are not of `count` symbols, or name a table that is none of so many.
+void check(size_t count, Runs runs, size_t tables);
 
 enum class Path { scalar, avx2, avx512, neon };
 
 // The best path of this processor that is no better than the wished one.
 Path available(Path wish);
 
-// Where decoding stands: states by lane, and the next word.
+// The most bytes that one step of any path looks at: a word for each lane, and half a vector.
+constexpr size_t kAhead = 2 * kMaxLanes + 16;
+
+// Where decoding stands: states in the order of words, the next word, the end of the words, and how far may be read.
 struct Cursor {
     alignas(64) uint32_t state[kMaxLanes];
     const uint8_t* word;
     const uint8_t* end;
+    const uint8_t* readable;
 };
+
+// Lane of the i-th symbol of a step in the order of words: groups of 32, in each first the even lanes, then the odd ones.
+inline size_t lane_at(size_t i) { return (i & ~size_t{31}) | (i & 15) << 1 | (i >> 4 & 1); }
 
 // `lanes` is 1, 32, 64 or 128; what does not need them is written with one.
 std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
                             Path path);
 
+// The symbols of one chunk, run by run. Bytes and tables must outlive it; everything throws Malformed.
+class ChunkDecoder {
+  public:
+    ChunkDecoder(const uint8_t* data, size_t size, size_t count, const DecodeTables& tables, Path path);
+    // The next run: `count` symbols of one table.
+    void run(size_t table, uint8_t* symbols, size_t count);
+    // That the bytes end where the encoder began.
+    void finish();
+
+  private:
+    void look_ahead();
+    size_t steps(size_t table, uint8_t* symbols, size_t count);
+    void open_single(const uint8_t* data, size_t size, size_t head);
+    void open_tail();
+    void single(size_t table, uint8_t* symbols, size_t count);
+    const uint32_t* entries(size_t table, size_t count);
+
+    const DecodeTables& tables_;
+    Path path_;
+    size_t lanes_ = 0;  // none where a single stream is all
+    size_t body_ = 0;   // symbols before the tail
+    Cursor cursor_;
+    bool padded_ = false;
+    uint8_t pad_[2 * kAhead];  // the last words and zeros; later what the lanes began with
+    size_t filled_;            // the table of own_
+    std::vector<uint32_t> own_;
+};
+
 void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Runs runs, const DecodeTables& tables,
             Path path);
 
-// Decode steps of `lanes` (32, 64 or 128) symbols while words are plentiful; the number of symbols done, a multiple of lanes
-// or, where a path can, all of them.
+// Decode steps of `lanes` (32, 64 or 128) symbols, the last one perhaps shorter, while kAhead bytes may be read; the number
+// of symbols done. NEON leaves the shorter step to others.
 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
+size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 

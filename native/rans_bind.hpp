@@ -5,6 +5,7 @@
 
 void bind_rans(nanobind::module_& m);
 void bind_place(nanobind::module_& m);
+void bind_static(nanobind::module_& m);
 void bind_side(nanobind::module_& m);
 void bind_dense(nanobind::module_& m);
 void bind_plan(nanobind::module_& m);

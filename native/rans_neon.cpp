@@ -58,21 +58,17 @@ inline uint16x8_t narrow(uint32x4_t first, uint32x4_t second) {
     return vcombine_u16(vmovn_u32(first), vmovn_u32(second));
 }
 
-size_t lane_at(size_t i) { return (i & ~size_t{31}) | (i & 15) << 1 | (i >> 4 & 1); }
-
 }  // namespace
 
 Path available(Path wish) { return wish == Path::scalar ? Path::scalar : Path::neon; }
 
 size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
     const Spread& order = spread();
-    uint32_t sorted[kMaxLanes];
-    for (size_t i = 0; i < lanes; ++i) sorted[i] = cursor.state[lane_at(i)];
     uint32x4_t x[kMaxLanes / 4];
-    for (size_t v = 0; v < lanes / 4; ++v) x[v] = vld1q_u32(sorted + 4 * v);
+    for (size_t v = 0; v < lanes / 4; ++v) x[v] = vld1q_u32(cursor.state + 4 * v);
     const uint8_t* word = cursor.word;
     size_t at = 0;
-    for (; at + lanes <= count && static_cast<size_t>(cursor.end - word) >= 2 * lanes + 8; at += lanes) {
+    for (; at + lanes <= count && static_cast<size_t>(cursor.readable - word) >= kAhead; at += lanes) {
         for (size_t g = 0; g < lanes / 32; ++g) {
             uint32x4_t symbol[8];
             for (size_t v = 0; v < 8; ++v) symbol[v] = step(entries, order, x[8 * g + v], word);
@@ -84,8 +80,7 @@ size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size
             }
         }
     }
-    for (size_t v = 0; v < lanes / 4; ++v) vst1q_u32(sorted + 4 * v, x[v]);
-    for (size_t i = 0; i < lanes; ++i) cursor.state[lane_at(i)] = sorted[i];
+    for (size_t v = 0; v < lanes / 4; ++v) vst1q_u32(cursor.state + 4 * v, x[v]);
     cursor.word = word;
     return at;
 }

@@ -22,8 +22,8 @@ std::vector<int> make_ladder(int fineness) {
     return rungs;
 }
 
-int number(SideCoder& coder, int key, int limit) {
-    const SideCoder::Signed read = coder.integer(key, {false, 0}, static_cast<uint64_t>(limit));
+int number(SideDecoder& coder, int key, int limit) {
+    const SideDecoder::Signed read = coder.integer(key, {false, 0}, static_cast<uint64_t>(limit));
     return read.negative ? -static_cast<int>(read.size) : static_cast<int>(read.size);
 }
 
@@ -55,7 +55,7 @@ std::vector<int> geometric(const TableForm& form, int rung, int decay) {
 }
 
 // Rungs of every symbol by their difference from a guess; `before` is empty for the first table.
-std::vector<int> read_rungs(SideCoder& coder, const TableForm& form, const std::vector<int>& before, int rungs) {
+std::vector<int> read_rungs(SideDecoder& coder, const TableForm& form, const std::vector<int>& before, int rungs) {
     const int mode = form.mode, inner = form.alphabet - form.escape;
     int low = before.empty() ? 0 : mode, high = before.empty() ? inner - 1 : mode;
     for (int s = 0; s < inner && !before.empty(); ++s) {
@@ -97,7 +97,7 @@ void put(const std::vector<int>& row, uint16_t*& out) {
 
 }  // namespace
 
-void read_tables(SideCoder& coder, size_t tables, const TableForm& form, uint16_t* out) {
+void read_tables(SideDecoder& coder, size_t tables, const TableForm& form, uint16_t* out) {
     const std::vector<int> rungs = make_ladder(form.kind == 0 ? kModeLadder : form.kind);
     const int size = static_cast<int>(rungs.size());
     std::vector<int> before;

@@ -18,6 +18,6 @@ struct TableForm {
 };
 
 // Fills out [tables, alphabet]; throws Malformed where the mode is left without a share, or a number is out of bounds.
-void read_tables(SideCoder& coder, size_t tables, const TableForm& form, uint16_t* out);
+void read_tables(SideDecoder& coder, size_t tables, const TableForm& form, uint16_t* out);
 
 }  // namespace attar

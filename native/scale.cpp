@@ -1,7 +1,8 @@
 // Symbols times scales, straight into a floating-point format: one loop, compiled for each instruction set.
 #include <cstring>
 
-#include "place.hpp"
+#include "scale.hpp"
+#include "target.hpp"
 
 namespace attar {
 
@@ -53,7 +54,22 @@ ATTAR_INLINE void scale_all(const uint8_t* ATTAR_ALONE symbols, size_t count, in
     }
 }
 
+template <class T>
+ATTAR_INLINE void shift_all(const uint8_t* ATTAR_ALONE symbols, size_t count, T low, T* ATTAR_ALONE out) {
+    for (size_t i = 0; i < count; ++i) out[i] = static_cast<T>(low + symbols[i]);
+}
+
 #ifdef ATTAR_X86
+template <class T>
+ATTAR_AVX2 void shift_avx2(const uint8_t* symbols, size_t count, T low, T* out) {
+    shift_all(symbols, count, low, out);
+}
+
+template <class T>
+ATTAR_AVX512 void shift_avx512(const uint8_t* symbols, size_t count, T low, T* out) {
+    shift_all(symbols, count, low, out);
+}
+
 ATTAR_AVX2 void scale_avx2(const uint8_t* symbols, size_t count, int32_t low, const float* column,
                                                 float row, Format format, void* out) {
     scale_all(symbols, count, low, column, row, format, out);
@@ -67,33 +83,6 @@ ATTAR_AVX512 void scale_avx512(
 
 }  // namespace
 
-bool permutes(Path path) {
-#ifdef ATTAR_X86
-    return path == Path::avx512 && __builtin_cpu_supports("avx512vbmi");
-#else
-    return path != path;
-#endif
-}
-
-#ifdef ATTAR_X86
-__attribute__((target("avx512f,avx512bw,avx512vbmi")))
-#endif
-void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t vectors, size_t pairs, const uint8_t* from, uint8_t* to) {
-#ifdef ATTAR_X86
-    for (size_t v = 0; v < vectors; ++v, pair += pairs) {
-        const __m512i index = _mm512_loadu_si512(low + 64 * v);
-        __m512i line = _mm512_setzero_si512();
-        for (size_t p = 0; p < pairs; ++p) {
-            __m512i first = _mm512_loadu_si512(from + 128 * p), second = _mm512_loadu_si512(from + 128 * p + 64);
-            line = _mm512_or_si512(line, _mm512_maskz_permutex2var_epi8(pair[p], first, index, second));
-        }
-        _mm512_storeu_si512(to + 64 * v, line);
-    }
-#else
-    (void)low, (void)pair, (void)vectors, (void)pairs, (void)from, (void)to;
-#endif
-}
-
 void scale(const uint8_t* symbols, size_t count, int32_t low, const float* column, float row, Format format, void* out,
            Path path) {
 #ifdef ATTAR_X86
@@ -103,5 +92,20 @@ void scale(const uint8_t* symbols, size_t count, int32_t low, const float* colum
     (void)path;
     scale_all(symbols, count, low, column, row, format, out);
 }
+
+template <class T>
+void shift(const uint8_t* symbols, size_t count, T low, T* out, Path path) {
+#ifdef ATTAR_X86
+    if (path == Path::avx512) return shift_avx512(symbols, count, low, out);
+    if (path == Path::avx2) return shift_avx2(symbols, count, low, out);
+#endif
+    (void)path;
+    shift_all(symbols, count, low, out);
+}
+
+template void shift(const uint8_t*, size_t, uint8_t, uint8_t*, Path);
+template void shift(const uint8_t*, size_t, uint16_t, uint16_t*, Path);
+template void shift(const uint8_t*, size_t, uint32_t, uint32_t*, Path);
+template void shift(const uint8_t*, size_t, uint64_t, uint64_t*, Path);
 
 }  // namespace attar

@@ -1,51 +1,49 @@
 // The adaptive binary range coder of side information, both directions; its twin is attar/coding/streams.py.
 //
 // LZMA's range coder (Martin 1979) with counted probabilities (Krichevsky and Trofimov 1981). A key names the adaptive
-// probabilities of one kind of number: 12 unary steps, their escape, "not zero" and "negative".
+// probabilities of one kind of number: 12 unary steps, their escape, "not zero" and "negative". Which direction is a
+// parameter of the template and no virtual function: a matrix has thousands of levels, and each is several bits.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
+
+#include "tables.hpp"
+#include "target.hpp"
 
 namespace attar {
 
 constexpr int kKeys = 32;
 constexpr int kSlots = 16;
-constexpr int kEven = -1;
+constexpr uint32_t kSideTop = 1u << 24;
+constexpr uint32_t kHalf = 1u << 15;
+constexpr int kUnary = 12, kNonzero = 13, kNegative = 14;  // slots of a key
 
-class SideCoder {
-  public:
-    virtual ~SideCoder() = default;
-    // One bit with the probability of a slot (kEven: 1/2): encodes value, or decodes and returns it.
-    virtual int bit(int slot, int value) = 0;
-    uint64_t bits(int width, uint64_t value);
-    // 0 .. limit, likely to be small; throws Malformed beyond.
-    uint64_t natural(int key, uint64_t value, uint64_t limit);
-    // Small numbers around zero: model 0 not predicted, 1 in the context of the one before, 2 from the one before.
-    // limit is below 2^40.
-    void run(int key, int model, int64_t* values, size_t count, int64_t limit);
-    // -limit .. limit, likely to be near zero; the magnitude may be 2^63.
-    struct Signed {
-        bool negative;
-        uint64_t size;
-    };
-    Signed integer(int key, Signed value, uint64_t limit);
+// The probability of a one. `share`, of 2^16, is brought up to date when a bit is learnt: the division is then over
+// before the next bit asks for it.
+struct Slot {
+    uint16_t ones = 1;
+    uint16_t total = 2;
+    uint32_t share = kHalf;
 
-  protected:
-    SideCoder();
-    uint32_t share(int slot) const;  // of a one, of 2^16
-    void learn(int slot, int bit);
-
-  private:
-    int64_t number(int key, int64_t value, int64_t limit);
-    uint16_t ones_[kKeys * kSlots];
-    uint16_t total_[kKeys * kSlots];
+    ATTAR_INLINE void learn(int bit) {
+        total = static_cast<uint16_t>(total + 2);
+        ones = static_cast<uint16_t>(ones + 2 * bit);
+        if (total > 512) {
+            // Both stay odd and even, and a zero as well as a one stays possible.
+            ones = static_cast<uint16_t>(ones >> 1 | 1);
+            total = static_cast<uint16_t>(std::max(((total >> 1) + 1) & ~1, ones + 1));
+        }
+        share = (static_cast<uint32_t>(ones) << 16) / total;
+    }
 };
 
-class SideEncoder : public SideCoder {
+// Bits into bytes.
+class BitWriter {
   public:
-    int bit(int slot, int value) override;
+    int bit(uint32_t share, int value);
     std::vector<uint8_t> finish();
 
   private:
@@ -55,18 +53,127 @@ class SideEncoder : public SideCoder {
     std::vector<uint8_t> out_;
 };
 
-class SideDecoder : public SideCoder {
+// Bytes into bits; the given value is not looked at. The bytes must outlive it.
+class BitReader {
   public:
-    SideDecoder(const uint8_t* data, size_t size);
-    int bit(int slot, int value) override;
-    // Throws Malformed where the bytes are not those that the encoder writes.
+    BitReader(const uint8_t* data, size_t size);
+    // Throws Malformed where the bytes are not those that the writer writes.
     void finish() const;
 
+    ATTAR_INLINE int bit(uint32_t share, int) {
+        const uint32_t bound = (range_ >> 16) * share;
+        // The lower part of the interval is a one.
+        const int one = code_ < bound;
+        code_ -= one ? 0 : bound;
+        range_ = one ? bound : range_ - bound;
+        while (range_ < kSideTop) {
+            code_ = code_ << 8 | (at_ < size_ ? data_[at_] : 0u);
+            range_ <<= 8;
+            ++at_;
+        }
+        return one;
+    }
+
   private:
-    std::vector<uint8_t> data_;
+    const uint8_t* data_;
+    size_t size_;
     size_t at_ = 4;
-    uint64_t range_ = 0xffffffff;
-    uint64_t code_ = 0;
+    uint32_t range_ = 0xffffffff;
+    uint32_t code_ = 0;
 };
+
+// How numbers are made of bits, by a writer or a reader.
+template <class Bits>
+class SideCoder : public Bits {
+  public:
+    struct Signed {
+        bool negative;
+        uint64_t size;
+    };
+
+    using Bits::Bits;
+    // A number of `width` bits, all values alike.
+    uint64_t bits(int width, uint64_t value = 0);
+    // 0 .. limit, likely to be small; throws Malformed beyond.
+    uint64_t natural(int key, uint64_t value, uint64_t limit);
+    // -limit .. limit, likely to be near zero; the magnitude may be 2^63.
+    Signed integer(int key, Signed value, uint64_t limit);
+    int64_t number(int key, int64_t value, int64_t limit);
+    // Small numbers around zero: model 0 not predicted, 1 in the context of the one before, 2 from the one before.
+    // limit is below 2^40, and values hold it; they are not char-sized, which would alias everything.
+    template <class T>
+    void run(int key, int model, T* values, size_t count, int64_t limit);
+
+  private:
+    uint64_t gamma(Slot& slot, uint64_t value, uint64_t limit);
+    ATTAR_INLINE int learnt(Slot& slot, int value) {
+        const int bit = Bits::bit(slot.share, value);
+        slot.learn(bit);
+        return bit;
+    }
+    Slot slots_[kKeys * kSlots];
+};
+
+template <class Bits>
+ATTAR_INLINE uint64_t SideCoder<Bits>::bits(int width, uint64_t value) {
+    uint64_t result = 0;
+    for (int shift = width - 1; shift >= 0; --shift) {
+        result = result << 1 | static_cast<uint64_t>(Bits::bit(kHalf, static_cast<int>(value >> shift & 1)));
+    }
+    return result;
+}
+
+template <class Bits>
+ATTAR_INLINE uint64_t SideCoder<Bits>::natural(int key, uint64_t value, uint64_t limit) {
+    Slot* slot = slots_ + key * kSlots;
+    for (uint64_t k = 0; k < kUnary; ++k) {
+        if (k == limit || !learnt(slot[k], value > k)) return k;
+    }
+    return gamma(slot[kUnary], value - kUnary + 1, limit - kUnary + 1) + kUnary - 1;
+}
+
+template <class Bits>
+uint64_t SideCoder<Bits>::gamma(Slot& slot, uint64_t value, uint64_t limit) {
+    int length = 1;
+    while (length <= 64 && learnt(slot, length < 64 && value >> length != 0)) ++length;
+    if (length > 64) throw Malformed("a number must not pass its limit");
+    const uint64_t top = uint64_t{1} << (length - 1);
+    const uint64_t result = top | bits(length - 1, value & (top - 1));
+    if (result > limit) throw Malformed("a number must not pass its limit");
+    return result;
+}
+
+template <class Bits>
+ATTAR_INLINE typename SideCoder<Bits>::Signed SideCoder<Bits>::integer(int key, Signed value, uint64_t limit) {
+    Slot* slot = slots_ + key * kSlots;
+    if (!learnt(slot[kNonzero], value.size != 0)) return {false, 0};
+    const bool negative = learnt(slot[kNegative], value.negative) != 0;
+    return {negative, 1 + natural(key, value.size - 1, limit - 1)};
+}
+
+template <class Bits>
+ATTAR_INLINE int64_t SideCoder<Bits>::number(int key, int64_t value, int64_t limit) {
+    const Signed read = integer(key, {value < 0, static_cast<uint64_t>(value < 0 ? -value : value)}, static_cast<uint64_t>(limit));
+    const int64_t size = static_cast<int64_t>(read.size);
+    return read.negative ? -size : size;
+}
+
+template <class Bits>
+template <class T>
+void SideCoder<Bits>::run(int key, int model, T* values, size_t count, int64_t limit) {
+    const int64_t bound = model == 2 ? 2 * limit : limit;
+    int64_t before = 0;
+    for (size_t i = 0; i < count; ++i) {
+        const int64_t base = model == 2 ? before : 0;
+        const int context = model == 1 ? key + 4 + static_cast<int>(std::clamp<int64_t>(before, -3, 3)) : key;
+        before = base + number(context, values[i] - base, bound);
+        // Differences may add up: what lies beyond is none of the encoder's.
+        if (before > limit || before < -limit) throw Malformed("a number must not pass its limit");
+        values[i] = static_cast<T>(before);
+    }
+}
+
+using SideEncoder = SideCoder<BitWriter>;
+using SideDecoder = SideCoder<BitReader>;
 
 }  // namespace attar

@@ -21,7 +21,7 @@ Alias make_alias(const uint16_t* f, size_t alphabet) {
     while (smalls != 0) {
         uint8_t s = small[--smalls];
         uint8_t g = large[larges - 1];
-        alias.split[s] = static_cast<uint16_t>(left[s] << 10 | g);
+        alias.set(s, left[s], g);
         left[g] -= static_cast<int>(kBuckets) - left[s];
         if (left[g] < static_cast<int>(kBuckets)) {
             --larges;
@@ -30,14 +30,15 @@ Alias make_alias(const uint16_t* f, size_t alphabet) {
     }
     while (larges != 0) {
         uint8_t g = large[--larges];
-        alias.split[g] = g;
+        alias.set(g, 0, g);
     }
     uint16_t used[kBuckets];
     for (size_t b = 0; b < kBuckets; ++b) {
-        used[b] = (alias.split[b] & 63) == b ? static_cast<uint16_t>(kBuckets) : static_cast<uint16_t>(alias.split[b] >> 10);
+        alias.theirs[b] = alias.frequency[alias.other(b)];
+        used[b] = static_cast<uint16_t>(alias.other(b) == b ? kBuckets : alias.divider(b));
     }
     for (size_t b = 0; b < kBuckets; ++b) {
-        uint16_t other = alias.split[b] & 63, divider = alias.split[b] >> 10;
+        const uint32_t other = alias.other(b), divider = alias.divider(b);
         if (other == b) continue;
         alias.shift[b] = static_cast<uint16_t>(used[other] - divider);
         used[other] = static_cast<uint16_t>(used[other] + kBuckets - divider);
@@ -46,9 +47,9 @@ Alias make_alias(const uint16_t* f, size_t alphabet) {
 }
 
 uint32_t alias_entry(const Alias& alias, uint32_t slot) {
-    uint32_t bucket = slot >> 6, within = slot & 63, split = alias.split[bucket];
-    bool other = within >= split >> 10;
-    uint32_t symbol = other ? split & 63 : bucket;
+    uint32_t bucket = slot >> 6, within = slot & 63;
+    bool other = within >= alias.divider(bucket);
+    uint32_t symbol = other ? alias.other(bucket) : bucket;
     uint32_t position = (within + (other ? alias.shift[bucket] : 0)) & 0xffff;
     return symbol << 24 | (alias.frequency[symbol] - 1u) << 12 | position;
 }
@@ -56,7 +57,7 @@ uint32_t alias_entry(const Alias& alias, uint32_t slot) {
 // The slot of each symbol's start + position.
 void alias_slots(const Alias& alias, const Share* shares, uint16_t* slots) {
     for (uint32_t b = 0; b < kBuckets; ++b) {
-        const uint32_t divider = alias.split[b] >> 10, other = alias.split[b] & 63;
+        const uint32_t divider = alias.divider(b), other = alias.other(b);
         const uint32_t own = other == b ? kBuckets : divider;
         for (uint32_t w = 0; w < own; ++w) slots[shares[b].start + w] = static_cast<uint16_t>(kBuckets * b + w);
         for (uint32_t w = own; w < kBuckets; ++w) {
@@ -99,7 +100,19 @@ DecodeTables::DecodeTables(Frequencies frequencies, bool entries) : count_(frequ
             cumulative_entries(frequencies.data + t * frequencies.alphabet, frequencies.alphabet, out);
             continue;
         }
-        for (uint32_t slot = 0; slot < kTotal; ++slot) out[slot] = alias_entry(alias_[t], slot);
+        fill(t, out);
+    }
+}
+
+void DecodeTables::fill(size_t table, uint32_t* entries) const {
+    const Alias& alias = alias_[table];
+    for (uint32_t b = 0; b < kBuckets; ++b, entries += kBuckets) {
+        const uint32_t divider = alias.divider(b), other = alias.other(b);
+        // Positions stay below 4096, and shift is one of them less the divider: no sum of the two carries over.
+        const uint32_t own = b << 24 | (alias.frequency[b] - 1u) << 12;
+        const uint32_t shift = static_cast<uint32_t>(static_cast<int16_t>(alias.shift[b]));
+        const uint32_t theirs = (other << 24 | (alias.frequency[other] - 1u) << 12) + shift;
+        for (uint32_t w = 0; w < kBuckets; ++w) entries[w] = (w < divider ? own : theirs) + w;
     }
 }
 

@@ -33,11 +33,16 @@ struct Frequencies {
 void check(Frequencies frequencies);
 
 // One bucket layout: slot 64 b + w belongs to b where w < divider, else to the alias; its position among the symbol's
-// slots is w, or w + shift (modulo 2^16).
+// slots is w, or w + shift (modulo 2^16). `split` holds both so that 64 w > split, as signed numbers, exactly where w is
+// not below the divider.
 struct Alias {
     alignas(64) uint16_t frequency[kBuckets];
-    alignas(64) uint16_t split[kBuckets];  // divider << 10 | alias
+    alignas(64) uint16_t theirs[kBuckets];  // frequency of the alias
+    alignas(64) int16_t split[kBuckets];  // 64 (divider - 1) + alias
     alignas(64) uint16_t shift[kBuckets];
+    uint32_t divider(size_t bucket) const { return static_cast<uint32_t>((split[bucket] >> 6) + 1); }
+    uint32_t other(size_t bucket) const { return static_cast<uint32_t>(split[bucket] & 63); }
+    void set(size_t bucket, int divider, int other) { split[bucket] = static_cast<int16_t>(64 * (divider - 1) + other); }
 };
 
 // What a decoder looks up. An entry is symbol << 24 | (frequency - 1) << 12 | position, one for each slot.
@@ -49,6 +54,8 @@ class DecodeTables {
     const Alias* alias(size_t table) const { return alias_.empty() ? nullptr : &alias_[table]; }
     const uint32_t* entries(size_t table) const { return entries_.empty() ? nullptr : &entries_[table * kTotal]; }
     uint32_t entry(size_t table, uint32_t slot) const;
+    // All entries of a table with an alias layout.
+    void fill(size_t table, uint32_t* entries) const;
 
   private:
     size_t count_;

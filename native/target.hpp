@@ -5,9 +5,8 @@
 #define ATTAR_X86 1
 #include <immintrin.h>
 #define ATTAR_AVX2 __attribute__((target("avx2,popcnt")))
-#ifdef __clang__
-// It knows no preference of width, and would leave out the whole attribute.
-#define ATTAR_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,popcnt")))
+#if defined(__clang__)  // which drops an attribute that has a word it does not know
+#define ATTAR_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,popcnt"), min_vector_width(512)))
 #else
 #define ATTAR_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,popcnt,prefer-vector-width=512")))
 #endif
@@ -24,4 +23,10 @@
 #define ATTAR_ALONE __restrict
 #else
 #define ATTAR_ALONE __restrict__
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#define ATTAR_PREFETCH(address) __builtin_prefetch(address, 1)
+#else
+#define ATTAR_PREFETCH(address) (void)(address)
 #endif

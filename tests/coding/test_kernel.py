@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from attar import _native as native
 from attar.coding import kernel, layout, twin
-from attar.errors import FormatError
 from coding.cases import random_case
 
 LANES = [1, 32, 64, 128]
@@ -218,12 +217,6 @@ def test_missing_extension_is_said_once(monkeypatch, caplog):
     finally:
         kernel.kernel.cache_clear()
     assert len(caplog.records) == 1 and "compiler" in caplog.text
-
-
-def test_chunk_errors_are_format_errors():
-    tables = kernel.kernel().DecodeTables(np.array([[4095, 1]], np.uint16))
-    with pytest.raises(FormatError, match="a chunk of 5 symbols"):
-        kernel.decode(memoryview(b"\1\2\3\4\5"), 5, np.array([[1, 5, 0]], np.int32), tables)
 
 
 def test_lanes_follow_the_size():

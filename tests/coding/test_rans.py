@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from attar import entropy
-from attar.coding import kernel, levels, order, rans, static, symbols
+from attar.coding import kernel, levels, order, rans, symbols
 from attar.coding.rans import Rans
 from attar.errors import FormatError
 from kits.coder_laws import same
@@ -164,8 +164,6 @@ def test_huge_counts_of_levels_are_refused_before_they_are_read():
     data = Rans.encode(scaled(4, 60, 70, 0.5))
     with pytest.raises(FormatError):
         Rans.decode(data, "int32", (60, 71))
-    with pytest.raises(FormatError):
-        static.read_plan(memoryview(b"\xff\xfe\xfd"), (10, 10), True, True)
 
 
 def test_fuzz():

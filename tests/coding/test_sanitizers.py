@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from attar.coding import static
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
-import sys
+import pickle, sys
 sys.path.insert(0, sys.argv[1])
 import _native
 import numpy as np
@@ -53,14 +57,6 @@ for width in (1, 63, 64, 65, 127, 129, 500, 5000):
     runs = np.array([[3, width, 0], [4, width, 1]], np.int32)
     source, symbols = rng.integers(0, 256, (7, width), dtype=np.uint8), np.empty(7 * width, np.uint8)
     _native.collect(source, rows, columns, runs, symbols)
-    for kind in (np.uint8, np.uint16, np.uint32, np.uint64):
-        out = np.empty((7, width), kind)
-        _native.place(symbols, rows, columns, runs, 0, out)
-        assert (out == source).all()
-    for name, size in (("float32", 4), ("float16", 2), ("bfloat16", 2)):
-        column, row = np.ones((1, width), np.float32), np.ones(7, np.float32)
-        out = np.empty((7, width * size), np.uint8)
-        _native.place_scaled(symbols, rows, columns, runs, 0, column, row, out, name)
     levels = [np.zeros(7, np.uint8), np.zeros(width, np.uint8)]
     for sides in ((True, True), (True, False), (False, True)):
         _native.fit_levels(source, 255, 256, *sides, 8, *levels)
@@ -98,14 +94,47 @@ for _ in range(3000):
         coder.finish()
     except ValueError:
         pass
+for side, chunks, shape, sides, escapes in pickle.load(open(sys.argv[2], "rb")):
+    wrongs = [(side, chunks)]
+    for _ in range(60):
+        wrong = [bytearray(side), bytearray(chunks)]
+        which = wrong[int(rng.integers(0, 2))]
+        which[int(rng.integers(0, min(len(which), 400)))] = rng.integers(0, 256)
+        if rng.random() < 0.3:
+            del which[int(rng.integers(0, len(which))) :]
+        wrongs.append([bytes(part) for part in wrong])
+    for side, chunks in wrongs:
+        try:
+            plan = _native.StaticPlan(memoryview(side), *shape, *sides)
+            places = np.empty(escapes, np.int64)
+            for size in (1, 2, 4, 8):
+                plan.decode(memoryview(chunks), np.empty((shape[0], size * shape[1]), np.uint8), places, 2)
+            column, row = np.ones((1, shape[1]), np.float32), np.ones(shape[0], np.float32)
+            for name, size in (("float32", 4), ("float16", 2), ("bfloat16", 2)):
+                out = np.empty((shape[0], size * shape[1]), np.uint8)
+                plan.decode_scaled(memoryview(chunks), column, row, out, name, places, 2)
+        except ValueError:
+            pass
 print("clean", _native.simd_path())
 """
+
+
+def static_arrays(path):
+    """Side information, chunks, shape, sides and escapes of some matrices, in a file."""
+    rng = np.random.default_rng(0)
+    texts = []
+    for shape in ((60, 1), (200, 300), (90, 130), (700, 1000), (30, 5000), (1, 9000)):
+        codes = np.rint(rng.laplace(0, 0.6, shape) * np.exp(rng.normal(0, 1, shape[1]))).astype(np.int64)
+        coded = static.make_plan(codes)
+        sides = coded.plan.by_row, coded.plan.by_column
+        texts.append((static.write_plan(coded.plan), static.encode_chunks(coded), shape, sides, coded.escaped.size))
+    path.write_bytes(pickle.dumps(texts))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cmake") is None or shutil.which("g++") is None, reason="needs cmake and g++")
 @pytest.mark.parametrize("path", ["scalar", "avx2", "avx512"])
-def test_sanitized_kernel(tmp_path_factory, path):
+def test_sanitized_kernel(tmp_path_factory, tmp_path, path):
     build = tmp_path_factory.getbasetemp() / "sanitized"
     if not (build / "done").exists():
         nanobind = subprocess.run(
@@ -123,8 +152,8 @@ def test_sanitized_kernel(tmp_path_factory, path):
         for name in ("libasan.so", "libubsan.so")
     ]
     environment = {**os.environ, "LD_PRELOAD": " ".join(runtimes), "ASAN_OPTIONS": "detect_leaks=0", "ATTAR_SIMD": path}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(build)], capture_output=True, text=True, env=environment, check=False
-    )
+    static_arrays(tmp_path / "arrays")
+    command = [sys.executable, "-c", SCRIPT, str(build), str(tmp_path / "arrays")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("clean native")

@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "bits.hpp"
 #include "dense.hpp"
 #include "place.hpp"
 #include "rans.hpp"
 #include "read_tables.hpp"
 #include "side.hpp"
+#include "static.hpp"
 
 namespace {
 
@@ -128,14 +130,71 @@ void placing(Input in) {
         runs.insert(runs.end(), {group, in.byte() % 2 ? static_cast<int32_t>(width) : in.byte() * 3, 0});
     }
     const Order order{rows.data(), rows.size(), columns.data(), width, height, {runs.data(), runs.size() / 3}};
-    std::vector<uint8_t> source(height * width, 7), symbols(rows.size() * width), first(source.size()), second(source.size());
-    std::vector<float> column(width, 1), row(height, 1), out(height * width);
+    std::vector<uint8_t> source(height * width, 7), first(rows.size() * width), second(first.size());
+    for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<uint8_t>(i);
     try {
-        collect(source.data(), order, symbols.data(), Path::scalar);
-        place(symbols.data(), order, 0, first.data(), Path::scalar);
-        place(symbols.data(), order, 0, second.data(), available(Path::avx512));
+        collect(source.data(), order, first.data(), Path::scalar);
+        collect(source.data(), order, second.data(), available(Path::avx512));
         demand(first == second);
-        place_scaled(symbols.data(), order, -7, {column.data(), 1, row.data()}, Format::float32, out.data(), available(Path::avx512));
+    } catch (const Malformed&) {
+    }
+}
+
+// What a reader of a whole static array gives: the matrix, the places of its escapes, or why it is refused.
+struct Read {
+    std::vector<int32_t> matrix;
+    std::vector<float> scaled;
+    std::vector<int64_t> places;
+    std::string refused;
+};
+
+Read read_array(const Input& side, const Input& chunks, Shape shape, int sides, size_t escapes, Path path, size_t threads) {
+    Read read;
+    const size_t size = shape.rows * shape.cols;
+    try {
+        const Plan plan = read_plan(side.data, side.size, shape, sides & 1, sides & 2, path != Path::avx512);
+        const Source source{chunks.data, chunks.size};
+        read.places.resize(plan.alphabet.escape ? escapes : 0);
+        const Places places{read.places.data(), read.places.size()};
+        read.matrix.resize(size);
+        decode_integers(plan, source, read.matrix.data(), 4, places, threads, path);
+        const std::vector<float> column(shape.cols, 0.5f), row(shape.rows, 3);
+        read.scaled.resize(size);
+        const int64_t low = static_cast<int64_t>(plan.alphabet.low);
+        if (low > -(1 << 30) && low < 1 << 30) {
+            decode_floats(plan, source, read.scaled.data(), Format::float32, {column.data(), 1, row.data()}, places, threads, path);
+        }
+    } catch (const Malformed& error) {
+        read.refused = error.what();
+    }
+    return read;
+}
+
+void arrays(Input in) {
+    const int sides = in.byte() % 4;
+    const Shape shape{1 + in.byte() % 90u, 1 + in.byte() % 90u};
+    const size_t escapes = in.byte() % 4, side_size = std::min<size_t>(in.byte() + 256u * (in.byte() % 2), in.size);
+    const Input side{in.data, side_size}, chunks{in.data + side_size, in.size - side_size};
+    const Read plain = read_array(side, chunks, shape, sides, escapes, Path::scalar, 1);
+    for (Path path : {Path::avx2, Path::avx512, Path::neon}) {
+        if (available(path) != path) continue;
+        const Read other = read_array(side, chunks, shape, sides, escapes, path, 2);
+        demand(other.refused == plain.refused);
+        demand(!plain.refused.empty() || (other.matrix == plain.matrix && other.places == plain.places && other.scaled == plain.scaled));
+    }
+}
+
+void packed(Input in) {
+    const size_t count = in.byte(), width = in.byte() % 70;
+    std::vector<uint64_t> values(count);
+    try {
+        unpack(in.data, in.size, width, values.data(), count);
+    } catch (const Malformed&) {
+    }
+    std::vector<uint8_t> lengths(count);
+    for (uint8_t& length : lengths) length = in.byte() % 67;
+    try {
+        read_escapes(in.data, in.size, lengths.data(), width, width, values.data(), count);
     } catch (const Malformed&) {
     }
 }
@@ -173,15 +232,17 @@ void dense(Input in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Input in{data, size};
-    const uint8_t choice = in.byte();
-    if (choice >= 240) {
+    const uint8_t kind = in.byte();
+    if (kind >= 240) {
         dense(in);  // seldom, because it is slow
         return 0;
     }
-    switch (choice % 3) {
+    switch (kind < 192 ? kind % 3 : kind < 200 ? 3 : 4) {
         case 0: chunks(in); break;
         case 1: side(in); break;
-        default: placing(in);
+        case 2: placing(in); break;
+        case 3: packed(in); break;
+        default: arrays(in);
     }
     return 0;
 }

@@ -18,15 +18,21 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SOURCES = (
     "rans.cpp",
+    "rans_decode.cpp",
     "rans_x86.cpp",
+    "rans_avx512.cpp",
     "rans_neon.cpp",
     "tables.cpp",
     "side.cpp",
     "read_tables.cpp",
     "place.cpp",
+    "permute.cpp",
     "scale.cpp",
     "dense.cpp",
     "predictor.cpp",
+    "plan.cpp",
+    "bits.cpp",
+    "static.cpp",
 )
 SANITIZERS = (
     "-fsanitize=fuzzer,address,undefined",
@@ -35,6 +41,7 @@ SANITIZERS = (
     "-g",
     "-O1",
     "-std=c++17",
+    "-pthread",
 )
 
 
@@ -48,6 +55,8 @@ def native(seconds: int, found: Path) -> int:
     build = [
         compiler,
         *SANITIZERS,
+        "-std=c++17",
+        "-pthread",
         "-w",
         f"-I{ROOT / 'native'}",
         str(HERE / "native_fuzz.cpp"),

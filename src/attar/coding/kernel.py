@@ -81,14 +81,6 @@ def encode(symbols: NDArray[np.uint8], runs: NDArray[np.int32], tables: Any, nby
     return data
 
 
-def decode(data: memoryview, count: int, runs: NDArray[np.int32], tables: Any) -> NDArray[np.uint8]:
-    """One chunk of `count` symbols; tables is kernel().DecodeTables(...). Raises FormatError."""
-    symbols = np.empty(count, np.uint8)
-    with refused(f"a chunk of {count} symbols", len(data)):
-        kernel().decode(np.frombuffer(data, np.uint8), symbols, runs, tables)
-    return symbols
-
-
 @contextmanager
 def refused(what: str, nbytes: int) -> Iterator[None]:
     """What the kernel refuses, as a FormatError."""

@@ -7,15 +7,16 @@ coder, escaped values, then rANS chunks of 2**20 symbols that decode independent
 
 from __future__ import annotations
 
+from functools import cache
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, levels, order, static, streams, symbols
-from attar.coding.order import Chunk
+from attar.coding import kernel, levels, static, streams, symbols
 from attar.coding.streams import Reader, signed, sized, varint
-from attar.coding.symbols import I64, U8
+from attar.coding.symbols import I64
 from attar.errors import FormatError
 from attar.types import Array
 
@@ -53,7 +54,7 @@ class Rans:
         """The exact array; raises FormatError where the bytes cannot be it."""
         reader = Reader(data)
         matrix = len(shape) == 2 and min(shape) > 1
-        size = (shape[0], shape[1]) if matrix else (1, int(np.prod(shape, dtype=object)))
+        size = (shape[0], shape[1]) if matrix else (1, prod(shape))
         out = np.empty(size[0] * size[1], np.dtype(dtype))
         if out.size:
             decode_values(reader, size, out)
@@ -91,48 +92,32 @@ def decode_values(reader: Reader, shape: tuple[int, int], out: Array) -> None:
         raise FormatError(f"rans: the form must be 0 to {STATIC + 3}. Received {form}. Upgrade attar.")
 
 
-def open_static(reader: Reader, shape: tuple[int, int], sides: int, dtype: np.dtype[Any]) -> tuple[static.Plan, Array]:
-    """The plan, and the escaped values in the order of coding; raises FormatError where the dtype does not hold all."""
-    plan = static.read_plan(reader.sized(), shape, bool(sides & 1), bool(sides & 2))
-    escaped = _read_escaped(reader, shape[0] * shape[1]) if plan.alphabet.escape else np.zeros(0, np.uint64)
-    outside = np.zeros(escaped.size, dtype)
-    store(plan.alphabet.window(), np.empty(plan.alphabet.width, dtype))
-    if escaped.size:
-        store(plan.alphabet.outside(escaped), outside)
+def open_static(reader: Reader, shape: tuple[int, int], sides: int, dtype: np.dtype[Any]) -> tuple[Any, Array]:
+    """The kernel's plan, and the escaped values in the order of coding; raises FormatError where the dtype does not
+    hold all.
+    """
+    side = reader.sized()
+    with kernel.refused("side information", len(side)):
+        plan = kernel.kernel().StaticPlan(side, *shape, bool(sides & 1), bool(sides & 2))
+    if dtype.itemsize < 8:  # 64 bits hold anything, modulo 2**64
+        _check_bounds(plan.low, plan.low + plan.width - 1, dtype)
+    outside = np.zeros(0, dtype)
+    if plan.escape:
+        escaped = _read_escaped(reader, shape[0] * shape[1], plan)
+        outside = np.empty(escaped.size, dtype)
+        store(escaped, outside)
     return plan, outside
 
 
 def _decode_static(reader: Reader, shape: tuple[int, int], out: Array, sides: int) -> None:
-    """Fill out chunk by chunk; the escaped values are put in afterwards."""
+    """Fill out; the escaped values are put in afterwards."""
     plan, outside = open_static(reader, shape, sides, out.dtype)
-    matrix = out.view(f"u{out.itemsize}").reshape(shape)
-    low = plan.alphabet.low
-
-    def one(chunk: Chunk, part: U8) -> I64:
-        if shape[0] == 1:
-            np.add(part, np.array(low % (1 << 64), np.uint64).astype(matrix.dtype), out=matrix[0, chunk.span])
-        else:
-            kernel.kernel().place(part, chunk.rows, chunk.columns, chunk.runs, low, matrix)
-        return escape_places(plan, outside.size, chunk, part, shape[1])
-
-    found = np.concatenate(static.decode_chunks(reader, plan, one))
-    check_escapes(found, outside)
-    out[found] = outside
-
-
-def escape_places(plan: static.Plan, most: int, chunk: Chunk, part: U8, width: int) -> I64:
-    """Where the chunk's escapes stand in the matrix; raises FormatError where there are more than `most`."""
-    index = np.empty(most, np.int64)
-    count = kernel.kernel().find(part, plan.alphabet.width, index) if plan.alphabet.escape else 0
-    if count > most:
-        raise _wrong("every escape must have its value", f"{most} values and more escapes")
-    return order.places(chunk, index[:count], width) if count else index[:0]
-
-
-def check_escapes(found: I64, escaped: Array) -> None:
-    """That there is a value for each escape; raises FormatError."""
-    if found.size != escaped.size:
-        raise _wrong("every escape must have its value", f"{escaped.size} values for {found.size} escapes")
+    places = np.empty(outside.size, np.int64)
+    data = reader.rest()
+    with kernel.refused(f"{out.size} symbols", len(data)):
+        plan.decode(data, out.view(np.uint8).reshape(shape[0], -1), places, kernel.threads())
+    if places.size:
+        out[places] = outside
 
 
 def store(values: Array, out: Array) -> None:
@@ -140,15 +125,23 @@ def store(values: Array, out: Array) -> None:
 
     Unsigned 64-bit numbers came as their two's complement and are put back the same way.
     """
-    kind = out.dtype
-    if kind == np.uint64:
+    if out.dtype == np.uint64:
         out[:] = values % 2**64 if values.dtype == object else values.view(np.uint64)
         return
-    low, high = (0, 1) if kind.kind == "b" else (int(np.iinfo(kind).min), int(np.iinfo(kind).max))
-    smallest, largest = int(values.min()), int(values.max())
+    _check_bounds(int(values.min()), int(values.max()), out.dtype)
+    out[:] = values.astype(out.dtype)
+
+
+def _check_bounds(smallest: int, largest: int, dtype: np.dtype[Any]) -> None:
+    """That a dtype holds all values between; raises FormatError."""
+    low, high = _bounds(dtype)
     if smallest < low or largest > high:
-        raise _wrong(f"{kind} holds {low} to {high}", f"{smallest} to {largest}")
-    out[:] = values.astype(kind)
+        raise _wrong(f"{dtype} holds {low} to {high}", f"{smallest} to {largest}")
+
+
+@cache
+def _bounds(dtype: np.dtype[Any]) -> tuple[int, int]:
+    return (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
 
 
 def _packed(values: I64, low: int, high: int) -> bytes:
@@ -163,10 +156,8 @@ def _read_packed(reader: Reader, count: int) -> I64:
     low, width = reader.signed(), reader.take(1)[0]
     if not -(2**63) <= low < 2**63 or not 1 <= width <= 64:
         raise _wrong("packed values have a minimum and a width of 64 bits at most", f"{low} and {width}")
-    data = reader.take((count * width + 7) // 8)
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width).reshape(count, width)
-    shifts = np.arange(width - 1, -1, -1, dtype=np.uint64)
-    distance = (bits.astype(np.uint64) << shifts).sum(1, dtype=np.uint64)
+    distance = np.empty(count, np.uint64)
+    kernel.kernel().unpack(reader.take((count * width + 7) // 8), width, distance)
     return np.asarray((distance + np.uint64(low % 2**64)).view(np.int64))
 
 
@@ -207,8 +198,8 @@ def _escaped(escaped: NDArray[np.uint64]) -> bytes:
     return varint(escaped.size) + sized(coded) + symbols.mantissas(escaped, lengths)
 
 
-def _read_escaped(reader: Reader, most: int) -> NDArray[np.uint64]:
-    """What `_escaped` wrote, as distances from the window; raises FormatError."""
+def _read_escaped(reader: Reader, most: int, plan: Any) -> I64:
+    """What `_escaped` wrote, as values; raises FormatError."""
     count = reader.varint()
     if not 0 < count <= most:
         raise _wrong(f"an array of {most} values has at least one and at most as many escapes", str(count))
@@ -216,7 +207,11 @@ def _read_escaped(reader: Reader, most: int) -> NDArray[np.uint64]:
     lengths = np.empty(count, np.uint8)
     decode_values(inner, (1, count), lengths)
     inner.finish()
-    return symbols.read_mantissas(reader, lengths)
+    data = reader.take((int(lengths.sum(dtype=np.int64)) - int(np.count_nonzero(lengths)) + 7) // 8)
+    values = np.empty(count, np.uint64)
+    with kernel.refused(f"{count} escaped values", len(data)):
+        kernel.kernel().read_escapes(data, lengths, plan.low, plan.width, values)
+    return values.view(np.int64)
 
 
 def _wrong(rule: str, received: str) -> FormatError:

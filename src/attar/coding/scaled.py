@@ -6,10 +6,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, rans, static
-from attar.coding.order import Chunk
+from attar.coding import kernel, rans
 from attar.coding.streams import Reader
-from attar.coding.symbols import I64, U8
 from attar.types import Array
 
 F32 = NDArray[np.float32]
@@ -32,20 +30,16 @@ def fused(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], row: F32
     reader.take(1)
     size = (shape[0], shape[1])
     plan, outside = rans.open_static(reader, size, form - rans.STATIC, np.dtype(dtype))
-    low = plan.alphabet.low
-    if not -(1 << 30) < low < 1 << 30:
+    if not -(1 << 30) < plan.low < 1 << 30:
         return scaled(rans.Rans.decode(data, dtype, shape), row, column, format)
     out = np.empty(size, FORMATS[format])
-    place = out.view(np.uint8)
-
-    def one(chunk: Chunk, part: U8) -> I64:
-        kernel.kernel().place_scaled(part, chunk.rows, chunk.columns, chunk.runs, low, column, row, place, format)
-        return rans.escape_places(plan, outside.size, chunk, part, size[1])
-
-    found = np.concatenate(static.decode_chunks(reader, plan, one))
-    rans.check_escapes(found, outside)
-    r, c = np.divmod(found, size[1])
-    with np.errstate(over="ignore", invalid="ignore"):
-        exact = outside.astype(np.float32) * column[r // (size[0] // len(column)), c] * row[r]
-        out[r, c] = exact.astype(FORMATS[format])
+    places = np.empty(outside.size, np.int64)
+    chunks = reader.rest()
+    with kernel.refused(f"{out.size} symbols", len(chunks)):
+        plan.decode_scaled(chunks, column, row, out.view(np.uint8), format, places, kernel.threads())
+    if places.size:
+        r, c = np.divmod(places, size[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            exact = outside.astype(np.float32) * column[r // (size[0] // len(column)), c] * row[r]
+            out[r, c] = exact.astype(FORMATS[format])
     return out

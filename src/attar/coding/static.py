@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +12,11 @@ from attar.coding.fixed import ONE
 from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
-from attar.coding.streams import Coder, Reader, sized
+from attar.coding.streams import Coder, sized
 from attar.coding.symbols import U8, Alphabet
 from attar.errors import FormatError
 from attar.types import Array
 
-T = TypeVar("T")
 SIDES = ((False, False), (True, False), (False, True), (True, True))
 """Row and column levels that are tried."""
 CLOSE = 1.0002
@@ -143,11 +140,10 @@ def write_plan(plan: Plan) -> bytes:
 
 
 def read_plan(data: memoryview, shape: tuple[int, int], by_row: bool, by_column: bool) -> Plan:
-    """What `write_plan` wrote for a matrix of this shape; raises FormatError."""
-    with kernel.refused("side information", len(data)):
-        coder = kernel.kernel().SideDecoder(bytes(data))
-        plan = _describe(coder, shape, (by_row, by_column))
-        coder.finish()
+    """What `write_plan` wrote for a matrix of this shape; raises Malformed or FormatError. See native/plan.hpp."""
+    coder = streams.SideDecoder(bytes(data))
+    plan = _describe(coder, shape, (by_row, by_column))
+    coder.finish()
     return plan
 
 
@@ -171,15 +167,12 @@ def _describe(coder: Coder, shape: tuple[int, int], sides: tuple[bool, bool], pl
             f"rans: the mode must be a symbol and the kind 0 to 4. Received {mode} and {kind}. Fetch the file again."
         )
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
-    frequencies = np.empty((int(table_of.max()) + 1, alphabet.size), np.uint16)
+    count = int(table_of.max()) + 1
     if plan:
         kernel.kernel().write_tables(coder, alphabet.size, mode, alphabet.escape, kind, plan.specs)
-        frequencies = plan.frequencies
-    else:
-        kernel.kernel().read_tables(coder, mode, alphabet.escape, kind, frequencies)
-    return Plan(
-        alphabet, *sides, chosen, table_of, form, plan.specs if plan else np.zeros((0, 2), np.int32), frequencies
-    )
+        return Plan(alphabet, *sides, chosen, table_of, form, plan.specs, plan.frequencies)
+    frequencies = tables.describe(coder, count, form)[1]
+    return Plan(alphabet, *sides, chosen, table_of, form, np.zeros((0, 2), np.int32), frequencies)
 
 
 def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:
@@ -203,16 +196,3 @@ def encode_chunks(coded: Coded) -> bytes:
 
     done = kernel.over_chunks(one, coded.plan.chunks())
     return b"".join(sized(data) for data in done[:-1]) + done[-1]
-
-
-def decode_chunks(reader: Reader, plan: Plan, act: Callable[[Chunk, U8], T]) -> list[T]:
-    """act(chunk, its symbols) for every chunk, on threads where there are several; raises FormatError."""
-    chunks = plan.chunks()
-    data = [reader.sized() for _ in chunks[:-1]] + [reader.rest()]
-    prepared = kernel.kernel().DecodeTables(plan.frequencies)
-
-    def one(item: tuple[Chunk, memoryview]) -> T:
-        chunk, part = item
-        return act(chunk, kernel.decode(part, chunk.size, chunk.runs, prepared))
-
-    return kernel.over_chunks(one, list(zip(chunks, data, strict=True)))

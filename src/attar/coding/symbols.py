@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.coding import kernel, streams
-from attar.coding.streams import Coder, Reader
-from attar.errors import FormatError
+from attar.coding.streams import Coder
 from attar.types import Array
 
 I64 = NDArray[np.int64]
@@ -62,12 +61,6 @@ class Alphabet:
     def zero(self) -> int:
         """The symbol whose value is the nearest to zero."""
         return min(max(-self.low, 0), self.width - 1)
-
-    def outside(self, escaped: NDArray[np.uint64]) -> I64:
-        """The values that `symbols` escaped."""
-        far = (escaped >> np.uint64(1)).view(np.int64) ^ -(escaped & np.uint64(1)).astype(np.int64)
-        distance = np.where(far >= 0, far + self.width, far)
-        return (distance.view(np.uint64) + np.uint64(self.low & (2**64 - 1))).view(np.int64)
 
     def describe(self, coder: Coder) -> Alphabet:
         """Writes itself, or reads another."""
@@ -168,22 +161,3 @@ def mantissas(escaped: NDArray[np.uint64], lengths: U8) -> bytes:
         for plane in range(max(int(lengths.max(initial=0)) - 1, 0))
     ]
     return np.packbits(np.concatenate(planes)).tobytes() if planes else b""
-
-
-def read_mantissas(reader: Reader, lengths: U8) -> NDArray[np.uint64]:
-    """Values of known bit lengths; raises FormatError."""
-    if lengths.max(initial=0) > 64:
-        raise FormatError(
-            f"rans: an escaped value must have at most 64 bits. Received {lengths.max()}. Fetch the file again."
-        )
-    one = np.uint64(1)
-    shift = np.maximum(lengths, 1).astype(np.uint64) - one
-    values = np.where(lengths > 0, one << shift, np.uint64(0))
-    total = int(shift.sum())
-    bits = np.unpackbits(np.frombuffer(reader.take((total + 7) // 8), np.uint8), count=total)
-    at = 0
-    for plane in range(max(int(lengths.max(initial=0)) - 1, 0)):
-        here = np.flatnonzero(lengths > plane + 1)
-        values[here] |= bits[at : at + here.size].astype(np.uint64) << np.uint64(plane)
-        at += here.size
-    return values

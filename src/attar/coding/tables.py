@@ -90,11 +90,6 @@ def describe(
     return done, np.asarray([form.frequencies(spec) for spec in done], np.uint16)
 
 
-def read_tables(coder: Coder, mode: int, escape: bool, kind: int, out: NDArray[np.uint16]) -> None:
-    """Fill out [tables, alphabet]; the twin of native/read_tables.hpp. Raises FormatError."""
-    out[:] = describe(coder, len(out), Form(out.shape[1], mode, escape, kind))[1]
-
-
 def _describe_geometric(coder: Coder, form: Form, previous: Spec | None, given: Spec | None) -> Spec:
     """The mode's rung and the decay, as differences from the table before."""
     del form

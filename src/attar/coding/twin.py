@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.coding.bits import read_escapes, unpack
 from attar.coding.counting import count_classes, histogram, window
 from attar.coding.dense_twin import dense_decode, dense_encode
 from attar.coding.fit_levels import fit_levels
 from attar.coding.fit_tables import fit_tables, merge_classes
 from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
-from attar.coding.placing import collect, find, join_planes, place, place_scaled
+from attar.coding.placing import collect, find, join_planes
 from attar.coding.streams import SideDecoder, SideEncoder
-from attar.coding.tables import read_tables, write_tables
+from attar.coding.tables import write_tables
 
 __all__ = [
-    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "collect", "count_classes", "decode",
-    "dense_decode", "dense_encode", "encode", "find", "fit_levels", "fit_tables", "histogram", "join_planes",
-    "merge_classes", "place", "place_scaled", "read_tables", "simd_path", "window", "write_tables",
+    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticPlan", "collect", "count_classes",
+    "decode", "dense_decode", "dense_encode", "encode", "find", "fit_levels", "fit_tables", "histogram", "join_planes",
+    "merge_classes", "read_escapes", "simd_path", "unpack", "window", "write_tables",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
@@ -59,6 +61,13 @@ class EncodeTables:
 
     def __len__(self) -> int:
         return len(self.frequency)
+
+
+def StaticPlan(*args: Any) -> Any:
+    """The reader of a static array; see unpacking.py, whose plan is read by what asks this module for its kernel."""
+    from attar.coding import unpacking
+
+    return unpacking.StaticPlan(*args)
 
 
 def simd_path() -> str:

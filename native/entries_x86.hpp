@@ -1,0 +1,28 @@
+// Entries of eight slots at a time by plain loads, which on the processors that we measured are over twice as fast as the
+// gather instruction.
+#pragma once
+
+#include "target.hpp"
+
+#ifdef ATTAR_X86
+
+#include <cstdint>
+
+namespace attar {
+
+ATTAR_AVX2 ATTAR_INLINE __m128i two(const uint32_t* entries, uint64_t slots) {
+    return _mm_insert_epi32(_mm_cvtsi32_si128(static_cast<int>(entries[static_cast<uint32_t>(slots)])),
+                            static_cast<int>(entries[slots >> 32]), 1);
+}
+
+ATTAR_AVX2 ATTAR_INLINE __m256i load_entries(const uint32_t* entries, __m256i slot) {
+    __m128i a = two(entries, static_cast<uint64_t>(_mm256_extract_epi64(slot, 0)));
+    __m128i b = two(entries, static_cast<uint64_t>(_mm256_extract_epi64(slot, 1)));
+    __m128i c = two(entries, static_cast<uint64_t>(_mm256_extract_epi64(slot, 2)));
+    __m128i d = two(entries, static_cast<uint64_t>(_mm256_extract_epi64(slot, 3)));
+    return _mm256_set_m128i(_mm_unpacklo_epi64(c, d), _mm_unpacklo_epi64(a, b));
+}
+
+}  // namespace attar
+
+#endif

@@ -1,0 +1,126 @@
+#include "permute.hpp"
+
+#include <utility>
+
+#include "target.hpp"
+
+namespace attar {
+
+namespace {
+
+constexpr size_t kWidest = 2048;
+
+bool permutes(Path path) {
+#ifdef ATTAR_X86
+    return path == Path::avx512 && __builtin_cpu_supports("avx512vbmi");
+#else
+    return path != path;
+#endif
+}
+
+// Index and mask serve all rows.
+#ifdef ATTAR_X86
+__attribute__((target("avx512f,avx512bw,avx512vbmi")))
+void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t vectors, size_t pairs, const Rows& from, Rows& to) {
+    const uint8_t* source = from.row(0);
+    const size_t stride = from.stride();
+    for (size_t v = 0; v < vectors; ++v, pair += pairs) {
+        const __m512i index = _mm512_loadu_si512(low + 64 * v);
+        __m512i line[kRowsAtOnce];
+        for (size_t i = 0; i < kRowsAtOnce; ++i) line[i] = _mm512_setzero_si512();
+        for (size_t p = 0; p < pairs; ++p) {
+            for (size_t i = 0; i < kRowsAtOnce; ++i) {
+                const uint8_t* at = source + i * stride + 128 * p;
+                const __m512i first = _mm512_load_si512(at), second = _mm512_load_si512(at + 64);
+                line[i] = _mm512_or_si512(line[i], _mm512_maskz_permutex2var_epi8(pair[p], first, index, second));
+            }
+        }
+        for (size_t i = 0; i < kRowsAtOnce; ++i) _mm512_store_si512(to.row(i) + 64 * v, line[i]);
+    }
+}
+#else
+void permute_vectors(const uint8_t*, const uint64_t*, size_t, size_t, const Rows&, Rows&) {}
+#endif
+
+// Eight rows of sixteen bytes and sixteen columns of eight are two orders of 128 bytes, with a row's number and a column's
+// as the high and the low bits of a place, or the other way round.
+constexpr size_t kBlock = 16;
+
+#ifdef ATTAR_X86
+// Turns the seven bits of every place by some to the left: unpacking makes the highest of a register's number the lowest.
+template <int kTurns>
+ATTAR_INLINE void turn(__m128i* block) {
+    for (int k = 0; k < kTurns; ++k) {
+        __m128i next[8];
+        for (size_t i = 0; i < 4; ++i) {
+            next[2 * i] = _mm_unpacklo_epi8(block[i], block[i + 4]);
+            next[2 * i + 1] = _mm_unpackhi_epi8(block[i], block[i + 4]);
+        }
+        for (size_t i = 0; i < 8; ++i) block[i] = next[i];
+    }
+}
+
+// Byte i of a column is that of row i.
+void interleave(const uint8_t* rows, size_t stride, uint64_t* columns) {
+    __m128i block[8];
+    for (size_t i = 0; i < 8; ++i) block[i] = _mm_load_si128(reinterpret_cast<const __m128i*>(rows + i * stride));
+    turn<3>(block);
+    for (size_t i = 0; i < 8; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(columns) + i, block[i]);
+}
+
+void separate(const uint64_t* columns, size_t stride, uint8_t* rows) {
+    __m128i block[8];
+    for (size_t i = 0; i < 8; ++i) block[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(columns) + i);
+    turn<4>(block);
+    for (size_t i = 0; i < 8; ++i) _mm_store_si128(reinterpret_cast<__m128i*>(rows + i * stride), block[i]);
+}
+#else
+void interleave(const uint8_t* rows, size_t stride, uint64_t* columns) {
+    for (size_t j = 0; j < kBlock; ++j) {
+        columns[j] = 0;
+        for (size_t i = 0; i < kRowsAtOnce; ++i) columns[j] |= uint64_t{rows[i * stride + j]} << (8 * i);
+    }
+}
+
+void separate(const uint64_t* columns, size_t stride, uint8_t* rows) {
+    for (size_t i = 0; i < kRowsAtOnce; ++i) {
+        for (size_t j = 0; j < kBlock; ++j) rows[i * stride + j] = static_cast<uint8_t>(columns[j] >> (8 * i));
+    }
+}
+#endif
+
+// The index is that of whole blocks: what is beyond the last column moves to itself.
+void permute_columns(const std::vector<uint32_t>& index, const Rows& from, Rows& to) {
+    uint64_t* columns = to.columns();
+    for (size_t j = 0; j < index.size(); j += kBlock) interleave(from.row(0) + j, from.stride(), columns + j);
+    for (size_t start = 0; start < index.size(); start += kBlock) {
+        uint64_t moved[kBlock];
+        for (size_t j = 0; j < kBlock; ++j) moved[j] = columns[index[start + j]];
+        separate(moved, to.stride(), to.row(0) + start);
+    }
+}
+
+}  // namespace
+
+Permutation::Permutation(std::vector<uint32_t> index, Path path) : index_(std::move(index)) {
+    const size_t count = index_.size();
+    if (!permutes(path) || count > kWidest) {
+        while (index_.size() % kBlock != 0) index_.push_back(static_cast<uint32_t>(index_.size()));
+        return;
+    }
+    const size_t vectors = (count + 63) / 64;
+    pairs_ = (count + 127) / 128;
+    low_.resize(64 * vectors);
+    pair_.resize(vectors * pairs_);
+    for (size_t i = 0; i < count; ++i) {
+        low_[i] = static_cast<uint8_t>(index_[i] & 127);
+        pair_[i / 64 * pairs_ + (index_[i] >> 7)] |= uint64_t{1} << (i & 63);
+    }
+}
+
+void Permutation::apply(const Rows& from, Rows& to) const {
+    if (pairs_ != 0) return permute_vectors(low_.data(), pair_.data(), low_.size() / 64, pairs_, from, to);
+    permute_columns(index_, from, to);
+}
+
+}  // namespace attar

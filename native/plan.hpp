@@ -1,0 +1,48 @@
+// What the chunks of one static array share, from its side information: docs/format.md, "Side information".
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "side.hpp"
+#include "tables.hpp"
+
+namespace attar {
+
+// Symbol s < width is the value low + s (two's complement); symbol `width` is the escape, where there is one.
+struct Alphabet {
+    uint64_t low;
+    size_t width;
+    bool escape;
+};
+
+// Some sorted columns whose classes have one table.
+struct Span {
+    size_t width;
+    size_t table;
+};
+
+// rows [rows] and columns [cols] of the matrix sorted by level, stable; the sorted rows of level k are first[k] up to
+// first[k + 1], and their columns fall into spans[k].
+struct SortedLines {
+    std::vector<uint32_t> rows, columns;
+    std::vector<size_t> first;
+    std::vector<std::vector<Span>> spans;
+};
+
+struct Shape {
+    size_t rows, cols;
+};
+
+struct Plan {
+    Alphabet alphabet;
+    Shape shape;
+    SortedLines order;
+    DecodeTables tables;
+};
+
+// The plan of a matrix, neither axis empty; `entries` as for DecodeTables. Throws Malformed.
+Plan read_plan(const uint8_t* side, size_t size, Shape shape, bool by_row, bool by_column, bool entries);
+
+}  // namespace attar

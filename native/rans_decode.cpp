@@ -1,0 +1,201 @@
+// The decoder: lanes run by run on the path in use, and the single stream of the chunk's last symbols.
+#include <algorithm>
+#include <cstring>
+
+#include "rans.hpp"
+#include "target.hpp"
+
+namespace attar {
+
+namespace {
+
+// Symbols of a single stream that are worth the entries of their table, where an alias layout has none.
+constexpr size_t kWorthEntries = 256;
+
+[[noreturn]] void refuse_end() { throw Malformed("the coded bytes do not end where they began"); }
+
+ATTAR_INLINE uint32_t take_word(const uint8_t* data) { return static_cast<uint32_t>(data[0] | data[1] << 8); }
+
+uint32_t take(const uint8_t* data, size_t bytes) {
+    uint32_t value = 0;
+    for (size_t k = 0; k < bytes; ++k) value |= static_cast<uint32_t>(data[k]) << (8 * k);
+    return value;
+}
+
+size_t take_varint(const uint8_t*& data, const uint8_t* end) {
+    size_t value = 0;
+    for (unsigned shift = 0; shift < 42 && data != end; shift += 7) {
+        uint8_t byte = *data++;
+        value |= static_cast<size_t>(byte & 127) << shift;
+        if (byte < 128) return value;
+    }
+    throw Malformed("the coded bytes are cut short");
+}
+
+// A state without the symbol of its entry.
+ATTAR_INLINE uint32_t advance(uint32_t x, uint32_t entry) {
+    return ((entry >> 12 & 0xfff) + 1) * (x >> kBits) + (entry & 0xfff);
+}
+
+// One step of `count` symbols, at most one a lane.
+void decode_step(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
+    for (size_t i = 0; i < lanes; ++i) {
+        size_t lane = lane_at(i);
+        if (lane >= count) continue;
+        uint32_t x = cursor.state[i];
+        uint32_t entry = entries[x & (kTotal - 1)];
+        symbols[lane] = static_cast<uint8_t>(entry >> 24);
+        x = advance(x, entry);
+        uint32_t low = x < kLow;
+        cursor.state[i] = x << (low << 4) | (take_word(cursor.word) & (0u - low));
+        cursor.word += 2 * low;
+    }
+}
+
+// The steps without vectors, and without a branch where they are whole.
+size_t decode_scalar(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
+    size_t at = 0;
+    const uint8_t* word = cursor.word;
+    for (; at + lanes <= count && static_cast<size_t>(cursor.readable - word) >= kAhead; at += lanes) {
+        // Sixteen even lanes, then sixteen odd ones.
+        for (size_t half = 0; half < lanes; half += 16) {
+            uint32_t* state = cursor.state + half;
+            uint8_t* to = symbols + at + lane_at(half);
+            for (size_t i = 0; i < 16; ++i) {
+                uint32_t entry = entries[state[i] & (kTotal - 1)];
+                to[2 * i] = static_cast<uint8_t>(entry >> 24);
+                uint32_t x = advance(state[i], entry);
+                uint32_t low = x < kLow;
+                state[i] = x << (low << 4) | (take_word(word) & (0u - low));
+                word += 2 * low;
+            }
+        }
+    }
+    cursor.word = word;
+    if (at == count || at + lanes <= count || static_cast<size_t>(cursor.readable - word) < kAhead) return at;
+    decode_step(entries, symbols + at, count - at, lanes, cursor);
+    return count;
+}
+
+}  // namespace
+
+ChunkDecoder::ChunkDecoder(const uint8_t* data, size_t size, size_t count, const DecodeTables& tables, Path path)
+    : tables_(tables), path_(path), filled_(tables.count()) {
+    const uint8_t* end = data + size;
+    size_t head = take_varint(data, end);
+    size = static_cast<size_t>(end - data);
+    if (head == 0) {
+        open_single(data, size, size < 4 ? size : 4 - size % 2);
+        return;
+    }
+    lanes_ = size_t{16} << (head & 3);
+    if (lanes_ == 16 || head >> 2 >= count) throw Malformed("a chunk must begin with its lanes and its tail");
+    if (size < 4 * lanes_ || size % 2 != 0) throw Malformed("the coded bytes are cut short");
+    body_ = count - (head >> 2);
+    for (size_t i = 0; i < lanes_; ++i) cursor_.state[i] = take(data + 4 * lane_at(i), 4);
+    cursor_.word = data + 4 * lanes_;
+    cursor_.end = cursor_.readable = end;
+}
+
+void ChunkDecoder::run(size_t table, uint8_t* symbols, size_t count) {
+    size_t first = std::min(count, body_), done = 0;
+    body_ -= first;
+    while (done < first) {
+        look_ahead();
+        done += steps(table, symbols + done, first - done);
+    }
+    if (first < count) single(table, symbols + first, count - first);
+}
+
+void ChunkDecoder::finish() {
+    if (lanes_ != 0) open_tail();
+    if (cursor_.state[0] != 0 || cursor_.word != cursor_.end) refuse_end();
+}
+
+// Lets a step read kAhead bytes: the last words are followed by zeros. A lane that takes one of these can never be right
+// again, because it stays below 2^16 where no word is left: such a chunk is refused here or at its end.
+void ChunkDecoder::look_ahead() {
+    if (static_cast<size_t>(cursor_.readable - cursor_.word) >= kAhead) return;
+    if (padded_) refuse_end();
+    const size_t left = static_cast<size_t>(cursor_.end - cursor_.word);
+    std::memset(pad_, 0, sizeof pad_);
+    if (left != 0) std::memcpy(pad_, cursor_.word, left);
+    cursor_.word = pad_;
+    cursor_.end = pad_ + left;
+    cursor_.readable = pad_ + sizeof pad_;
+    padded_ = true;
+}
+
+size_t ChunkDecoder::steps(size_t table, uint8_t* symbols, size_t count) {
+    const uint32_t* given = tables_.entries(table);
+    if (path_ == Path::avx512 && tables_.alias(table) != nullptr) {
+        return decode_avx512(*tables_.alias(table), symbols, count, lanes_, cursor_);
+    }
+    if (path_ == Path::avx512) return decode_avx512(given, symbols, count, lanes_, cursor_);
+    if (path_ == Path::avx2) return decode_avx2(given, symbols, count, lanes_, cursor_);
+    if (path_ != Path::neon || count < lanes_) return decode_scalar(given, symbols, count, lanes_, cursor_);
+    return decode_neon(given, symbols, count, lanes_, cursor_);
+}
+
+void ChunkDecoder::open_single(const uint8_t* data, size_t size, size_t head) {
+    if (size < head || (size - head) % 2 != 0) throw Malformed("the coded bytes are cut short");
+    cursor_.state[0] = take(data, head);
+    cursor_.word = data + head;
+    cursor_.end = data + size;
+}
+
+// The states must be those that carry the tail, which is then the single stream.
+void ChunkDecoder::open_tail() {
+    bool intact = body_ == 0 && cursor_.word == cursor_.end;
+    for (size_t i = 0; i < lanes_; ++i) {
+        intact = intact && cursor_.state[i] >> 16 == 1;
+        pad_[2 * lane_at(i)] = static_cast<uint8_t>(cursor_.state[i]);
+        pad_[2 * lane_at(i) + 1] = static_cast<uint8_t>(cursor_.state[i] >> 8);
+    }
+    if (!intact) refuse_end();
+    open_single(pad_, 2 * lanes_, 4);
+    lanes_ = 0;
+}
+
+void ChunkDecoder::single(size_t table, uint8_t* symbols, size_t count) {
+    if (lanes_ != 0) open_tail();
+    const uint32_t* given = entries(table, count);
+    uint32_t x = cursor_.state[0];
+    const uint8_t* word = cursor_.word;
+    for (size_t i = 0; i < count; ++i) {
+        const uint32_t slot = x & (kTotal - 1);
+        const uint32_t entry = given != nullptr ? given[slot] : tables_.entry(table, slot);
+        symbols[i] = static_cast<uint8_t>(entry >> 24);
+        x = advance(x, entry);
+        if (x < kLow && word != cursor_.end) {
+            x = x << 16 | take_word(word);
+            word += 2;
+        }
+    }
+    cursor_.state[0] = x;
+    cursor_.word = word;
+}
+
+// The entries of a table; none where it has an alias layout only and the symbols are few.
+const uint32_t* ChunkDecoder::entries(size_t table, size_t count) {
+    if (tables_.entries(table) != nullptr) return tables_.entries(table);
+    if (filled_ == table) return own_.data();
+    if (count < kWorthEntries) return nullptr;
+    own_.resize(kTotal);
+    tables_.fill(table, own_.data());
+    filled_ = table;
+    return own_.data();
+}
+
+void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Runs runs, const DecodeTables& tables,
+            Path path) {
+    check(count, runs, tables.count());
+    ChunkDecoder decoder(data, size, count, tables, path);
+    for (size_t r = 0; r < runs.size; ++r) {
+        decoder.run(runs.table(r), symbols, runs.count(r));
+        symbols += runs.count(r);
+    }
+    decoder.finish();
+}
+
+}  // namespace attar
