@@ -32,6 +32,12 @@ def slow(weights: list[Array], repeats: int) -> Part:
     return _rates(SLOW, layers(weights), min(repeats, 3))
 
 
+def dense(weights: list[Array], repeats: int) -> Part:
+    """All matrices by the dense coder, once."""
+    del repeats
+    return _rates(("dense",), weights, 1)
+
+
 def path(weights: list[Array], repeats: int) -> Part:
     """Two layers on the path that ATTAR_SIMD names, beside the rivals of the targets."""
     return _rates(PATH, layers(weights), repeats)
@@ -120,6 +126,7 @@ def _rates(names: tuple[str, ...], weights: list[Array], repeats: int) -> Part:
 PARTS: dict[str, tuple[Callable[[list[Array], int], Part], dict[str, str]]] = {
     "every": (every, {}),
     "slow": (slow, {}),
+    "dense": (dense, {}),
     "avx512": (path, {"ATTAR_SIMD": "avx512"}),
     "avx2": (path, {"ATTAR_SIMD": "avx2"}),
     "scalar": (path, {"ATTAR_SIMD": "scalar"}),

@@ -18,16 +18,19 @@ Figure = Callable[[Part], float]
 
 def text(parts: Parts) -> str:
     """All of it, as Markdown."""
-    every, slow = parts["every"], parts["slow"]
+    every, slow, dense = parts["every"], parts["slow"], parts["dense"]
     return "\n\n".join(
         [
             f"{machine()}; attar's path: {every['path']}; one thread",
             _sample("A", every) + "; " + _sample("B", slow),
             *sorted({reason for part in parts.values() for reason in part.get("missing", [])}),
-            markdown(["bytes / order-0 entropy, by bits", *COLUMNS], _rows("A", every, size) + _rows("B", slow, size)),
-            markdown(["decode, 10^9/s, by bits", *COLUMNS], _rows("A", every, decode) + _rows("B", slow, decode)
+            markdown(["bytes / order-0 entropy, by bits", *COLUMNS], _rows("A", every, size)
+                     + _rows("A", dense, size) + _rows("B", slow, size)),
+            markdown(["decode, 10^9/s, by bits", *COLUMNS], _rows("A", every, decode)
+                     + _rows("A", dense, decode) + _rows("B", slow, decode)
                      + [row for name in ("avx512", "avx2", "scalar") for row in _path_rows(parts[name])]),
-            markdown(["encode, 10^9/s, by bits", *COLUMNS], _rows("A", every, encode) + _rows("B", slow, encode)),
+            markdown(["encode, 10^9/s, by bits", *COLUMNS], _rows("A", every, encode)
+                     + _rows("A", dense, encode) + _rows("B", slow, encode)),
             table("targets, by bits of entropy", COLUMNS, lines(parts)),
             table("targets", ["measured"], [_same_bytes(parts)]),
             _loading(parts["fused"]),
@@ -37,13 +40,13 @@ def text(parts: Parts) -> str:
 
 def lines(parts: Parts) -> list[Line]:
     """The acceptance list's figures by rate."""
-    every, slow = parts["every"], parts["slow"]
+    every, slow, dense = parts["every"], parts["slow"], parts["dense"]
     fast = every if every["path"].endswith("avx512") else {}
     wide = parts["avx2"] if parts["avx2"]["path"].endswith("avx2") else {}
     return [
         Line("size over order-0 entropy, order-0 tables", 1, _each(every, "order-0", excess), at_most=True, unit="%"),
-        Line("fast coder over order-0 entropy", -4, _each(every, "rans", excess, RATES[1:5]), at_most=True, unit="%"),
-        Line("dense coder over order-0 entropy", -10, _each(slow, "dense", excess, RATES[1:4]), at_most=True, unit="%"),
+        Line("fast over order-0 entropy", -4, _each(every, "rans", excess, RATES[1:5]), at_most=True, unit="%"),
+        Line("dense over order-0 entropy", -10, _each(dense, "dense", excess, RATES[1:4]), at_most=True, unit="%"),
         Line("AVX-512 decode / zstd -19", 2.5, _faster(fast, ("zstd",)), unit="x"),
         Line("AVX-512 decode / huff0's fastest", 1.3, _faster(fast, HUFF0), unit="x"),
         Line("AVX2 decode / huff0's fastest", 1.0, _faster(wide, HUFF0), unit="x"),
