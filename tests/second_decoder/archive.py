@@ -71,7 +71,7 @@ class Archive:
         self._offsets = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
         self.manifest = self._manifest(header["__metadata__"]["manifest"])
         self._group = 0
-        self.layers = {record[0]: self._layer(record) for record in self.manifest["layers"]}
+        self.layers = {record[0]: self._layer(record) for record in self.manifest.get("layers", [])}
         self.remainder = self._remainder()
         self.skeleton = self._skeleton()
 
@@ -116,10 +116,14 @@ class Archive:
         if "skeleton" not in self.manifest:
             return None
         codec, length, size, crc = self.manifest["skeleton"]
-        blob = self._section("skeleton", size, crc)
-        if codec == "words":
-            blob = zlib.decompressobj(-15, base64.b64decode(DICTIONARIES["skeleton"])).decompress(blob)
-        elif codec == "lzma":
-            blob = lzma.decompress(blob, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 23}])
-        assert len(blob) == length
-        return blob
+        return inflated(codec, self._section("skeleton", size, crc), length)
+
+
+def inflated(codec: str, blob: bytes, length: int) -> bytes:
+    """What a codec made smaller."""
+    if codec == "words":
+        blob = zlib.decompressobj(-15, base64.b64decode(DICTIONARIES["skeleton"])).decompress(blob)
+    elif codec == "lzma":
+        blob = lzma.decompress(blob, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 23}])
+    assert len(blob) == length
+    return blob
