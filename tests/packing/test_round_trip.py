@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from attar.archive import read_archive
@@ -89,3 +94,55 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     archive = pack(samples.safetensors(tmp_path / "a.safetensors")).path
     unpack(archive, tmp_path / "back")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "a.safetensors.attar", "back"]
+
+
+SMALL = """
+import resource, sys
+from pathlib import Path
+from attar.packing.pack import pack
+from attar.packing.unpack import unpack
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+folder = Path(sys.argv[1])
+pack(folder / "many", folder / "many.attar")
+unpack(folder / "many.attar", folder / "again")
+"""
+
+
+def test_more_files_than_may_be_open(tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for i in range(200):
+        (tmp_path / "many" / f"{i}.json").write_text(str(i) * 40)
+    done = subprocess.run([sys.executable, "-c", SMALL, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for path in (tmp_path / "many").iterdir():
+        assert (tmp_path / "again" / path.name).read_text() == path.read_text()
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+import attar.packing.unpack
+from attar.packing.pack import pack
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+folder, before = Path(sys.argv[1]), peak()
+pack(folder / "large.npy", folder / "large.attar")
+attar.packing.unpack.unpack(folder / "large.attar", folder / "again.npy")
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_file_is_never_in_memory_whole(tmp_path: Path) -> None:
+    """A gigabyte of floats goes through pieces of 16 MB, of which each thread has a few."""
+    rng = np.random.default_rng(0)
+    array = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.float32, (1 << 16, 1 << 12))
+    for row in range(0, len(array), 1 << 12):
+        array[row : row + (1 << 12)] = rng.normal(0, 0.02, (1 << 12, 1 << 12))
+    array.flush()
+    environment = {**os.environ, "ATTAR_THREADS": "2"}
+    command = [sys.executable, "-c", PEAK, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 400, "megabytes"
+    assert filecmp.cmp(tmp_path / "large.npy", tmp_path / "again.npy", shallow=False)

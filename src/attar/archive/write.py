@@ -128,7 +128,7 @@ def replace_file(path: Path, write: Callable[[Path], None], force: bool) -> None
             part.replace(place)
         finally:
             part.unlink(missing_ok=True)
-        _sync_folder(place.parent)
+        sync_folder(place.parent)
     except OSError as error:
         raise OutputError(
             f"output {str(path)!r}: the place must be writable and have room. Received {error.strerror or error}. "
@@ -145,7 +145,7 @@ def _write_synced(part: Path, parts: Sequence[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """The rename, on the disk; not every system lets a folder be opened."""
     if os.name == "nt":
         return

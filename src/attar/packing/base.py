@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -21,18 +20,17 @@ from attar.types import Array
 Pieces = Callable[[], Iterator[Array]]
 
 
-class Base(contextlib.ExitStack):
+class Base:
     """Another checkpoint, packed or plain: pieces of its tensors by name. Raises UsageError, FormatError."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self._found: dict[str, tuple[SpanInfo, Pieces]] = {}
         if path.suffix == ".attar":
             self._take_archive(read_archive(path))
         else:
             files = finding.files_of(path)
             for file in files.values():
-                source = self.enter_context(contextlib.closing(Bytes(file)))
+                source = Bytes(file)
                 for span in finding.find(source, len(files) == 1).spans:
                     self._found[span.name] = span, _plain(source, span)
         if not self._found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -60,18 +59,17 @@ def pack(path: PathLike, out: PathLike | None = None, *, base: PathLike | None =
     files = finding.files_of(place)
     goal = Path(out) if out is not None else place.with_name(place.name + ".attar")
     check_free(goal, force)
-    with contextlib.ExitStack() as stack:
-        sources = {name: stack.enter_context(contextlib.closing(Bytes(file))) for name, file in files.items()}
-        found = {name: finding.find(source, len(files) == 1) for name, source in sources.items()}
-        meta: dict[str, Json] = {"name": place.name, "folder": place.is_dir() or len(files) > 1}
-        other = stack.enter_context(Base(Path(base))) if base is not None else None
-        done: list[FileInfo] = []
+    sources = {name: Bytes(file) for name, file in files.items()}
+    found = {name: finding.find(source, len(files) == 1) for name, source in sources.items()}
+    meta: dict[str, Json] = {"name": place.name, "folder": place.is_dir() or len(files) > 1}
+    other = Base(Path(base)) if base is not None else None
+    done: list[FileInfo] = []
 
-        def write(part: Path) -> None:
-            done.extend(_write(goal, part, (sources, found, other), meta))
-            _compare(part, sources, other)
+    def write(part: Path) -> None:
+        done.extend(_write(goal, part, (sources, found, other), meta))
+        _compare(part, sources, other)
 
-        replace_file(goal, write, force)
+    replace_file(goal, write, force)
     before = sum(source.size for source in sources.values())
     notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
     return Packed(goal, before, goal.stat().st_size, tuple(done), notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,15 +26,23 @@ class Found:
 
 @dataclass
 class Bytes:
-    """A file opened for reading ranges; raises UsageError where it cannot be read, FormatError past its end."""
+    """A file read by ranges; raises UsageError where it cannot be read, FormatError past its end.
+
+    It is opened for each of them: a folder may have more files than a process may hold open.
+    """
 
     path: Path
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.size = self._from(0, 0, os.SEEK_END)[1]
+
+    def _from(self, offset: int, size: int, whence: int = os.SEEK_SET) -> tuple[bytes, int]:
+        """Bytes from a place, and where they begin."""
         try:
-            self.file = self.path.open("rb")
-            self.size = self.file.seek(0, 2)
+            with self.path.open("rb") as file:
+                at = file.seek(offset, whence)
+                return file.read(size), at
         except OSError as error:
             raise UsageError(
                 f"file {str(self.path)!r}: it must be readable. Received {error.strerror}. Check the path."
@@ -43,8 +52,7 @@ class Bytes:
         """Exactly these bytes."""
         if size > self.size - offset or min(offset, size) < 0:
             raise self.broken(f"bytes {offset} to {offset + size} must be in the file", f"{self.size} bytes")
-        self.file.seek(offset)
-        data = self.file.read(size)
+        data = self._from(offset, size)[0]
         if len(data) != size:
             raise self.broken("it must not change while it is read", f"{offset + len(data)} of {self.size} bytes")
         return data
@@ -52,10 +60,6 @@ class Bytes:
     def broken(self, rule: str, received: str) -> FormatError:
         """The error for a file that is not what it claims to be."""
         return FormatError(f"file {self.path.name!r}: {rule}. Received {received}. Fetch or save the file again.")
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self.file.close()
 
 
 def named(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 
 from attar.archive import Archive, read_archive
 from attar.archive.packed import FileInfo, PieceInfo, is_safe, to_bytes
-from attar.archive.write import check_free, part_of, replace_file, sweep
+from attar.archive.write import check_free, part_of, replace_file, sweep, sync_folder
 from attar.errors import OutputError, UsageError
 from attar.packing.ahead import ahead
 from attar.packing.base import Base, pieces_beside, restore
@@ -36,11 +35,8 @@ def unpack(path: PathLike, out: PathLike | None = None, *, base: PathLike | None
     A file goes into `out` where that is a folder. `base` is the checkpoint that it was packed against. Raises
     FormatError, UsageError, OutputError.
     """
-    with Base(Path(base)) if base is not None else contextlib.nullcontext() as other:
-        return _unpack(Path(path), out, other, force)
-
-
-def _unpack(place: Path, out: PathLike | None, base: Base | None, force: bool) -> Path:
+    place = Path(path)
+    other = Base(Path(base)) if base is not None else None
     archive = read_archive(place)
     if not archive.files:
         raise UsageError(
@@ -51,10 +47,10 @@ def _unpack(place: Path, out: PathLike | None, base: Base | None, force: bool) -
     name = name if isinstance(name, str) and "/" not in name and is_safe(name) else "unpacked"
     goal = named(Path(out)) if out is not None else place.parent / name
     if archive.meta.get("folder") is True or len(archive.files) > 1:
-        return _write_folder(archive, goal, base, force)
+        return _write_folder(archive, goal, other, force)
     goal = goal / archive.files[0].name if goal.is_dir() else goal
     check_free(goal, force)
-    replace_file(goal, lambda part: _write_synced(archive, archive.files[0], part, base), force)
+    replace_file(goal, lambda part: _write_synced(archive, archive.files[0], part, other), force)
     return goal
 
 
@@ -74,10 +70,12 @@ def _write_folder(archive: Archive, goal: Path, base: Base | None, force: bool) 
             _write_synced(archive, file, place, base)
         if not goal.exists():
             stage.rename(goal)
-        for file in archive.files if stage.exists() else ():
-            place = goal / PurePosixPath(file.name)
+        places = [goal / PurePosixPath(file.name) for file in archive.files]
+        for file, place in zip(archive.files, places, strict=True) if stage.exists() else ():
             place.parent.mkdir(parents=True, exist_ok=True)
             (stage / PurePosixPath(file.name)).replace(place)
+        for folder in {goal.parent, goal, *(place.parent for place in places)}:
+            sync_folder(folder)
     except OSError as error:
         raise OutputError(
             f"output {str(goal)!r}: the place must be writable and have room. Received {error.strerror or error}. "
