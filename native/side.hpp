@@ -1,6 +1,6 @@
 // The adaptive binary range coder of side information, both directions; its twin is attar/coding/streams.py.
 //
-// LZMA's range coder (Martin 1979) with counted probabilities (Krichevsky and Trofimov 1981). A key names the adaptive
+// Counted probabilities (Krichevsky and Trofimov 1981). A key names the adaptive
 // probabilities of one kind of number: 12 unary steps, their escape, "not zero" and "negative". Which direction is a
 // parameter of the template and no virtual function: a matrix has thousands of levels, and each is several bits.
 #pragma once
@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "range.hpp"
 #include "tables.hpp"
 #include "target.hpp"
 
@@ -17,7 +17,6 @@ namespace attar {
 
 constexpr int kKeys = 32;
 constexpr int kSlots = 16;
-constexpr uint32_t kSideTop = 1u << 24;
 constexpr uint32_t kHalf = 1u << 15;
 constexpr int kUnary = 12, kNonzero = 13, kNegative = 14;  // slots of a key
 
@@ -40,49 +39,7 @@ struct Slot {
     }
 };
 
-// Bits into bytes.
-class BitWriter {
-  public:
-    int bit(uint32_t share, int value);
-    std::vector<uint8_t> finish();
-
-  private:
-    void carry();
-    uint64_t low_ = 0;
-    uint64_t range_ = 0xffffffff;
-    std::vector<uint8_t> out_;
-};
-
-// Bytes into bits; the given value is not looked at. The bytes must outlive it.
-class BitReader {
-  public:
-    BitReader(const uint8_t* data, size_t size);
-    // Throws Malformed where the bytes are not those that the writer writes.
-    void finish() const;
-
-    ATTAR_INLINE int bit(uint32_t share, int) {
-        const uint32_t bound = (range_ >> 16) * share;
-        // The lower part of the interval is a one.
-        const int one = code_ < bound;
-        code_ -= one ? 0 : bound;
-        range_ = one ? bound : range_ - bound;
-        while (range_ < kSideTop) {
-            code_ = code_ << 8 | (at_ < size_ ? data_[at_] : 0u);
-            range_ <<= 8;
-            ++at_;
-        }
-        return one;
-    }
-
-  private:
-    const uint8_t* data_;
-    size_t size_;
-    size_t at_ = 4;
-    uint32_t range_ = 0xffffffff;
-    uint32_t code_ = 0;
-};
-
-// How numbers are made of bits, by a writer or a reader.
+// How numbers are made of bits, by either direction.
 template <class Bits>
 class SideCoder : public Bits {
   public:
@@ -173,7 +130,7 @@ void SideCoder<Bits>::run(int key, int model, T* values, size_t count, int64_t l
     }
 }
 
-using SideEncoder = SideCoder<BitWriter>;
-using SideDecoder = SideCoder<BitReader>;
+using SideEncoder = SideCoder<RangeEncoder>;
+using SideDecoder = SideCoder<RangeDecoder>;
 
 }  // namespace attar

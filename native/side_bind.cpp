@@ -1,4 +1,4 @@
-// Python bindings of side.cpp; keys and limits are checked here.
+// Python bindings of side.hpp; keys and limits are checked here.
 #include <nanobind/ndarray.h>
 
 #include "rans_bind.hpp"

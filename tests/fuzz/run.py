@@ -23,7 +23,7 @@ SOURCES = (
     "rans_avx512.cpp",
     "rans_neon.cpp",
     "tables.cpp",
-    "side.cpp",
+    "range.cpp",
     "read_tables.cpp",
     "place.cpp",
     "permute.cpp",

@@ -8,18 +8,15 @@ reads. The two coders here are the twin of native/side.hpp.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.coding.layout import Malformed
+from attar.coding.ranges import RangeDecoder, RangeEncoder
 from attar.errors import FormatError
 
-_TOP = 1 << 24
-_FULL = (1 << 32) - 1
-_EVEN = [1, 2]
 _LIMIT = 512
 
 
@@ -119,15 +116,21 @@ class Coder(Protocol):
         ...
 
 
-class _Binary(ABC):
+class _Numbers:
     """How numbers are made of bits."""
 
-    def __init__(self) -> None:
+    def __init__(self, bits: RangeEncoder | RangeDecoder) -> None:
+        self._bits = bits
         self._counts: dict[int, list[int]] = {}
 
-    @abstractmethod
     def bit(self, slot: int | None, value: int = 0) -> int:
         """One bit with a slot's probability (None: 1/2): encodes `value`, or decodes and returns it."""
+        if slot is None:
+            return self._bits.bit(1 << 15, value)
+        counts = self._counts.setdefault(slot, [1, 2])
+        bit = self._bits.bit((counts[0] << 16) // counts[1], value)
+        _learn(counts, bit)
+        return bit
 
     def bits(self, width: int, value: int = 0) -> int:
         """A number of `width` bits, all values alike."""
@@ -179,103 +182,28 @@ class _Binary(ABC):
             values[i] = before = value
 
 
-class SideEncoder(_Binary):
-    """Bits to bytes."""
+class SideEncoder(_Numbers):
+    """Numbers to bytes."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._low = 0
-        self._range = _FULL
-        self._out = bytearray()
-
-    def bit(self, slot: int | None, value: int = 0) -> int:
-        """Encode one bit."""
-        counts = _EVEN if slot is None else self._counts.setdefault(slot, [1, 2])
-        bound = (self._range >> 16) * ((counts[0] << 16) // counts[1])
-        if value:
-            self._range = bound
-        else:
-            self._low += bound
-            self._range -= bound
-        if slot is not None:
-            _learn(counts, value)
-        while self._range < _TOP:
-            self._shift()
-        return value
-
-    def _shift(self) -> None:
-        """One byte out, with its carry."""
-        self._carry()
-        self._out.append(self._low >> 24)
-        self._low = self._low << 8 & _FULL
-        self._range <<= 8
-
-    def _carry(self) -> None:
-        if self._low > _FULL:
-            self._low &= _FULL
-            at = len(self._out) - 1
-            while self._out[at] == 255:
-                self._out[at] = 0
-                at -= 1
-            self._out[at] += 1
+        self._coder = RangeEncoder()
+        super().__init__(self._coder)
 
     def finish(self) -> bytes:
-        """The bytes, as few as decide everything: the decoder reads zeros behind them."""
-        for size in range(5):
-            mask = _FULL >> (8 * size)
-            value = (self._low + mask) & ~mask
-            if value < self._low + self._range:
-                break
-        self._low = value
-        self._carry()
-        self._out += self._low.to_bytes(4, "big")
-        return bytes(self._out).rstrip(b"\0")
+        """The bytes, as few as decide everything."""
+        return self._coder.finish()
 
 
-class SideDecoder(_Binary):
-    """Bytes to bits."""
+class SideDecoder(_Numbers):
+    """Bytes to numbers."""
 
     def __init__(self, data: bytes) -> None:
-        super().__init__()
-        self._data = data
-        self._at = 4
-        self._range = _FULL
-        self._code = int.from_bytes(self._data[:4].ljust(4, b"\0"), "big")
-
-    def bit(self, slot: int | None, value: int = 0) -> int:
-        """Decode one bit; `value` is not looked at."""
-        del value
-        counts = _EVEN if slot is None else self._counts.setdefault(slot, [1, 2])
-        bound = (self._range >> 16) * ((counts[0] << 16) // counts[1])
-        # The lower part of the interval is a one.
-        one = int(self._code < bound)
-        if one:
-            self._range = bound
-        else:
-            self._code -= bound
-            self._range -= bound
-        if slot is not None:
-            _learn(counts, one)
-        while self._range < _TOP:
-            self._shift()
-        return one
-
-    def _shift(self) -> None:
-        self._code = self._code << 8 & _FULL | (self._data[self._at] if self._at < len(self._data) else 0)
-        self._range <<= 8
-        self._at += 1
+        self._coder = RangeDecoder(data)
+        super().__init__(self._coder)
 
     def finish(self) -> None:
-        """That the bytes are those that the encoder writes, no longer and no shorter; raises Malformed.
-
-        The encoder writes the shortest number in the last interval, and of these the smallest.
-        """
-        size = len(self._data)
-        unit = 256 ** max(self._at - size, 0)
-        last = self._data[-1] if size else 1
-        shorter = self._code - last * unit + 256 * unit < self._range if size else False
-        if size > self._at or last == 0 or self._code >= unit or shorter:
-            raise Malformed("the side information must end with its bytes")
+        """That the bytes are those that the encoder writes, no longer and no shorter; raises Malformed."""
+        self._coder.finish()
 
 
 def _learn(counts: list[int], bit: int) -> None:

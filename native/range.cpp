@@ -1,4 +1,6 @@
-#include "side.hpp"
+#include "range.hpp"
+
+#include "tables.hpp"
 
 namespace attar {
 
@@ -8,7 +10,7 @@ constexpr uint64_t kFull = 0xffffffff;
 
 }  // namespace
 
-int BitWriter::bit(uint32_t share, int value) {
+int RangeEncoder::bit(uint32_t share, int value) {
     uint64_t bound = (range_ >> 16) * share;
     if (value) {
         range_ = bound;
@@ -16,7 +18,7 @@ int BitWriter::bit(uint32_t share, int value) {
         low_ += bound;
         range_ -= bound;
     }
-    while (range_ < kSideTop) {
+    while (range_ < kRangeTop) {
         carry();
         out_.push_back(static_cast<uint8_t>(low_ >> 24));
         low_ = low_ << 8 & kFull;
@@ -25,7 +27,7 @@ int BitWriter::bit(uint32_t share, int value) {
     return value;
 }
 
-void BitWriter::carry() {
+void RangeEncoder::carry() {
     if (low_ <= kFull) return;
     low_ &= kFull;
     size_t at = out_.size() - 1;
@@ -33,7 +35,7 @@ void BitWriter::carry() {
     ++out_[at];
 }
 
-std::vector<uint8_t> BitWriter::finish() {
+std::vector<uint8_t> RangeEncoder::finish() {
     uint64_t value = low_;
     for (int size = 0; size < 5; ++size) {
         uint64_t mask = kFull >> (8 * size);
@@ -47,11 +49,11 @@ std::vector<uint8_t> BitWriter::finish() {
     return out_;
 }
 
-BitReader::BitReader(const uint8_t* data, size_t size) : data_(data), size_(size) {
+RangeDecoder::RangeDecoder(const uint8_t* data, size_t size) : data_(data), size_(size) {
     for (size_t k = 0; k < 4; ++k) code_ = code_ << 8 | (k < size ? data[k] : 0u);
 }
 
-void BitReader::finish() const {
+void RangeDecoder::finish() const {
     // The encoder writes the shortest number in the last interval, and of these the smallest.
     bool wrong = size_ > at_ || (size_ != 0 && data_[size_ - 1] == 0);
     // Five missing bytes or more are worth more than any interval: nothing shorter would do.
@@ -59,7 +61,7 @@ void BitReader::finish() const {
         int64_t unit = int64_t{1} << (8 * (at_ - size_)), code = static_cast<int64_t>(code_);
         wrong = code >= unit || (size_ != 0 && code + (256 - data_[size_ - 1]) * unit < static_cast<int64_t>(range_));
     }
-    if (wrong) throw Malformed("the side information must end with its bytes");
+    if (wrong) throw Malformed("the coded bits must end with their bytes");
 }
 
 }  // namespace attar
