@@ -91,7 +91,8 @@ void chunks(Input in) {
     for (size_t i = 0; i < count; ++i) symbols[i] = in.size == 0 ? 0 : in.data[i % in.size] % alphabet;
     std::vector<uint8_t> text;
     try {
-        text = encode(symbols.data(), count, view, EncodeTables(given), lane);
+        text = encode(symbols.data(), count, view, EncodeTables(given), lane, Path::scalar);
+        demand(text == encode(symbols.data(), count, view, EncodeTables(given), lane, available(Path::avx512)));
     } catch (const Malformed&) {
         return;
     }

@@ -16,24 +16,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SOURCES = (
-    "rans.cpp",
-    "rans_decode.cpp",
-    "rans_x86.cpp",
-    "rans_avx512.cpp",
-    "rans_neon.cpp",
-    "tables.cpp",
-    "range.cpp",
-    "read_tables.cpp",
-    "place.cpp",
-    "permute.cpp",
-    "scale.cpp",
-    "dense.cpp",
-    "predictor.cpp",
-    "plan.cpp",
-    "bits.cpp",
-    "static.cpp",
-)
+NATIVE = ROOT / "native"
+SOURCES = [path for path in sorted(NATIVE.glob("*.cpp")) if not path.stem.endswith(("_bind", "module"))]
+"""All but Python's bindings."""
 SANITIZERS = (
     "-fsanitize=fuzzer,address,undefined",
     "-fno-sanitize-recover=undefined",
@@ -51,16 +36,13 @@ def native(seconds: int, found: Path) -> int:
         "fuzz: clang++ must be installed. Received none. apt-get install clang."
     )
     binary = found / "native_fuzz"
-    files = [str(ROOT / "native" / name) for name in SOURCES]
     build = [
         compiler,
         *SANITIZERS,
-        "-std=c++17",
-        "-pthread",
         "-w",
-        f"-I{ROOT / 'native'}",
+        f"-I{NATIVE}",
         str(HERE / "native_fuzz.cpp"),
-        *files,
+        *map(str, SOURCES),
         "-o",
         str(binary),
     ]
