@@ -16,8 +16,8 @@ namespace {
 
 // Bits are compared in 1/64: 2^16 >> kCoarse.
 constexpr int kCoarse = 10;
-// Levels are settled where a round saves less than 2^-10 of the bits.
-constexpr int kSettled = 10;
+// Levels are settled where a round saves less than 2^-12 of the bits.
+constexpr int kSettled = 12;
 
 class Fitting {
   public:

@@ -16,8 +16,8 @@ I64 = NDArray[np.int64]
 HIGHEST = 28
 SAMPLE = 1 << 12
 """Symbols of a line that are counted at most."""
-SETTLED = 10
-"""Levels are settled where a round saves less than 2**-10 of the bits."""
+SETTLED = 12
+"""Levels are settled where a round saves less than 2**-12 of the bits."""
 _COARSE = 10
 """Bits are compared in 1/64: what is dropped of 2**-16."""
 _EDGES = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160])
