@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "log2.hpp"
+#include "rungs.hpp"
 
 namespace attar {
 
@@ -131,25 +132,10 @@ void write_rungs(SideEncoder& coder, const TableForm& form, const int32_t* level
     if (before != nullptr) reach(before, first, last);
     put(coder, kReach, low - first, 256);
     put(coder, kReach, high - last, 256);
-    auto write = [&](int place, int neighbour, int mirror) {
-        if (place < low || place > high) return;
-        const int near = neighbour == mode ? 0 : level[neighbour];
-        int guess = near - rungs / 8;
-        if (mirror >= 0 && level[mirror] != 0) {
-            const int opposite = neighbour == mode ? 0 : level[2 * mode - neighbour];
-            guess = level[mirror] + (opposite != 0 && near != 0 ? near - opposite : 0);
-        } else if (before != nullptr && before[place] != 0) {
-            const int earlier = neighbour == mode ? 0 : before[neighbour];
-            guess = before[place] + (earlier != 0 && near != 0 ? near - earlier : 0);
-        } else if (neighbour == mode) {
-            guess = rungs * 3 / 4;
-        }
-        put(coder, kLevel, level[place] - std::clamp(guess, 1, rungs - 1), rungs);
-    };
-    for (int d = 1; d < inner; ++d) {
-        if (mode - d >= 0) write(mode - d, mode - d + 1, -1);
-        if (mode + d < inner) write(mode + d, mode + d - 1, mode - d >= 0 ? mode - d : -1);
-    }
+    const RungGuess guess{mode, rungs, level, before};
+    outwards(mode, inner, low, high, [&](int place, int neighbour, int mirror) {
+        put(coder, kLevel, level[place] - guess(place, neighbour, mirror), rungs);
+    });
     if (form.escape) coder.natural(kEscape, static_cast<uint64_t>(level[inner]), static_cast<uint64_t>(rungs - 1));
 }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "rungs.hpp"
+
 namespace attar {
 
 namespace {
@@ -67,26 +69,11 @@ std::vector<int> read_rungs(SideDecoder& coder, const TableForm& form, const std
     high += number(coder, kReach, 256);
     if (!(0 <= low && low <= mode && mode <= high && high < inner)) refuse();
     std::vector<int> level(form.alphabet, 0);
-    auto read = [&](int place, int neighbour, int mirror) {
-        if (place < low || place > high) return;
-        const int near = neighbour == mode ? 0 : level[neighbour];
-        int guess = near - rungs / 8;
-        if (mirror >= 0 && level[mirror] != 0) {
-            const int opposite = neighbour == mode ? 0 : level[2 * mode - neighbour];
-            guess = level[mirror] + (opposite != 0 && near != 0 ? near - opposite : 0);
-        } else if (!before.empty() && before[place] != 0) {
-            const int earlier = neighbour == mode ? 0 : before[neighbour];
-            guess = before[place] + (earlier != 0 && near != 0 ? near - earlier : 0);
-        } else if (neighbour == mode) {
-            guess = rungs * 3 / 4;
-        }
-        level[place] = std::clamp(guess, 1, rungs - 1) + number(coder, kLevel, rungs);
+    const RungGuess guess{mode, rungs, level.data(), before.empty() ? nullptr : before.data()};
+    outwards(mode, inner, low, high, [&](int place, int neighbour, int mirror) {
+        level[place] = guess(place, neighbour, mirror) + number(coder, kLevel, rungs);
         if (level[place] < 0 || level[place] >= rungs) refuse();
-    };
-    for (int d = 1; d < inner; ++d) {
-        if (mode - d >= 0) read(mode - d, mode - d + 1, -1);
-        if (mode + d < inner) read(mode + d, mode + d - 1, mode - d >= 0 ? mode - d : -1);
-    }
+    });
     if (form.escape) level.back() = static_cast<int>(coder.natural(kEscape, 0, static_cast<uint64_t>(rungs - 1)));
     return level;
 }

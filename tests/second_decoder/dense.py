@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from second_decoder.numbers import Bytes
+from second_decoder.numbers import Bytes, Range
 
 ROOTS = [
     1048576, 1095000, 1143480, 1194106, 1246974, 1302182, 1359834, 1420039,
@@ -41,29 +41,6 @@ def lg(x: int) -> int:
     """Sixteenths of a logarithm."""
     top = x.bit_length() - 1
     return 16 * top + PART[((x << 6) >> top) & 63]
-
-
-class Range:
-    """Bits with a given share of ones."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = Bytes(data + bytes(8))
-        self.range = (1 << 32) - 1
-        self.code = int.from_bytes(self.data.take(4), "big")
-
-    def bit(self, share: int) -> int:
-        """One bit."""
-        bound = (self.range >> 16) * share
-        one = self.code < bound
-        if one:
-            self.range = bound
-        else:
-            self.code -= bound
-            self.range -= bound
-        while self.range < 1 << 24:
-            self.code = (self.code << 8) % (1 << 32) | (self.data.take(1) or b"\0")[0]
-            self.range <<= 8
-        return int(one)
 
 
 class Predictor:

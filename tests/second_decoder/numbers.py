@@ -38,35 +38,48 @@ class Bytes:
         return self.take(self.varint())
 
 
-class Side:
-    """Side information."""
+class Range:
+    """Bits with a given share of ones, of 2**16."""
 
     def __init__(self, data: bytes) -> None:
         self.data = Bytes(data + bytes(64))
         self.range = (1 << 32) - 1
         self.code = int.from_bytes(self.data.take(4), "big")
-        self.slots: dict[int, list[int]] = {}
 
-    def bit(self, slot: int | None) -> int:
+    def bit(self, share: int) -> int:
         """One bit."""
-        ones, total = (1, 2) if slot is None else self.slots.setdefault(slot, [1, 2])
-        bound = (self.range >> 16) * ((ones << 16) // total)
+        bound = (self.range >> 16) * share
         one = self.code < bound
         if one:
             self.range = bound
         else:
             self.code -= bound
             self.range -= bound
-        if slot is not None:
-            ones, total = ones + 2 * one, total + 2
-            if total > 512:
-                ones = ones >> 1 | 1
-                total = max(((total >> 1) + 1) & ~1, ones + 1)
-            self.slots[slot] = [ones, total]
         while self.range < 1 << 24:
             self.code = (self.code << 8) % (1 << 32) | (self.data.take(1) or b"\0")[0]
             self.range <<= 8
         return int(one)
+
+
+class Side:
+    """Side information."""
+
+    def __init__(self, data: bytes) -> None:
+        self.coder = Range(data)
+        self.slots: dict[int, list[int]] = {}
+
+    def bit(self, slot: int | None) -> int:
+        """One bit."""
+        if slot is None:
+            return self.coder.bit(1 << 15)
+        ones, total = self.slots.setdefault(slot, [1, 2])
+        one = self.coder.bit((ones << 16) // total)
+        ones, total = ones + 2 * one, total + 2
+        if total > 512:
+            ones = ones >> 1 | 1
+            total = max(((total >> 1) + 1) & ~1, ones + 1)
+        self.slots[slot] = [ones, total]
+        return one
 
     def bits(self, width: int) -> int:
         """The highest first."""
