@@ -16,7 +16,8 @@ is the layer's bias.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -119,4 +120,32 @@ class Adapter(Protocol):
 
     def save(self, path: Path) -> None:
         """Write the model as a plain file of its framework that loads without attar."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What a scalar of the outputs changes by, per unit of each trainable value, float32.
+
+    layers: by name, like `read`; a layer that the output does not depend on is missing. others: floating-point tensors
+    of the remainder that training may move (scales of norms, loose biases; no running statistics), by remainder name.
+    """
+
+    layers: Mapping[str, Weight]
+    others: Mapping[str, Array] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """An adapter whose models can be trained: it hands gradients back through them; recover/ does the rest.
+
+    The model runs as in `run`: dropout is off, norms use their stored statistics. Nothing of it is changed.
+    """
+
+    def pullback(self, batch: Batch, cotangent: Callable[[Array], Array]) -> Gradients:
+        """Gradients of sum(outputs * cotangent(outputs)) with the cotangent held fixed: a vector-Jacobian product.
+
+        cotangent takes the first output [n, ...], float32 as `run` gives it, and returns the gradient of a loss with
+        respect to it, of the same shape. Raises ModelError where the model has an operation without a gradient.
+        """
         ...

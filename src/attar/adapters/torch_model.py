@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from attar.adapters import torch_files, torch_inputs, torch_skeleton, unfold
-from attar.adapters.base import Batch
+from attar.adapters.base import Batch, Gradients
 from attar.adapters.moments import IdCounts, MomentSum
 from attar.adapters.torch import TorchAdapter
 from attar.adapters.torch_axes import Place, find_places
 from attar.adapters.torch_fisher import fisher
 from attar.adapters.torch_fold import fold
 from attar.adapters.torch_forms import COUNTER, Site, memory
+from attar.adapters.torch_gradients import pullback
 from attar.adapters.torch_graph import exported, trace
 from attar.adapters.torch_layers import find_sites, first_names
 from attar.adapters.torch_products import Product
@@ -207,6 +208,15 @@ class TorchModel(TorchAdapter):
             return self._tap(batch, names, hook)
 
         return fisher(forward, batches, {name: self._sites[name].form.rows for name in names}, seed)
+
+    def pullback(self, batch: Batch, cotangent: Callable[[Array], Array]) -> Gradients:
+        """Gradients of weights, biases and other parameters; see adapters/base.py and torch_gradients.py."""
+        if not self._tried:
+            self._try(batch)
+        sites = [site for site in self._sites.values() if site.tied_to is None]
+        parameters = dict(self._source.network.named_parameters(remove_duplicate=False))
+        others = [name for name in self._rest() if name in parameters]
+        return pullback(lambda: self._call(batch), cotangent, sites, self._source.tensors, others)
 
     def remainder(self) -> Mapping[str, Array]:
         """All other parameters and buffers by name, each once; constants of folded batch norms are not in it."""
