@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from attar.adapters.base import Gradients
 from attar.adapters.moments import MomentSum
 from attar.types import Array, Capture, Dataset, Layer, Stats, TensorSpec, Weight
 
@@ -71,6 +72,13 @@ class NumpyNet:
 
     def run(self, batch: Mapping[str, Array], perturb: Mapping[str, Array] | None = None) -> Array:
         return np.asarray(self._forward(batch, perturb or {})[2], np.float32)
+
+    def pullback(self, batch: Mapping[str, Array], cotangent: Callable[[Array], Array]) -> Gradients:
+        x, hidden, y = self._forward(batch, {})
+        seed = cotangent(np.asarray(y, np.float32))
+        inner = (seed @ self.weights["w2"]) * (hidden > 0)
+        outer = np.asarray(seed.T @ hidden, np.float32)
+        return Gradients({"w1": Weight(inner.T @ x, inner.sum(0)), "w2": Weight(outer, seed.sum(0))})
 
     def can_perturb(self, name: str) -> bool:
         return name in ("w1", "w2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,7 +26,7 @@ from attar.search.loop import search
 from attar.types import Certificate, Json, Score
 
 PathLike = str | os.PathLike[str]
-SETS = ("data", "calibrate", "select", "certify")
+SETS = ("data", "calibrate", "select", "certify", "train")
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,11 @@ def compress(
     """The smallest model that stays within the drop, certified on data the search never saw.
 
     fields are those of `attar.Recipe` (metric, max_drop, max_relative_drop, confidence, guarantee, calibrate,
-    select, certify, seed, ...), or give a whole recipe. data, calibrate, select and certify are paths or objects
-    (arrays, (x, y), a DataLoader, a tf.data.Dataset). With `out`, that folder gets NAME.attar, the model in its own
-    format, report.html, recipe.toml and ledger.jsonl. The model given is never changed. A missed budget is not an
-    error: see `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
+    select, certify, seed, ...), or give a whole recipe. data, calibrate, select, certify and train (a set on which
+    candidates are trained) are paths or objects (arrays, (x, y), a DataLoader, a tf.data.Dataset). With `out`, that
+    folder gets NAME.attar, the model in its own format, report.html, recipe.toml and ledger.jsonl. The model given is
+    never changed. A missed budget is not an error: see `Result.within`. Raises UsageError, DataError, ModelError,
+    FormatError, OutputError.
     """
     started = perf_counter()
     progress = progress or Silent()
@@ -247,9 +248,12 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
     adapter = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
     size = pipeline.size_of(model, adapter)
+    train = sets.pop("train")
     splits = pipeline.read_splits(sets, plan, adapter, metric)
+    tuned, warnings = pipeline.read_train(train, plan, adapter, splits)
+    splits = replace(splits, warnings=(*splits.warnings, *warnings))
     into = None if isinstance(model, str | os.PathLike) and plan.factory is None else model_of(model, plan.factory)
-    return Job(plan, adapter, splits, metric, budget, size, name, into, jobs)
+    return Job(plan, adapter, splits, metric, budget, size, name, tuned, into, jobs)
 
 
 def _names(job: Job) -> dict[str, str]:
@@ -273,7 +277,8 @@ def _run(
     """The straight path from a checked job to its result."""
     pipeline.begin(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)
-    outcome = search(loop, job.recipe.evaluations, interrupted)
+    recovery = pipeline.recovery_of(job, loop)
+    outcome = search(loop, job.recipe.evaluations, interrupted, None if recovery is None else recovery.extend)
     progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
     ledger.add("result", **summary.result_fields(job, loop, outcome, perf_counter() - started, names))

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar.adapters.base import Adapter
+from attar.adapters.base import Adapter, Differentiable
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.data.fit import fit_inputs
 from attar.data.images import image_size
+from attar.data.overlap import without
 from attar.data.read import read as read_data
 from attar.data.splits import make_splits
 from attar.errors import AttarError, DataError, ModelError, UsageError
@@ -25,11 +26,14 @@ from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import smallest_certifiable
 from attar.evaluate.score import check_labels
 from attar.opening import check_weights, from_archive
-from attar.recipe import Recipe
+from attar.recipe import Recipe, parameters
+from attar.recover.base import RecoverySettings
+from attar.recover.teacher import Teacher
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, Outcome
+from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows
 from attar.search.subject import Subject, blind_stats, shared
 from attar.types import Array, Dataset, Json, Layer, Splits
@@ -52,6 +56,8 @@ class Job:
     budget: Budget
     bytes_before: int
     model_name: str
+    train: Dataset | None = None
+    """What candidates are trained on, if they are."""
     into: object | None = None
     """What the result is put into: the caller's own object (copied), or None to rebuild it from the file alone."""
     jobs: int | None = None
@@ -75,6 +81,22 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         n_select=recipe.select_examples,
         metric_needs_labels=metric.needs_labels,
     )
+
+
+def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits) -> tuple[Dataset | None, list[str]]:
+    """The set for recovery without what is measured on, and warnings; raises ModelError without gradients."""
+    recovery_settings(recipe)
+    if source is None:
+        return None, []
+    if not isinstance(adapter, Differentiable):
+        raise ModelError(
+            f"model: recovery needs gradients. Received a {adapter.framework} model, which gives none. "
+            "Leave the training set out."
+        )
+    fitted = _fitted(source, recipe, adapter)
+    train = fitted if isinstance(fitted, Dataset) else fitted["train"]
+    _check_alike({"train": train, "certify": splits.certify})
+    return without(train, {"select": splits.select, "certify": splits.certify})
 
 
 def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> None:
@@ -221,6 +243,22 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress, job.bytes_before)
     loop.originals()
     return loop
+
+
+def recovery_settings(recipe: Recipe) -> RecoverySettings:
+    """The recipe's [settings.recovery], checked; raises UsageError."""
+    settings = parameters(RecoverySettings, "recovery", recipe.settings.get("recovery", {}))
+    settings.check()
+    return settings
+
+
+def recovery_of(job: Job, loop: Loop) -> Recovery | None:
+    """The training of candidates, where there is a set for it."""
+    if job.train is None:
+        return None
+    settings = recovery_settings(job.recipe)
+    teacher = Teacher(job.adapter, loop.subject.weights, loop.subject.remainder, job.train, tuple(settings.augment))
+    return Recovery(loop, teacher, settings, job.recipe.seed)
 
 
 def with_sensitivities(job: Job, subject: Subject, few: Dataset, kind: Kind, progress: Progress) -> tuple[Subject, str]:

@@ -40,6 +40,26 @@ def separate(parts: Mapping[str, Dataset], source_of: Mapping[str, int]) -> tupl
     return kept, warnings
 
 
+def without(train: Dataset, held_out: Mapping[str, Dataset]) -> tuple[Dataset, list[str]]:
+    """The training set without what occurs in the sets that are measured on, and a warning for each that had some.
+
+    Raises DataError where nothing is left.
+    """
+    keys, warnings = row_hashes(train), []
+    kept = np.ones(len(keys), bool)
+    for name, part in held_out.items():
+        common = np.isin(keys, row_hashes(part)) & kept
+        if common.any():
+            warnings.append(f"{int(common.sum())} examples of train were left out: they occur in {name} as well.")
+        kept &= ~common
+    if not kept.any():
+        raise DataError(
+            f"train ({train.origin!r}): it must hold examples that are not measured on. Received none but those. "
+            "Give a set of its own."
+        )
+    return (train if kept.all() else train.take(np.flatnonzero(kept))), warnings
+
+
 def row_hashes(dataset: Dataset) -> NDArray[np.uint64]:
     """A 64-bit hash of each example's inputs, [n]; equal for equal bytes, whatever the labels."""
     rows = [np.ascontiguousarray(values) for _, values in sorted(dataset.inputs.items())]

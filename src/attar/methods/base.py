@@ -58,6 +58,21 @@ class Scaled(Protocol):
         ...
 
 
+@runtime_checkable
+class Tunable(Protocol):
+    """A method whose weights training can move: codes that change on a grid that stays, or floats."""
+
+    @staticmethod
+    def units(encoded: Encoded) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What a weight is counted in while it is trained, broadcast to [rows, cols], and a bias, [rows] or [1]."""
+        ...
+
+    @staticmethod
+    def retold(encoded: Encoded, values: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Encoded:
+        """The layer with other weights and bias, both in units; what has a grid rounds them."""
+        ...
+
+
 def distortion(layer: Layer, weight: Weight, decoded: Weight, stats: Stats) -> float:
     """Nats of output KL by the quadratic model: 1/2 sum_r s_r (e_r H e_r^T + (e_r mu + d_r)^2).
 

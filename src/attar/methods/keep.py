@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attar.methods.base import distortion
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
@@ -57,6 +58,22 @@ class Keep:
         bias = encoded.arrays.get("bias")
         matrix = np.asarray(encoded.arrays["matrix"], np.float32)
         return Weight(matrix, None if bias is None else np.asarray(bias, np.float32))
+
+    @staticmethod
+    def units(encoded: Encoded) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A sixteenth of the weights' root mean square: about what a step is where there are steps."""
+        size = float(np.sqrt(np.square(encoded.arrays["matrix"], dtype=np.float32).mean())) / 16
+        unit = np.full(1, size or 1.0, np.float32)
+        return unit, unit
+
+    @staticmethod
+    def retold(encoded: Encoded, values: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Encoded:
+        """The floats themselves, in the dtype that they had."""
+        unit, _ = Keep.units(encoded)
+        arrays: dict[str, Array] = {"matrix": (values * unit).astype(encoded.arrays["matrix"].dtype)}
+        if bias is not None:
+            arrays["bias"] = (bias * unit).astype(encoded.arrays["bias"].dtype)
+        return Encoded(Keep.name, arrays, encoded.meta)
 
 
 def narrowed(array: Array) -> Array:

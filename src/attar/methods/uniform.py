@@ -114,6 +114,26 @@ class Uniform:
         bias = arrays["bias"].astype(np.float32) * row if "bias" in arrays else None
         return row, _steps(arrays["cols"], 1.0), bias
 
+    @staticmethod
+    def units(encoded: Encoded) -> tuple[F32, F32]:
+        """Each weight's step [rows, cols] and each row's own [rows], in which the bias is counted."""
+        row, column, _ = Uniform.scales(encoded)
+        stacked = row.reshape(len(column), -1, 1) * column[:, None]
+        return np.asarray(
+            np.broadcast_to(stacked, (*stacked.shape[:2], encoded.arrays["codes"].shape[1])).reshape(
+                encoded.arrays["codes"].shape
+            ),
+            np.float32,
+        ), row
+
+    @staticmethod
+    def retold(encoded: Encoded, values: F32, bias: F32 | None) -> Encoded:
+        """The nearest codes on the same steps."""
+        arrays = {**encoded.arrays, "codes": np.rint(values).astype(np.int32)}
+        if bias is not None:
+            arrays["bias"] = np.rint(bias).astype(np.int32)
+        return Encoded(Uniform.name, arrays, encoded.meta)
+
 
 def _steps(exponents: Array, step: float) -> F32:
     """step * 2 ** (exponents / OCTAVE): a table and ldexp, so that every machine gives the same float32."""

@@ -31,6 +31,8 @@ FIRST_KL = 0.01
 SAFEST, BOLDEST, STEP = 2.5, -1.0, 1.5
 """Odds of the candidates tested on the certify split: the first should pass unless luck is SAFEST standard deviations
 against it (1 % of runs), the last only if luck is one for it; in even steps, of at most STEP."""
+SURE = 2
+"""Candidates that were only rounded which are tested before those that were trained."""
 SELECT_SHARE = 1 / 2
 """Share of the evaluations that the search itself may spend."""
 
@@ -88,12 +90,14 @@ class Loop:
         )  # fmt: skip
         return candidate, verdict, after, moved
 
-    def trial(self, slope: float) -> Trial:
-        """One evaluation on the select split, as the search wants it."""
+    def trial(self, slope: float, *, sharpen: bool = True) -> Trial:
+        """One evaluation on the select split, as the search wants it; sharpen: see search/expected.py."""
         _, verdict, after, moved = self.evaluate(slope, "select")
         z = float(ndtri(self.budget.confidence))
         error = max(verdict.upper - verdict.drop, 0.0) / z
-        drop, better = sharpened(verdict.drop, error, self.before["select"], after, self.metric)
+        drop, better = verdict.drop, error
+        if sharpen:
+            drop, better = sharpened(verdict.drop, error, self.before["select"], after, self.metric)
         return Trial(slope, moved, drop, error * float(np.sqrt(verdict.n)), better)
 
     def _score(self, data: Dataset, original: Array | None) -> Score:
@@ -113,8 +117,17 @@ class Outcome:
     evaluations: int
 
 
-def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
-    """Land on the budget with at most `most` full evaluations, certification included."""
+Extend = Callable[[float, Target, Callable[[], bool]], list[float]]
+"""(slope landed on, target, interrupted) -> slopes of further candidates, already built (search/recovery.py)."""
+
+
+def search(
+    loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False, extend: Extend | None = None
+) -> Outcome:
+    """Land on the budget with at most `most` full evaluations, certification included.
+
+    extend adds candidates of its own: they are tested after the safest of the others.
+    """
     limit, bound = loop.limit(), loop.budget.guarantee == "bound"
     power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
     confidence = loop.budget.confidence if bound else 0.5
@@ -129,7 +142,11 @@ def search(loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: 
         # What the search itself expects to be beyond the limit is not tried: it would pass by luck alone.
         odds = [max(sigmas, 0.0) for sigmas in odds]
     loop.ledger.add("landed", slope=slope_of(solve(trials, target)), limit=limit, trials=[asdict(t) for t in trials])
-    return certify_in_order(loop, sequence(trials, target, odds))
+    slopes = sequence(trials, target, odds)
+    if extend is not None:
+        further = extend(slope_of(solve(trials, target)), target, interrupted)
+        slopes = slopes[:SURE] + further if further else slopes
+    return certify_in_order(loop, slopes)
 
 
 def certify_in_order(loop: Loop, slopes: list[float]) -> Outcome:

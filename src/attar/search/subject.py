@@ -14,10 +14,11 @@ from attar.archive import read_archive, to_bytes
 from attar.methods.base import distortion
 from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope
+from attar.recipe import parameters
 from attar.run.executor import map_in_order
 from attar.run.progress import Progress, Silent
 from attar.search.sensitivity import rounded
-from attar.types import Array, Json, Layer, Point, Stats, Weight
+from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 
 POSITION_SHARE = 0.1
 """How much of the variance within an example counts beside the variance between examples; 0.03 to 0.3 do as well."""
@@ -68,7 +69,7 @@ class Subject:
         points: list[Point] = []
         for name in self.methods:
             method = registry.get("method", name)
-            params = method.Params(**(self.settings or {}).get(name, {}))
+            params = parameters(method.Params, name, (self.settings or {}).get(name, {}))
             points += method.points(layer, self.weights[layer.name], self.stats[layer.name], [slope], params)
         return points
 
@@ -85,16 +86,18 @@ class Subject:
         plan = at_slope(curves, slope)
         return Candidate(slope, plan, self.pack(plan))
 
+    def encoded(self, plan: Plan, layer: Layer) -> Encoded:
+        """What a plan stores of a layer."""
+        point = plan.choices[layer.name]
+        method = registry.get("method", point.choice["method"])
+        made: Encoded = point.encoded or method.encode(
+            layer, self.weights[layer.name], self.stats[layer.name], point.choice
+        )
+        return made
+
     def pack(self, plan: Plan) -> bytes:
         """The archive of a plan."""
-        coded = []
-        for layer in self.layers:
-            point = plan.choices[layer.name]
-            method = registry.get("method", point.choice["method"])
-            encoded = point.encoded or method.encode(
-                layer, self.weights[layer.name], self.stats[layer.name], point.choice
-            )
-            coded.append((layer, encoded))
+        coded = [(layer, self.encoded(plan, layer)) for layer in self.layers]
         return to_bytes(
             layers=coded, remainder=self.remainder, skeleton=self.skeleton, meta=self.meta, coder=self.coder
         )
@@ -128,7 +131,7 @@ class Subject:
         """
         stats, factors = dict(self.stats), {}
         method = registry.get("method", self.methods[0])
-        params = method.Params(**(self.settings or {}).get(self.methods[0], {}))
+        params = parameters(method.Params, self.methods[0], (self.settings or {}).get(self.methods[0], {}))
         progress.stage("layer by layer", len(self.layers))
         for layer in self.layers:
             weight = self.weights[layer.name]

@@ -1,0 +1,120 @@
+"""Candidates that are trained: from where rounding alone must stop, on to steeper slopes, each from the last one's end.
+
+Every candidate is planned on the weights that the last training left, trained under the penalty's price of a bit, and
+evaluated on the select split from the bytes of its file, like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+import numpy as np
+from scipy.special import ndtri
+
+from attar.methods.base import distortion
+from attar.plan.planner import Plan
+from attar.recover.base import RecoverySettings
+from attar.recover.latents import bits, decoded, latents_of, stored, weight_of
+from attar.recover.teacher import Teacher
+from attar.recover.tune import Course
+from attar.run.executor import generator
+from attar.search.bracket import CLOSE, OCTAVE, Target, Trial, slope_of, step_of
+from attar.search.loop import Loop
+from attar.search.subject import Candidate
+from attar.types import Array, Encoded, Point, Weight
+
+LEAP = 2 * OCTAVE
+"""Steps of the slope to the next candidate where all so far are on one side of the limit."""
+AHEAD = 3 * OCTAVE
+"""Steps of the slope from where rounding alone lands to the first trained candidate."""
+BETWEEN = 0.5
+"""Trained candidates stand at half steps of the slope: none is at that of a candidate that was rounded only."""
+BOLD = 1.0
+"""Standard deviations of luck that a candidate may need to be tested on the certify split."""
+
+
+@dataclass
+class Recovery:
+    """The trained candidates of one run; weights and rest are those of the last training."""
+
+    loop: Loop
+    teacher: Teacher
+    settings: RecoverySettings
+    seed: int
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    rest: Mapping[str, Array] = field(default_factory=dict)
+
+    def extend(self, landed: float, target: Target, interrupted: Callable[[], bool]) -> list[float]:
+        """Train candidates from above the slope that rounding landed on; slopes for the certify split, ascending."""
+        trials: list[Trial] = []
+        step = step_of(landed) + AHEAD
+        while len(trials) < self.settings.candidates and not interrupted():
+            trials.append(self.trial(slope_of(step) * 2 ** (BETWEEN / OCTAVE)))
+            following = next_step(trials, target)
+            if following is None:
+                break
+            step = following
+        return [t.slope for t in sorted(trials, key=lambda t: t.slope) if shown(t, target, -BOLD) <= target.limit]
+
+    def trial(self, slope: float) -> Trial:
+        """Train a candidate and evaluate it on the select split."""
+        started = perf_counter()
+        self.loop.built[slope] = self.train(slope)
+        n, settings = len(self.teacher.data), self.settings
+        self.loop.ledger.add(
+            "training", slope=slope, epochs=settings.epochs, examples=n, labels=self.teacher.data.labels is not None,
+            bytes=self.loop.built[slope].size_bytes, seconds=perf_counter() - started,
+        )  # fmt: skip
+        return self.loop.trial(slope, sharpen=False)
+
+    def train(self, slope: float) -> Candidate:
+        """The candidate of a slope, planned on the present weights and trained."""
+        loop = self.loop
+        before = loop.subject
+        subject = replace(before, weights={**before.weights, **self.weights}, remainder=self.rest or before.remainder)
+        planned = subject.build(slope / max(self.settings.pressure, 1.0), loop.progress)
+        encoded = {layer.name: subject.encoded(planned.plan, layer) for layer in subject.layers}
+        latents = latents_of(subject.layers, encoded, subject.weights)
+        course = Course(
+            self.teacher, latents, self.settings, slope=slope, classification=loop.kind != "regression",
+            rng=generator(self.seed, f"recovery/{step_of(slope)}"),
+            fixed={n: decoded(e) for n, e in encoded.items() if n not in {latent.layer.name for latent in latents}},
+        )  # fmt: skip
+        self.rest = course.run(loop.progress)
+        self.weights = {latent.layer.name: weight_of(latent) for latent in latents}
+        encoded |= {latent.layer.name: stored(latent) for latent in latents}
+        subject = replace(before, remainder=self.rest)
+        points = {name: self._point(each, planned.plan, name) for name, each in encoded.items()}
+        plan = Plan(points, slope)
+        return Candidate(slope, plan, subject.pack(plan))
+
+    def _point(self, encoded: Encoded, plan: Plan, name: str) -> Point:
+        """Where a trained layer stands on its chart; its distortion is from the original's weights."""
+        subject = self.loop.subject
+        layer = next(layer for layer in subject.layers if layer.name == name)
+        loss = distortion(layer, subject.weights[name], decoded(encoded), subject.stats[name])
+        return Point(bits(encoded), loss, {**plan.choices[name].choice, "recovered": True}, encoded)
+
+
+def shown(trial: Trial, target: Target, sigmas: float) -> float:
+    """What new examples will show of a candidate, its bound or its drop, if luck is `sigmas` against it."""
+    new = trial.spread / float(np.sqrt(target.examples))
+    return float(trial.drop + ndtri(target.confidence) * new + sigmas * np.hypot(new, trial.error))
+
+
+def next_step(trials: Sequence[Trial], target: Target) -> int | None:
+    """Further out while all are within the limit, back while none is, otherwise between; None where that is close."""
+    steps = {step_of(trial.slope): shown(trial, target, 0) for trial in trials}
+    inside = [step for step, value in steps.items() if value <= target.limit]
+    outside = [step for step, value in steps.items() if value > target.limit]
+    if not outside:
+        return max(inside) + LEAP
+    if not inside:
+        return min(outside) - LEAP
+    low, high = max(inside), min((step for step in outside if step > max(inside)), default=0)
+    if high - low <= CLOSE or high <= low:
+        return None
+    share = (target.limit - steps[low]) / (steps[high] - steps[low])
+    return low + int(np.clip(round(share * (high - low)), CLOSE, high - low - 1))
