@@ -76,6 +76,15 @@ def compress(
     calibrate: Annotated[str | None, typer.Option(help="Set of its own for statistics; labels are not needed.")] = None,
     select: Annotated[str | None, typer.Option(help="Set of its own for the search.")] = None,
     certify: Annotated[str | None, typer.Option(help="Set of its own for the certificate.")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Set that candidates are trained on after compression; labels help.")
+    ] = None,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Do not train, whatever the recipe says.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training set (default 10).")] = None,
+    methods: Annotated[str | None, typer.Option(help="Methods that compete, with commas between them.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Layers that keep their weights, as a pattern: 'head.*'. May be repeated.")
+    ] = None,
     metric: MetricName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
@@ -103,9 +112,15 @@ def compress(
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
             "max_relative_drop": _share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
+            "train": train, "exclude": exclude or None, "methods": methods.split(",") if methods else None,
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None
+        if epochs is not None:
+            given["settings"] = recipes.with_setting(base, "recovery", "epochs", epochs)
+        if no_train:
+            given.pop("train", None)
+            base = base and base.model_copy(update={"train": None})
         _reach_working_folder(data, *given.values(), *(base.model_dump().values() if base else ()))
         if dry_run:
             _print_preview(api.preview(model, data, recipe=base, out=out, force=force, **given).events, as_json)

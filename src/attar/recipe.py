@@ -126,6 +126,12 @@ def _check_value(place: str, value: Any, field: DataclassField[Any]) -> None:
         raise UsageError(f"{place}: it must be {type(default).__name__}{bounds}. Received {value!r}. Correct it.")
 
 
+def with_setting(recipe: Recipe | None, table: str, name: str, value: Any) -> dict[str, dict[str, Any]]:
+    """A recipe's settings with one of them changed."""
+    settings = {} if recipe is None else dict(recipe.settings)
+    return {**settings, table: {**settings.get(table, {}), name: value}}
+
+
 def read(path: Path) -> Recipe:
     """The recipe of a TOML file."""
     try:

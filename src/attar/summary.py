@@ -22,8 +22,8 @@ from attar.search.loop import Loop, Outcome
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
-    "factory", "data", "calibrate", "select", "certify", "metric", "max_drop", "max_relative_drop", "confidence",
-    "guarantee", "scale", "evaluations", "coder", "seed",
+    "factory", "data", "calibrate", "select", "certify", "train", "methods", "exclude", "metric", "max_drop",
+    "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""
 ALWAYS = ("metric", "seed")
@@ -99,8 +99,18 @@ def command(job: Job) -> str:
     for name in COMMAND:
         value = getattr(job.recipe, name)
         if value is not None and (name in ALWAYS or value != Recipe.model_fields[name].default):
-            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+            words += _option(name, value)
     return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """A recipe's field as the command line takes it."""
+    flag = f"--{name.replace('_', '-')}"
+    if name == "exclude":
+        return [word for pattern in value for word in (flag, pattern)]
+    if isinstance(value, list):
+        return [flag, ",".join(value)]
+    return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
 
 
 def flipped(outcome: Outcome, data: Dataset) -> list[dict[str, Json]]:
