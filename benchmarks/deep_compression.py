@@ -88,7 +88,7 @@ def _share(weight: Tensor, mask: Tensor, bits: int) -> Shared:
     """k-means of the kept weights, begun at even distances (the paper's best start)."""
     kept = weight[mask].numpy()
     start = np.linspace(kept.min(), kept.max(), min(2**bits, len(kept)))
-    values, number = kmeans2(kept.astype(np.float64), start, minit="matrix", missing="warn")
+    values, number = kmeans2(kept.astype(np.float64), start, minit="matrix")
     place = torch.full(weight.shape, -1, dtype=torch.long)
     place[mask] = torch.from_numpy(number.astype(np.int64))
     return Shared(torch.from_numpy(values.astype(np.float32)), place)

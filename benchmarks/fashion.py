@@ -57,7 +57,7 @@ def _folder() -> Path:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise SystemExit(
-            f"Fashion-MNIST: Debian's package {PACKAGE} must unpack. Received {last!r}. Install it, or set ATTAR_ASSETS "
-            "to a folder that holds fashion/usr/share/datasets/fashion-mnist."
+            f"Fashion-MNIST: Debian's package {PACKAGE} must unpack. Received {last!r}. Install it, or set "
+            "ATTAR_ASSETS to a folder that holds fashion/usr/share/datasets/fashion-mnist."
         )
     return _folder()

@@ -156,7 +156,10 @@ def test_recovery_makes_the_file_smaller(tmp_path: Path) -> None:
     again = attar.compress(net, rest, train=train, max_drop=2, guarantee="estimate", settings={"recovery": RECOVERY})
     assert again.data == result.data
     report = (tmp_path / "report.html").read_text()
-    assert "train" in report
+    assert ", trained" in report
+    indices = {(e["index"], e["split"]): e["slope"] for e in result.events if e["event"] == "candidate"}
+    assert len(indices) == events.count("candidate")
+    assert len({(i, slope) for (i, _), slope in indices.items()}) == len({i for i, _ in indices})
 
 
 def test_without_labels_the_original_teaches() -> None:

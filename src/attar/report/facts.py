@@ -68,7 +68,8 @@ def _tried(event: Mapping[str, Json], chosen: bool) -> Tried:
         numbers["bytes"] = None
     split = "certify" if event.get("split") == "certify" else "select"
     predicted = number(mapping(event.get("predicted")).get("bytes"))
-    return Tried(str(event.get("index", "")), split, **numbers, predicted_bytes=predicted, chosen=chosen)
+    index = f"{event.get('index', '')}{', trained' if event.get('trained') is True else ''}"
+    return Tried(index, split, **numbers, predicted_bytes=predicted, chosen=chosen)
 
 
 def _chosen(ledger: Ledger) -> Mapping[str, Json] | None:

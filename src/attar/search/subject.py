@@ -36,6 +36,7 @@ class Candidate:
     slope: float
     plan: Plan
     data: bytes
+    trained: bool = False
 
     @property
     def size_bytes(self) -> int:
