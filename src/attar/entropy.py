@@ -60,9 +60,13 @@ def bits_table(codes: Array, class_of: NDArray[np.uint8], radius: int) -> NDArra
 
 
 def ideal_bits(codes: Array, class_of: NDArray[np.uint8] | None) -> float:
-    """Bits of an ideal coder: the empirical entropy within each class, and about 5 bits for each table entry in use."""
+    """Bits of an ideal coder: the empirical entropy within each class, and its tables.
+
+    A table entry in use takes about 5 bits, and as many more as say how far it is from the one before.
+    """
     values, index = np.unique(codes, return_inverse=True)
     width = max(len(values), 1)
+    entry = 5 + np.log2(np.diff(values.astype(np.float64), prepend=values[:1].astype(np.float64) - 1))
     if class_of is not None:
         index = class_of.astype(np.int64).ravel() * width + index.ravel()
     tables = 1 if class_of is None else CLASSES
@@ -71,4 +75,4 @@ def ideal_bits(codes: Array, class_of: NDArray[np.uint8] | None) -> float:
     total = table.sum(1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         bits = np.where(table > 0, -table * np.log2(table / total), 0.0)
-    return float(bits.sum() + 5 * np.count_nonzero(table) * (width > 1))
+    return float(bits.sum() + ((table > 0) @ entry).sum() * (width > 1))

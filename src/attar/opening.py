@@ -13,7 +13,7 @@ from attar.adapters.base import Adapter
 from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
-from attar.methods.base import Scaled
+from attar.methods.base import Expanding, Scaled
 from attar.types import Weight
 from attar.user_code import user_function
 
@@ -140,11 +140,14 @@ def _misfit(name: str, method: str, received: str) -> FormatError:
 
 
 def _decoded(archive: Archive, name: str, method: Any) -> Weight:
+    layer = next(layer for layer in archive.layers if layer.name == name)
     if not isinstance(method, Scaled):
-        weight: Weight = method.decode(archive.encoded(name))
+        encoded = archive.encoded(name)
+        if isinstance(method, Expanding) and method.shape(encoded) != (layer.rows, layer.cols):
+            raise ValueError(f"arrays for {method.shape(encoded)} for {layer.rows} x {layer.cols}")
+        weight: Weight = method.decode(encoded)
         return weight
     row, column, bias = method.scales(archive.encoded(name, without=method.CODES))
-    layer = next(layer for layer in archive.layers if layer.name == name)
     # Before anything is multiplied: shapes that broadcast could ask for any amount of memory.
     if row.shape != (layer.rows,) or column.ndim != 2 or column.shape[1] not in (1, layer.cols):
         raise ValueError(f"scales of {row.shape} and {column.shape} for {layer.rows} x {layer.cols}")

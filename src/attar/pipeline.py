@@ -26,13 +26,14 @@ from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import smallest_certifiable
 from attar.evaluate.score import check_labels
 from attar.opening import check_weights, from_archive
-from attar.recipe import Recipe, parameters
+from attar.recipe import Recipe
 from attar.recover.base import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, Outcome
+from attar.search.params import checked, params_of
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows
 from attar.search.subject import Subject, blind_stats, shared
@@ -134,10 +135,12 @@ def read_whole(source: object, recipe: Recipe, adapter: Adapter) -> Dataset:
 
 
 def check(job: Job) -> None:
-    """That nothing would stop the run after hours: layers, finite weights, a model that runs, labels that fit.
+    """That nothing would stop the run after hours: parameters, layers, finite weights, a model that runs, and labels.
 
-    Raises ModelError, DataError.
+    Raises UsageError, ModelError, DataError.
     """
+    for name in job.recipe.methods:
+        params_of(name, job.recipe.settings)
     layers = [layer for layer in job.adapter.layers() if layer.tied_to is None]
     check_weights({layer.name: job.adapter.read(layer.name) for layer in layers})
     for data in (job.splits.select, job.splits.certify):
@@ -247,9 +250,7 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
 
 def recovery_settings(recipe: Recipe) -> RecoverySettings:
     """The recipe's [settings.recovery], checked; raises UsageError."""
-    settings = parameters(RecoverySettings, "recovery", recipe.settings.get("recovery", {}))
-    settings.check()
-    return settings
+    return checked(RecoverySettings, "recovery", recipe.settings)
 
 
 def recovery_of(job: Job, loop: Loop) -> Recovery | None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import Field as DataclassField
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -93,37 +90,6 @@ def make(**fields: Any) -> Recipe:
         known = ", ".join(Recipe.model_fields)
         remedy = f"Known fields: {known}." if first["type"] == "extra_forbidden" else "Correct it and run again."
         raise UsageError(f"recipe {name!r}: {rule}. Received {first['input']!r}. {remedy}") from None
-
-
-T = TypeVar("T")
-
-
-def parameters(kind: type[T], place: str, values: Mapping[str, Any]) -> T:
-    """A dataclass of parameters from a recipe's table; raises UsageError for what it does not allow."""
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    for name, value in values.items():
-        if name not in known:
-            raise UsageError(
-                f"recipe settings.{place}: the parameters are {', '.join(known)}. Received {name!r}. Correct the name."
-            )
-        _check_value(f"recipe settings.{place}.{name}", value, known[name])
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    return kind(**given)
-
-
-def _check_value(place: str, value: Any, field: DataclassField[Any]) -> None:
-    """That a value is of the default's kind and within its bounds."""
-    default = field.default
-    number = isinstance(default, int | float) and not isinstance(default, bool)
-    fits = isinstance(value, list | tuple) if isinstance(default, tuple) else isinstance(value, type(default))
-    if isinstance(default, float):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, int) and not isinstance(default, bool):
-        fits = isinstance(value, int) and not isinstance(value, bool)
-    low, high = field.metadata.get("low", -math.inf), field.metadata.get("high", math.inf)
-    if not fits or (number and not low <= value <= high):
-        bounds = f" from {low} to {high}" if number else ""
-        raise UsageError(f"{place}: it must be {type(default).__name__}{bounds}. Received {value!r}. Correct it.")
 
 
 def with_setting(recipe: Recipe | None, table: str, name: str, value: Any) -> dict[str, dict[str, Any]]:

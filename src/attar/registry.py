@@ -19,6 +19,14 @@ REGISTRY: dict[str, dict[str, str]] = {
     "method": {
         "uniform": "attar.methods.uniform:Uniform",
         "keep": "attar.methods.keep:Keep",
+        "pruned": "attar.methods.pruned:Pruned",
+        "fixed": "attar.methods.fixed:Fixed",
+        "codebook": "attar.methods.codebook:Codebook",
+        "vector": "attar.methods.vector:Vector",
+        "lowrank": "attar.methods.lowrank:Lowrank",
+        "residual": "attar.methods.residual:Residual",
+        "rotated": "attar.methods.rotated:Rotated",
+        "hashed": "attar.methods.hashed:Hashed",
     },
     "coder": {
         "raw": "attar.coding.raw:Raw",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attar import opening, registry
 from attar.archive import read_archive
 from attar.archive.vocabulary import VOCABULARY
 
@@ -47,6 +48,24 @@ def test_decodes_as_it_was_written(path):
         seen |= check(arrays, expected, facts)
     seen |= check({f"remainder|{name}": array for name, array in archive.remainder().items()}, expected, facts)
     assert seen == set(expected.files)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-decoded.npz")), ids=lambda path: path.stem)
+def test_methods_decode_to_the_same_floats(path):
+    """Bit by bit, so that the model that was certified is the model on every machine."""
+    expected = np.load(path)
+    archive = read_archive(path.with_name(path.name.replace("-decoded.npz", ".attar")))
+    assert {archive.method(layer.name) for layer in archive.layers} <= set(registry.names("method"))
+    assert {f"{layer.name}|{part}" for layer in archive.layers for part in ("matrix", "bias")} == set(expected.files)
+    for layer in archive.layers:
+        weight = opening.decode(archive, layer.name)
+        for part, array in (("matrix", weight.matrix), ("bias", weight.bias)):
+            assert array.tobytes() == expected[f"{layer.name}|{part}"].tobytes(), (layer.name, part)
+
+
+def test_every_method_is_in_them():
+    stored = {archive.method(x.name) for archive in map(read_archive, FILES) for x in archive.layers}
+    assert set(registry.names("method")) <= stored
 
 
 def check(arrays, expected, facts):

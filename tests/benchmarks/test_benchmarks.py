@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,7 +17,10 @@ sys.path.insert(0, str(FOLDER))
 import inputs  # noqa: E402
 import rivals  # noqa: E402
 from acceptance import Line, markdown, number, table  # noqa: E402
+from attar import registry  # noqa: E402
+from attar.search.subject import Subject  # noqa: E402
 from contenders import choose, measure  # noqa: E402
+from kits.method_laws import problem  # noqa: E402
 from timing import medians  # noqa: E402
 
 
@@ -104,3 +108,19 @@ def test_actions_take_turns():
     order: list[str] = []
     medians({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
     assert order == ["a", "b"] * 3
+
+
+def test_the_methods_script_has_a_line_for_every_method_and_slope(capsys):
+    layer, weight, stats = problem(10, 18)
+    subject = Subject(None, [layer], {"layer": weight}, {"layer": stats}, {}, None, {})
+    spec = importlib.util.spec_from_file_location("benchmark_of_methods", FOLDER / "methods.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.compare("made up", module.Case(subject, None, None), layers=True)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    slopes, layers = lines[::2], lines[1::2]
+    assert [line[3] for line in slopes] == len(module.KLS) * list(registry.names("method"))
+    assert len(layers) == len(slopes) and all(line[0] == "layer" for line in layers)
+    uniform = [line for line in slopes if line[3] == "uniform"]
+    assert all(line[7:9] == ["1.000", "0/1"] for line in uniform)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import os
@@ -97,10 +98,23 @@ def test_every_exit_code_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "kind"), [("certificate.md", "metric"), ("format.md", "coder"), ("method.md", "method")]
+    ("page", "kind"),
+    [("certificate.md", "metric"), ("format.md", "coder"), ("method.md", "method"), ("methods.md", "method")],
 )
 def test_everything_registered_is_explained(page: str, kind: str) -> None:
     assert not [name for name in registry.names(kind) if f"`{name}`" not in TEXT[page]]
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_every_parameter_of_a_method_is_explained(name: str) -> None:
+    """A row for each, with its default and the help and bounds of the class."""
+    found = re.findall(rf"^\| `{name}\.(\w+)` \| `(.*?)` \| (.*?) \|$", "\n".join(TEXT.values()), re.MULTILINE)
+    stated = {field: (default, meaning) for field, default, meaning in found}
+    fields = dataclasses.fields(registry.get("method", name).Params)
+    assert list(stated) == [field.name for field in fields]
+    for field in fields:
+        limits = [f"{field.metadata['low']:g} to {field.metadata['high']:g}"] if "low" in field.metadata else []
+        assert stated[field.name] == (repr(field.default), ", ".join([field.metadata["help"], *limits]))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
-"""Writes a golden file with every form of the format, for the version of the day: `python make_golden.py v2`."""
+"""Writes golden files with every form of the format, for the version of the day.
+
+python make_golden.py v2             # all
+python make_golden.py v2 methods     # one of model, forms, dense, methods
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +16,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from archive.samples import contents, laplacian
-from attar.archive import to_bytes
+from attar import opening, registry
+from attar.archive import read_archive, to_bytes
+from attar.methods.base import declined
 from attar.types import Encoded, Layer
+from kits.method_laws import problem
 
 
 def forms() -> dict:
@@ -58,6 +66,30 @@ def dense() -> dict:
     return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {}}
 
 
+def methods() -> dict:
+    """Every registered method on a dense layer and on a grouped one; the last point of the smaller slope."""
+    forms = {"dense": problem(14, 25, seed=1), "grouped": problem(12, 18, 3, seed=2)}
+    layers = []
+    for name in registry.names("method"):
+        method = registry.get("method", name)
+        for form, (layer, weight, stats) in forms.items():
+            if declined(method, layer, stats) is None:
+                *_, point = method.points(layer, weight, stats, [1e-4], method.Params())
+                layers.append((replace(layer, name=f"{name}.{form}"), point.encoded))
+    return {"layers": layers, "remainder": {}, "skeleton": None, "meta": {}}
+
+
+def write_decoded(name: str) -> None:
+    """What the layers of a golden file are decoded to, beside it."""
+    folder = Path(__file__).parent
+    archive = read_archive(folder / f"{name}.attar")
+    arrays = {}
+    for layer in archive.layers:
+        weight = opening.decode(archive, layer.name)
+        arrays |= {f"{layer.name}|matrix": weight.matrix, f"{layer.name}|bias": weight.bias}
+    np.savez_compressed(folder / f"{name}-decoded.npz", **arrays)
+
+
 def write(name: str, given: dict, coder: str = "fast") -> None:
     """The file, its arrays, its facts."""
     folder = Path(__file__).parent
@@ -83,6 +115,9 @@ def write(name: str, given: dict, coder: str = "fast") -> None:
 
 
 if __name__ == "__main__":
-    write(f"{sys.argv[1]}-model", contents())
-    write(f"{sys.argv[1]}-forms", forms())
-    write(f"{sys.argv[1]}-dense", dense(), "dense")
+    version, wanted = sys.argv[1], sys.argv[2:] or ["model", "forms", "dense", "methods"]
+    for one, make in {"model": contents, "forms": forms, "dense": dense, "methods": methods}.items():
+        if one in wanted:
+            write(f"{version}-{one}", make(), "dense" if one == "dense" else "fast")
+    if "methods" in wanted:
+        write_decoded(f"{version}-methods")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from attar import registry
 from attar.coding import encode_array
-from attar.methods.base import RATE_MARGIN, distortion
+from attar.methods.base import RATE_MARGIN, declined, distortion
 from attar.types import Layer, Stats, Weight
 
 FIXED_BYTES = 64
@@ -31,12 +32,17 @@ def problem(
 
 
 def check_method(name: str, layer: Layer, weight: Weight, stats: Stats, slopes: Sequence[float]) -> None:
-    """Every law on one layer."""
+    """Every law on one layer; a method that declines it has a reason, and is asked for nothing more."""
     method = registry.get("method", name)
+    reason = declined(method, layer, stats)
+    if reason is not None:
+        assert len(reason) > 10, f"{name}: a reason is a sentence"
+        return
     before = [np.array(a) for a in _arrays(weight, stats)]
     points = list(method.points(layer, weight, stats, slopes, method.Params()))
     assert points, "a method offers at least one point"
     for point in points:
+        assert json.loads(json.dumps(point.choice)) == point.choice and point.choice["method"] == name
         encoded = method.encode(layer, weight, stats, point.choice)
         again = method.encode(layer, weight, stats, point.choice)
         for key, array in encoded.arrays.items():

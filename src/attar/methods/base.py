@@ -7,7 +7,7 @@ the point's; the coded size does not exceed the point's rate by more than `RATE_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,9 +18,16 @@ from attar.types import Encoded, Json, Layer, Point, Stats, Weight
 RATE_MARGIN = 1.05
 """Coded size / stated rate that the kit allows, above a fixed 64 bytes for headers and tables."""
 
+MOST_EXPANSION = 1 << 14
+"""Weights that one stored number may stand for."""
+
 
 class Method(Protocol):
-    """One way to store a layer."""
+    """One way to store a layer.
+
+    A method that is not for every layer has a static method `declines(layer, stats)` too: the reason why it offers
+    nothing for this one, or None. `declined` asks for it.
+    """
 
     name: ClassVar[str]
     Params: ClassVar[type]
@@ -71,6 +78,38 @@ class Tunable(Protocol):
     def retold(encoded: Encoded, values: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Encoded:
         """The layer with other weights and bias, both in units; what has a grid rounds them."""
         ...
+
+
+@runtime_checkable
+class Expanding(Protocol):
+    """A method whose arrays are smaller than the matrix that they stand for: it says its size before it is decoded."""
+
+    @staticmethod
+    def shape(encoded: Encoded) -> tuple[int, int]:
+        """Rows and columns of the decoded matrix; nothing is allocated. May raise what `decode` raises."""
+        ...
+
+
+def declined(method: Any, layer: Layer, stats: Stats) -> str | None:
+    """Why a method offers no point for a layer; None where it offers some."""
+    reason: str | None = getattr(method, "declines", lambda *_: None)(layer, stats)
+    return reason
+
+
+def bounded(encoded: Encoded, rows: int, cols: int) -> None:
+    """Raise ValueError where a matrix of this size is more than its arrays can stand for: before it is allocated."""
+    numbers = sum(array.size for array in encoded.arrays.values())
+    if rows * cols > (1 << 20) + MOST_EXPANSION * numbers:
+        raise ValueError(f"{rows} x {cols} weights of {numbers} numbers")
+
+
+def made(
+    method: Any, given: tuple[Layer, Weight, Stats], choice: Mapping[str, Json], bits: Callable[[Encoded], float]
+) -> Point:
+    """The point of a choice, by encoding it and looking at the result; bits says what the arrays cost."""
+    layer, weight, stats = given
+    encoded = method.encode(layer, weight, stats, choice)
+    return Point(bits(encoded), distortion(layer, weight, method.decode(encoded), stats), choice, encoded)
 
 
 def distortion(layer: Layer, weight: Weight, decoded: Weight, stats: Stats) -> float:

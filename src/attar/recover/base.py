@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import UsageError
 from attar.types import Encoded, Layer, Weight
 
 F32 = NDArray[np.float32]
@@ -22,7 +21,9 @@ PARTS = ("all", "norms")
 class RecoverySettings:
     """What can be tuned; defaults are those that did best on the example models."""
 
-    epochs: int = field(default=10, metadata={"help": "passes over the training set for a candidate", "low": 1})
+    epochs: int = field(
+        default=10, metadata={"help": "passes over the training set for a candidate", "low": 1, "high": 10000}
+    )
     candidates: int = field(default=4, metadata={"help": "most candidates that are trained", "low": 1, "high": 32})
     rate: float = field(
         default=0.01, metadata={"help": "first step of Adam, in steps of the grid", "low": 1e-5, "high": 1.0}
@@ -33,28 +34,19 @@ class RecoverySettings:
     temperature: float = field(
         default=1.0, metadata={"help": "softening of the original's answers", "low": 0.1, "high": 100.0}
     )
-    penalty: str = field(default="entropy", metadata={"help": "what pulls weights together; see docs/recovery.md"})
-    pressure: float = field(
-        default=4.0, metadata={"help": "slope of the penalty over that of the grid", "low": 0.0, "high": 1000.0}
+    penalty: str = field(
+        default="entropy", metadata={"help": "what pulls weights together while they move", "choices": PENALTIES}
     )
-    batch: int = field(default=128, metadata={"help": "examples of a step", "low": 1})
-    augment: tuple[str, ...] = field(default=(), metadata={"help": "shift, flip: label-preserving changes of images"})
-    train: str = field(default="all", metadata={"help": "all, or norms: biases and the scales of norms alone"})
-
-    def check(self) -> None:
-        """That names are known ones; raises UsageError."""
-        wrong = [change for change in self.augment if change not in CHANGES]
-        named = (
-            ("penalty", self.penalty, PENALTIES),
-            ("train", self.train, PARTS),
-            ("augment", wrong[0] if wrong else CHANGES[0], CHANGES),
-        )
-        for name, value, known in named:
-            if value not in known:
-                raise UsageError(
-                    f"recipe settings.recovery.{name}: each must be one of {', '.join(known)}. Received {value!r}. "
-                    "Choose one of these."
-                )
+    pressure: float = field(
+        default=4.0, metadata={"help": "slope of the penalty over that of the grid", "low": 1.0, "high": 1000.0}
+    )
+    batch: int = field(default=128, metadata={"help": "examples of a step", "low": 1, "high": 65536})
+    augment: tuple[str, ...] = field(
+        default=(), metadata={"help": "label-preserving changes of images", "choices": CHANGES}
+    )
+    train: str = field(
+        default="all", metadata={"help": "everything, or biases and the scales of norms alone", "choices": PARTS}
+    )
 
 
 @dataclass

@@ -82,7 +82,8 @@ class Loop:
         verdict = certify(before, after, self.metric, limit, self.budget.confidence)
         moved = float(divergence(before.outputs, after.outputs, self.kind).mean())
         self.ledger.add(
-            "candidate", index=1 + list(self.built).index(slope), split=split, trained=candidate.trained, slope=slope, evaluation=self.count,
+            "candidate", index=1 + list(self.built).index(slope), trained=candidate.trained, split=split, slope=slope,
+            evaluation=self.count,
             predicted={"bytes": candidate.plan.rate_bits / 8, "distortion": candidate.plan.distortion},
             bytes=candidate.size_bytes, ratio=self.bytes_before / candidate.size_bytes,
             value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,

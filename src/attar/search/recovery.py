@@ -25,9 +25,9 @@ from attar.search.loop import Loop
 from attar.search.subject import Candidate
 from attar.types import Array, Encoded, Point, Weight
 
-LEAP = 2 * OCTAVE
+LEAP = 3 * OCTAVE // 2
 """Steps of the slope to the next candidate where all so far are on one side of the limit."""
-AHEAD = 3 * OCTAVE
+AHEAD = 2 * OCTAVE
 """Steps of the slope from where rounding alone lands to the first trained candidate."""
 BETWEEN = 0.5
 """Trained candidates stand at half steps of the slope: none is at that of a candidate that was rounded only."""

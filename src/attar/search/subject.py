@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 from attar import opening, registry
 from attar.adapters.base import Adapter
 from attar.archive import read_archive, to_bytes
-from attar.methods.base import distortion
+from attar.errors import UsageError
+from attar.methods.base import declined, distortion
 from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope
-from attar.recipe import parameters
 from attar.run.executor import map_in_order
 from attar.run.progress import Progress, Silent
+from attar.search.params import params_of
 from attar.search.sensitivity import rounded
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 
@@ -66,13 +67,24 @@ class Subject:
         return sum(layer.size for layer in self.layers)
 
     def points(self, layer: Layer, slope: float) -> list[Point]:
-        """What every method offers for one layer at one slope."""
-        points: list[Point] = []
+        """What every method offers for one layer at one slope; raises UsageError where all of them decline it."""
+        return list(self._offers(layer, slope))
+
+    def _offers(self, layer: Layer, slope: float) -> Iterator[Point]:
+        """The same, method by method, each made when it is asked for."""
+        weight, stats, reasons = self.weights[layer.name], self.stats[layer.name], []
         for name in self.methods:
             method = registry.get("method", name)
-            params = parameters(method.Params, name, (self.settings or {}).get(name, {}))
-            points += method.points(layer, self.weights[layer.name], self.stats[layer.name], [slope], params)
-        return points
+            reason = declined(method, layer, stats)
+            if reason is None:
+                yield from method.points(layer, weight, stats, [slope], params_of(name, self.settings))
+            else:
+                reasons.append(f"{name}: {reason}")
+        if len(reasons) == len(self.methods):
+            raise UsageError(
+                f"layer {layer.name!r}: one of the methods must take it. Received {'; '.join(reasons)}. "
+                "Add 'keep' to the methods."
+            )
 
     def build(self, slope: float, progress: Progress | None = None) -> Candidate:
         """Encode every layer at one slope and pack the file."""
@@ -131,13 +143,12 @@ class Subject:
         measure() runs the working copy and returns its mean KL from the original. Also returns each layer's factor.
         """
         stats, factors = dict(self.stats), {}
-        method = registry.get("method", self.methods[0])
-        params = parameters(method.Params, self.methods[0], (self.settings or {}).get(self.methods[0], {}))
         progress.stage("layer by layer", len(self.layers))
         for layer in self.layers:
             weight = self.weights[layer.name]
-            point = next(iter(method.points(layer, weight, stats[layer.name], [slope], params)))
-            decoded = method.decode(point.encoded)
+            point = next(self._offers(layer, slope))
+            method = registry.get("method", point.choice["method"])
+            decoded = method.decode(point.encoded or method.encode(layer, weight, stats[layer.name], point.choice))
             predicted = distortion(layer, weight, decoded, stats[layer.name])
             self.adapter.write(layer.name, decoded)
             try:
