@@ -33,7 +33,7 @@ from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, Outcome
-from attar.search.params import checked, params_of
+from attar.search.params import RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows
 from attar.search.subject import Subject, blind_stats, shared
@@ -139,9 +139,8 @@ def check(job: Job) -> None:
 
     Raises UsageError, ModelError, DataError.
     """
-    for name in job.recipe.methods:
-        params_of(name, job.recipe.settings)
     layers = [layer for layer in job.adapter.layers() if layer.tied_to is None]
+    check_rules(job.recipe, [layer.name for layer in layers])
     check_weights({layer.name: job.adapter.read(layer.name) for layer in layers})
     for data in (job.splits.select, job.splits.certify):
         check_labels(job.adapter.run, data, job.metric)
@@ -217,7 +216,8 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     remainder = {name: np.array(array) for name, array in adapter.remainder().items()}
     return Subject(
         adapter, layers, weights, stats, remainder, skeleton, meta,
-        tuple(job.recipe.methods), job.recipe.settings, job.jobs, job.recipe.coder,
+        tuple(job.recipe.methods), job.recipe.settings, job.jobs, job.recipe.coder, tuple(job.recipe.exclude),
+        job.recipe.layers,
     )  # fmt: skip
 
 
@@ -250,7 +250,7 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
 
 def recovery_settings(recipe: Recipe) -> RecoverySettings:
     """The recipe's [settings.recovery], checked; raises UsageError."""
-    return checked(RecoverySettings, "recovery", recipe.settings)
+    return checked(RecoverySettings, RECOVERY, recipe.settings)
 
 
 def recovery_of(job: Job, loop: Loop) -> Recovery | None:

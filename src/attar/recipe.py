@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from attar.errors import UsageError
+
+
+class LayerRule(BaseModel):
+    """What holds for layers of a pattern, instead of what holds for all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    methods: list[str] | None = Field(None, min_length=1, description="methods that compete for these layers")
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="parameters by method")
 
 
 class Recipe(BaseModel):
@@ -54,6 +64,9 @@ class Recipe(BaseModel):
     methods: list[str] = Field(["uniform", "keep"], min_length=1, description="methods that compete")
     exclude: list[str] = Field(
         default_factory=list, description="patterns of layer names that keep their weights, e.g. head.*"
+    )
+    layers: dict[str, LayerRule] = Field(
+        default_factory=dict, description="methods and settings for layers by pattern; the first that fits holds"
     )
     settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="parameters by method, and of recovery"
@@ -109,16 +122,26 @@ def read(path: Path) -> Recipe:
 
 def to_toml(recipe: Recipe) -> str:
     """The recipe as TOML; fields left at None are left out."""
+    values = recipe.model_dump(exclude_none=True)
+    tables = {name: values.pop(name) for name in ("settings", "layers")}
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
+    for name, table in tables.items():
+        lines += _table_lines(name, table)
+    return "\n".join(lines) + "\n"
+
+
+def _table_lines(name: str, table: Mapping[str, Any]) -> list[str]:
+    """A table of tables: the plain values of each under its own header, then the tables in it; empty ones left out."""
     lines: list[str] = []
-    tables: list[str] = []
-    for name, value in recipe.model_dump(exclude_none=True).items():
-        if name == "settings":
-            for method, parameters in value.items():
-                tables += ["", f"[settings.{json.dumps(method)}]"]
-                tables += [f"{key} = {_toml(item)}" for key, item in parameters.items()]
-        else:
-            lines.append(f"{name} = {_toml(value)}")
-    return "\n".join(lines + tables) + "\n"
+    for key, inner in table.items():
+        header = f"{name}.{json.dumps(key, ensure_ascii=False)}"
+        plain = {k: v for k, v in inner.items() if not isinstance(v, dict)}
+        if plain or not inner:
+            lines += ["", f"[{header}]", *(f"{k} = {_toml(v)}" for k, v in plain.items())]
+        for k, v in inner.items():
+            if isinstance(v, dict):
+                lines += _table_lines(f"{header}.{k}", v)
+    return lines
 
 
 def _toml(value: Any) -> str:

@@ -162,6 +162,18 @@ def test_recovery_makes_the_file_smaller(tmp_path: Path) -> None:
     assert len({(i, slope) for (i, _), slope in indices.items()}) == len({i for i, _ in indices})
 
 
+def test_excluded_layers_are_not_trained() -> None:
+    net, train, rest = halves()
+    before = net.read("w2")
+    settings = {"recovery": {**RECOVERY, "candidates": 1, "epochs": 1}}
+    result = attar.compress(
+        net, rest, train=train, max_drop=20, guarantee="estimate", settings=settings, exclude=["w2"]
+    )
+    np.testing.assert_array_equal(result.model.read("w2").matrix, before.matrix)
+    np.testing.assert_array_equal(result.model.read("w2").bias, before.bias)
+    assert np.any(result.model.read("w1").matrix != net.read("w1").matrix)
+
+
 def test_without_labels_the_original_teaches() -> None:
     net, train, rest = halves()
     unlabelled = Dataset(train.inputs)

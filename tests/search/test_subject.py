@@ -1,14 +1,15 @@
 """Which methods are asked for a layer."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from attar import registry
 from attar.errors import UsageError
+from attar.recipe import LayerRule, make, read, to_toml
 from attar.run.progress import Silent
-from attar.search.params import params_of
+from attar.search.params import check_rules, params_of
 from attar.search.subject import Subject
 from attar.types import Weight
 from kits.method_laws import problem
@@ -71,3 +72,45 @@ def test_parameters_and_methods_that_there_are_not() -> None:
     with pytest.raises(UsageError, match="registered"):
         params_of("magic", None)
     assert params_of("uniform", {"uniform": {"step": 1}}).step == 1
+
+
+def test_patterns_choose_methods_and_settings_and_exclude() -> None:
+    one = subject(("uniform", "keep"), rows=20, cols=30)
+    layer = one.layers[0]
+
+    def offered(changed: Subject) -> list[tuple[str, object]]:
+        return [(p.choice["method"], p.choice.get("step")) for p in changed.points(layer, 1e-4)]
+
+    assert offered(one) == [("uniform", 1.5), ("keep", None), ("keep", None)]
+    ruled = replace(one, rules={"lay*": LayerRule(methods=["uniform"], settings={"uniform": {"step": 2.0}})})
+    assert offered(ruled) == [("uniform", 2.0)]
+    assert offered(replace(one, rules={"other*": LayerRule(methods=["uniform"])})) == offered(one)
+    kept = replace(ruled, exclude=("l*r",)).points(layer, 1e-4)
+    assert [(p.choice, p.distortion) for p in kept] == [({"method": "keep", "dtype": "float32"}, 0.0)]
+
+
+RULES = {"fc*": {"methods": ["uniform"], "settings": {"uniform": {"step": 2.0}}}, "conv.1": {"methods": ["keep"]}}
+
+
+def test_rules_survive_the_recipe_file(tmp_path) -> None:
+    recipe = make(max_drop=1, layers=RULES, exclude=["head.*"], settings={"recovery": {"augment": ["flip"]}})
+    path = tmp_path / "recipe.toml"
+    path.write_text(to_toml(recipe))
+    assert read(path) == recipe
+    assert '[layers."fc*".settings."uniform"]' in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"exclude": ["tail*"]}, r"a pattern must fit a layer. Received 'tail\*', and the layers are fc1, conv.1"),
+        ({"layers": {"x": {"methods": ["keep"]}}}, r"a pattern must fit a layer. Received 'x'"),
+        ({"layers": {"fc*": {"methods": ["luck"]}}}, r"method: the name must be a registered one. Received 'luck'"),
+        ({"layers": {"fc*": {"settings": {"uniform": {"step": 99}}}}}, r"settings.uniform.step: it must be from"),
+        ({"settings": {"unform": {"step": 1.0}}}, r"settings: each table must be one of uniform.*Received 'unform'"),
+    ],
+)
+def test_rules_that_cannot_be_right(fields, message) -> None:
+    check_rules(make(layers=RULES, exclude=["conv*"]), ["fc1", "conv.1"])
+    with pytest.raises(UsageError, match=message):
+        check_rules(make(**fields), ["fc1", "conv.1"])

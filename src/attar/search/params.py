@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from attar import registry
 from attar.errors import UsageError
+from attar.recipe import Recipe
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
+RECOVERY = "recovery"
+"""The table of settings that is no method's."""
+SHOWN = 8
 
 
 def params_of(name: str, settings: Settings | None) -> Any:
     """The method's `Params`; raises UsageError for an unknown method or parameter and for a value out of range."""
     return checked(registry.get("method", name).Params, name, settings)
+
+
+def check_rules(recipe: Recipe, layers: Sequence[str]) -> None:
+    """That methods, settings and patterns of a recipe are what they can be; raises UsageError."""
+    known = [*registry.names("method"), RECOVERY]
+    for place, methods, settings in [
+        ("", recipe.methods, recipe.settings),
+        *((f"layers.{pattern}.", rule.methods or (), rule.settings) for pattern, rule in recipe.layers.items()),
+    ]:
+        for name in dict.fromkeys([*methods, *settings]):
+            if name != RECOVERY:
+                if name in settings and name not in known:
+                    raise UsageError(
+                        f"{place}settings: each table must be one of {', '.join(known)}. Received {name!r}. "
+                        "Correct the recipe."
+                    )
+                params_of(name, settings)
+    for pattern in [*recipe.exclude, *recipe.layers]:
+        if not any(fnmatchcase(name, pattern) for name in layers):
+            raise UsageError(
+                f"recipe: a pattern must fit a layer. Received {pattern!r}, and the layers are "
+                f"{', '.join(layers[:SHOWN])}{', ...' if len(layers) > SHOWN else ''}. Correct it: * is any text."
+            )
 
 
 def checked(cls: type[T], name: str, settings: Settings | None) -> T:

@@ -13,7 +13,8 @@ from time import perf_counter
 import numpy as np
 from scipy.special import ndtri
 
-from attar.methods.base import distortion
+from attar import registry
+from attar.methods.base import Tunable, distortion
 from attar.plan.planner import Plan
 from attar.recover.base import RecoverySettings
 from attar.recover.latents import bits, decoded, latents_of, stored, weight_of
@@ -73,10 +74,15 @@ class Recovery:
         """The candidate of a slope, planned on the present weights and trained."""
         loop = self.loop
         before = loop.subject
-        subject = replace(before, weights={**before.weights, **self.weights}, remainder=self.rest or before.remainder)
+        tunable = [name for name in before.methods if isinstance(registry.get("method", name), Tunable)]
+        subject = replace(
+            before, weights={**before.weights, **self.weights}, remainder=self.rest or before.remainder,
+            methods=tunable or before.methods,
+        )  # fmt: skip
         planned = subject.build(slope / max(self.settings.pressure, 1.0), loop.progress)
         encoded = {layer.name: subject.encoded(planned.plan, layer) for layer in subject.layers}
-        latents = latents_of(subject.layers, encoded, subject.weights)
+        free = [layer for layer in subject.layers if not subject.excluded(layer)]
+        latents = latents_of(free, encoded, subject.weights)
         course = Course(
             self.teacher, latents, self.settings, slope=slope, classification=loop.kind != "regression",
             rng=generator(self.seed, f"recovery/{step_of(slope)}"),

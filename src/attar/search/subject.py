@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from attar.errors import UsageError
 from attar.methods.base import declined, distortion
 from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope
+from attar.recipe import LayerRule
 from attar.run.executor import map_in_order
 from attar.run.progress import Progress, Silent
-from attar.search.params import params_of
+from attar.search.params import Settings, params_of
 from attar.search.sensitivity import rounded
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 
@@ -60,11 +62,26 @@ class Subject:
     settings: Mapping[str, Mapping[str, Any]] | None = None
     jobs: int | None = None
     coder: str = "auto"
+    exclude: Sequence[str] = ()
+    rules: Mapping[str, LayerRule] | None = None
 
     @property
     def weight_count(self) -> int:
         """Weights in all layers together."""
         return sum(layer.size for layer in self.layers)
+
+    def excluded(self, layer: Layer) -> bool:
+        """Whether a layer is to keep its weights."""
+        return any(fnmatchcase(layer.name, pattern) for pattern in self.exclude)
+
+    def allowed(self, layer: Layer) -> tuple[Sequence[str], Settings]:
+        """The methods that compete for a layer and their settings: excluded layers keep every bit."""
+        if self.excluded(layer):
+            return ("keep",), {"keep": {"half": False}}
+        for pattern, rule in (self.rules or {}).items():
+            if fnmatchcase(layer.name, pattern):
+                return rule.methods or self.methods, {**(self.settings or {}), **rule.settings}
+        return self.methods, self.settings or {}
 
     def points(self, layer: Layer, slope: float) -> list[Point]:
         """What every method offers for one layer at one slope; raises UsageError where all of them decline it."""
@@ -73,14 +90,15 @@ class Subject:
     def _offers(self, layer: Layer, slope: float) -> Iterator[Point]:
         """The same, method by method, each made when it is asked for."""
         weight, stats, reasons = self.weights[layer.name], self.stats[layer.name], []
-        for name in self.methods:
+        methods, settings = self.allowed(layer)
+        for name in methods:
             method = registry.get("method", name)
             reason = declined(method, layer, stats)
             if reason is None:
-                yield from method.points(layer, weight, stats, [slope], params_of(name, self.settings))
+                yield from method.points(layer, weight, stats, [slope], params_of(name, settings))
             else:
                 reasons.append(f"{name}: {reason}")
-        if len(reasons) == len(self.methods):
+        if len(reasons) == len(methods):
             raise UsageError(
                 f"layer {layer.name!r}: one of the methods must take it. Received {'; '.join(reasons)}. "
                 "Add 'keep' to the methods."
