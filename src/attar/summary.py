@@ -88,6 +88,9 @@ def result_fields(job: Job, loop: Loop, outcome: Outcome, seconds: float, names:
         "file": names["archive"], "native": names["native"], "bytes_before": job.bytes_before, "bytes_after": size,
         "ratio": job.bytes_before / size, "before": outcome.before.value, "after": outcome.after.value,
         "certificate": asdict(outcome.certificate), "layers": rows, "other_bytes": other_bytes(archive, size),
+        "methods": {
+            name: {"layers": count, "saved_bytes": bits / 8} for name, (count, bits) in outcome.candidate.earned.items()
+        },
         "flips": flipped(outcome, job.splits.certify), "evaluations": outcome.evaluations, "seconds": seconds,
         "reproduce": {"command": command(job), "recipe": names["recipe"]},
     }  # fmt: skip

@@ -2,10 +2,12 @@
 
 import itertools
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.plan.planner import at_slope, lower_hull, under_size
+from attar.plan.planner import at_slope, earned, lower_hull, under_size
 from attar.types import Point
 
 points = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), min_size=1, max_size=8).map(
@@ -52,3 +54,24 @@ def test_order_of_layers_is_nothing(layers: dict[str, list[Point]], bits: int) -
     assert (one is None) == (other is None)
     if one is not None and other is not None:
         assert dict(one.choices) == dict(other.choices)
+
+
+def test_what_methods_earn_is_what_the_plan_would_lose_without_them() -> None:
+    rng = np.random.default_rng(0)
+    curves = {
+        f"layer{i}": [Point(float(rng.uniform(1, 100)), float(rng.uniform(0, 10)), {"method": m}) for m in "aabbc"]
+        for i in range(20)
+    }
+    slope = 0.1
+
+    def cost(without: str) -> float:
+        left = {n: [p for p in points if p.choice["method"] != without] for n, points in curves.items()}
+        plan = at_slope(left, slope)
+        return plan.distortion + slope * plan.rate_bits
+
+    found = earned(curves, slope)
+    assert set(found) == {"a", "b", "c"}
+    assert sum(count for count, _ in found.values()) == 20
+    for name, (_, bits) in found.items():
+        assert bits * slope == pytest.approx(cost(name) - cost(""), rel=1e-9)
+    assert earned({"x": [Point(1, 1, {"method": "a"})]}, slope) == {"a": (1, 0.0)}

@@ -62,6 +62,29 @@ def at_slope(curves: Curves, slope: float) -> Plan:
     return Plan(choices, slope)
 
 
+def earned(curves: Curves, slope: float) -> dict[str, tuple[int, float]]:
+    """What every method was good for at a slope: layers that it takes, and the bits that it saves there.
+
+    Saved beside the best of the other methods, with distortion counted in bits at the slope; a layer that one method
+    alone takes counts without a saving. Methods that offer points and take no layer have 0 and 0.
+
+    >>> points = [Point(8, 1, {"method": "a"}), Point(6, 1, {"method": "b"})]
+    >>> earned({"layer": points}, 0.5)
+    {'a': (0, 0.0), 'b': (1, 2.0)}
+    """
+    found = {str(p.choice.get("method")): (0, 0.0) for points in curves.values() for p in points}
+    for points in curves.values():
+        costs: dict[str, float] = {}
+        for point in points:
+            name = str(point.choice.get("method"))
+            costs[name] = min(costs.get(name, float("inf")), point.distortion + slope * point.rate_bits)
+        best, *others = sorted(costs, key=lambda name: costs[name])
+        count, bits = found[best]
+        saved = (costs[others[0]] - costs[best]) / slope if others and slope > 0 else 0.0
+        found[best] = (count + 1, bits + saved)
+    return found
+
+
 def under_size(curves: Curves, max_bits: float) -> Plan | None:
     """The plan of least distortion on the common hull whose size is at most max_bits; None where none is."""
     hulls = {name: lower_hull(points) for name, points in curves.items()}

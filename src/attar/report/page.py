@@ -204,6 +204,10 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "named_layers": charts.NAMED_LAYERS,
         "notes": _NOTES,
         "methods": sorted({row.method for row in layers if row.method}),
+        "earned": [
+            (name, number(row.get("layers")), number(row.get("saved_bytes")))
+            for name, row in ((name, mapping(row)) for name, row in mapping(result.get("methods")).items())
+        ],
         "parts": parts,
         "total": sum(size for _, size in parts),
         "frontier": _frontier(rows, metric, limit, before),

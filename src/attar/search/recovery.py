@@ -94,7 +94,7 @@ class Recovery:
         subject = replace(before, remainder=self.rest)
         points = {name: self._point(each, planned.plan, name) for name, each in encoded.items()}
         plan = Plan(points, slope)
-        return Candidate(slope, plan, subject.pack(plan), trained=True)
+        return Candidate(slope, plan, subject.pack(plan), planned.earned, trained=True)
 
     def _point(self, encoded: Encoded, plan: Plan, name: str) -> Point:
         """Where a trained layer stands on its chart; its distortion is from the original's weights."""

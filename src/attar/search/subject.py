@@ -15,7 +15,7 @@ from attar.archive import read_archive, to_bytes
 from attar.errors import UsageError
 from attar.methods.base import declined, distortion
 from attar.methods.keep import narrowed
-from attar.plan.planner import Plan, at_slope
+from attar.plan.planner import Plan, at_slope, earned
 from attar.recipe import LayerRule
 from attar.run.executor import map_in_order
 from attar.run.progress import Progress, Silent
@@ -34,11 +34,12 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One compressed model: the slope and plan it came from, and the bytes of its file."""
+    """One compressed model: its slope and plan, its file's bytes, and what each method earned there."""
 
     slope: float
     plan: Plan
     data: bytes
+    earned: Mapping[str, tuple[int, float]]
     trained: bool = False
 
     @property
@@ -115,7 +116,7 @@ class Subject:
             curves[layer.name] = points
             progress.step()
         plan = at_slope(curves, slope)
-        return Candidate(slope, plan, self.pack(plan))
+        return Candidate(slope, plan, self.pack(plan), earned(curves, slope))
 
     def encoded(self, plan: Plan, layer: Layer) -> Encoded:
         """What a plan stores of a layer."""
