@@ -13,6 +13,7 @@ from attar import registry
 from attar.errors import DataError, ModelError, UsageError
 from attar.recover.base import Latent, RecoverySettings
 from attar.recover.latents import latents_of, stored
+from attar.recover.retrain import retrain
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
 from attar.run.progress import Silent
@@ -53,7 +54,7 @@ def moved(net: NumpyNet, data: Dataset, weights: dict[str, Weight], said: np.nda
 def course(slope: float, settings: RecoverySettings, price: float = 0.0) -> tuple[Course, NumpyNet, Dataset]:
     net, data, teacher, latents, _ = planned(slope)
     rng = np.random.default_rng(0)
-    return Course(teacher, latents, settings, slope=price, classification=True, rng=rng, fixed={}), net, data
+    return Course(teacher, latents, settings, slope=price, classification=True, rng=rng), net, data
 
 
 def test_training_brings_the_answers_back() -> None:
@@ -63,7 +64,7 @@ def test_training_brings_the_answers_back() -> None:
     before = moved(net, data, {n: uniform.decode(e) for n, e in encoded.items()}, said)
     settings = replace(SETTINGS, distill=1.0)
     rng = np.random.default_rng(0)
-    Course(teacher, latents, settings, slope=0.0, classification=True, rng=rng, fixed={}).run(Silent())
+    Course(teacher, latents, settings, slope=0.0, classification=True, rng=rng).run(Silent())
     ended = net.run(data.inputs)
     after = moved(net, data, {x.layer.name: uniform.decode(stored(x)) for x in latents}, said)
     assert after < 0.7 * before
@@ -223,3 +224,21 @@ def test_a_model_without_gradients_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("fakes.NumpyNet", plain)
     with pytest.raises(ModelError, match="recovery needs gradients"):
         attar.compress(plain(net.weights), rest, train=train, max_drop=2)  # type: ignore[call-arg]
+
+
+def test_floats_can_be_trained_towards_a_larger_teacher() -> None:
+    net, data = trained()
+    kept = np.sort(np.random.default_rng(0).permutation(64)[:24])
+    small = NumpyNet({
+        "w1": net.weights["w1"][kept], "b1": net.weights["b1"][kept],
+        "w2": net.weights["w2"][:, kept], "b2": net.weights["b2"],
+    })  # fmt: skip
+    said = net.run(data.inputs)
+    before = divergence(said, small.run(data.inputs), "logits").mean()
+    weights = {layer.name: net.read(layer.name) for layer in net.layers()}
+    rng = np.random.default_rng(0)
+    retrain(small, Teacher(net, weights, {}, data), replace(SETTINGS, rate=0.1), classification=True, rng=rng,
+            progress=Silent())  # fmt: skip
+    after = divergence(said, small.run(data.inputs), "logits").mean()
+    assert after < 0.3 * before
+    np.testing.assert_array_equal(net.run(data.inputs), said)

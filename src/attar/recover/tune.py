@@ -38,14 +38,17 @@ class Course:
         slope: float,
         classification: bool,
         rng: np.random.Generator,
-        fixed: Mapping[str, Weight],
+        fixed: Mapping[str, Weight] | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
+        """adapter computes, where it is not the teacher's own; fixed layers are as the file holds them, untrained."""
         self.teacher, self.latents, self.settings = teacher, latents, settings
         self.slope, self.classification, self.rng = slope, classification, rng
-        self.adapter: Adapter = teacher.adapter
-        self.fixed = fixed  # layers that no training moves, as the file holds them
+        self.adapter: Adapter = adapter or teacher.adapter
+        self.fixed = fixed or {}
         self.penalties = {latent.layer.name: penalty(settings.penalty) for latent in latents}
-        self.rest = {name: np.array(value) for name, value in teacher.rest.items()}
+        rest = teacher.rest if adapter is None else adapter.remainder()
+        self.rest = {name: np.array(value) for name, value in rest.items()}
         self.units = {name: _unit(value) for name, value in self.rest.items() if value.dtype.kind == "f"}
         self.moved: dict[str, F32] = {}
         self.loss: Loss | None = None
