@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SUITES = [str(HERE / f"keras_{name}suite.py") for name in ("", "files_", "copies_")]
+SUITES = [str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "files_", "copies_")]
 FEW = {
     "tensorflow": "mlp or convolutions or embeddings or attention",
     "jax": "mlp or embeddings",
@@ -44,6 +44,12 @@ def test_all_models_and_files_on_torch() -> None:
 @pytest.mark.parametrize("backend", FEW)
 def test_some_models(backend: str) -> None:
     run_suite(backend, str(HERE / "keras_suite.py"), "-k", FEW[backend])
+
+
+@needs_keras
+@pytest.mark.parametrize("backend", FEW)
+def test_gradients(backend: str) -> None:
+    run_suite(backend, str(HERE / "keras_gradients_suite.py"), "-k", "not gate")
 
 
 @needs_keras

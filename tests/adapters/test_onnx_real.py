@@ -56,7 +56,9 @@ def case(name: str) -> laws.Case:
     file = asset(path)
     # Attention and a softmax over 6625 characters magnify rounding after a large perturbation.
     tolerance = 1e-3 if name == "ocr_rec" else 1e-4
-    return laws.Case(OnnxAdapter, lambda: file, [batch], run, run, tolerance=tolerance, perturbed=6)
+    # Small steps in float64 confirm the others' gradients; in float32 those drown, and larger ones meet kinks.
+    smooth = name in ("ocr_cls", "vad_half")
+    return laws.Case(OnnxAdapter, lambda: file, [batch], run, run, tolerance=tolerance, perturbed=6, smooth=smooth)
 
 
 @pytest.mark.parametrize("name", REAL)

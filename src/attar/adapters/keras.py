@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from attar.adapters.base import Batch
+from attar.adapters.base import Batch, Gradients
 from attar.errors import DataError, ModelError, UsageError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
 if TYPE_CHECKING:
+    from attar.adapters.keras_gradients import Pullback
     from attar.adapters.keras_layers import Site
 
 
@@ -52,6 +53,7 @@ class KerasAdapter:
         self._compile_config = compile_config
         self._inventory = inventory(model, SMALLEST)
         self._sites = fold(model, self._inventory.sites)
+        self._pullback: Pullback | None = None
         if not self._sites:
             raise ModelError(
                 f"model {model.name!r}: it must hold a matrix that can be compressed. "
@@ -168,6 +170,14 @@ class KerasAdapter:
         """Whether the layer shows its product (all but recurrent kernels)."""
         return self._site(name).shows_product
 
+    def pullback(self, batch: Batch, cotangent: Callable[[Array], Array]) -> Gradients:
+        """Gradients of weights, biases and other trained variables; see adapters/base.py and keras_gradients.py."""
+        from attar.adapters.keras_gradients import Pullback
+
+        if self._pullback is None:
+            self._pullback = Pullback(self._model, list(self._sites.values()), self._rest())
+        return self._pullback(self._arrange(batch), cotangent)
+
     def remainder(self) -> Mapping[str, Array]:
         """All other weights by name, in their own dtype."""
         from attar.adapters.keras_layers import to_numpy
@@ -213,6 +223,7 @@ class KerasAdapter:
         for name, variable in rest.items():
             assign(variable, np.asarray(remainder[name]))
         finish(self._model)
+        self._pullback = None
 
     def model(self) -> Any:
         """The keras.Model, compiled where the original was."""

@@ -36,7 +36,10 @@ class Bias:
 
     def read(self) -> Array:
         """[rows], float32."""
-        whole = to_numpy(self.variable)
+        return self.of(to_numpy(self.variable))
+
+    def of(self, whole: Array) -> Array:
+        """[rows], float32, of an array like the variable."""
         own = whole if self.part is None else whole[self.part]
         return own.reshape(self.sizes).transpose(self.order).reshape(-1).astype(np.float32)
 

@@ -8,17 +8,18 @@ Reading, writing and inspecting need `onnx` only. The work is in the modules nam
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from attar.adapters.base import Batch
+from attar.adapters.base import Batch, Gradients
 from attar.errors import FormatError, ModelError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
 if TYPE_CHECKING:
+    from attar.adapters.onnx_gradients import Pullback
     from attar.adapters.onnx_tensors import Store
 
 
@@ -34,6 +35,7 @@ class OnnxAdapter:
         from attar.adapters.onnx_sites import find_sites
 
         self._store = store
+        self._pullback: Pullback | None = None
         sites, self._skipped = find_sites(store)
         self._layers = [site.layer for site in sites]
         self._sites = {site.layer.name: site for site in sites if site.layer.tied_to is None}
@@ -110,6 +112,19 @@ class OnnxAdapter:
     def can_perturb(self, name: str) -> bool:
         """Whether `run` takes a perturbation for this layer."""
         return self._runner.can_perturb(name)
+
+    def pullback(self, batch: Batch, cotangent: Callable[[Array], Array]) -> Gradients:
+        """Gradients of weights, biases and other trained tensors, through PyTorch; see adapters/base.py.
+
+        Raises ModelError where PyTorch is not installed, and for an operator without a gradient (docs/adapters.md).
+        """
+        if self._pullback is None:
+            _need_torch()
+            from attar.adapters.onnx_gradients import Pullback
+
+            sites = list(self._sites.values())
+            self._pullback = Pullback(self._store, sites, self._rest(), self._outputs[0].name)
+        return self._pullback(self._runner.pieces(batch), cotangent)
 
     def remainder(self) -> Mapping[str, Array]:
         """Every stored tensor that is not a layer's weight or bias; types that numpy lacks as unsigned integers."""
@@ -203,4 +218,14 @@ def _need_onnx() -> None:
         raise ModelError(
             "onnx model: reading it needs the onnx package. Received an environment without it. "
             "Install it with `pip install 'attar[onnx]'`."
+        ) from error
+
+
+def _need_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            "onnx model: training through it needs PyTorch. Received an environment without it. "
+            "Install it with `pip install 'attar[torch]'`, or compress without recovery (--no-train)."
         ) from error

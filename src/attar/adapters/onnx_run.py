@@ -111,6 +111,12 @@ class Runner:
             results.append(self._run_feed(part, deltas)[:real])
         return np.concatenate(results)
 
+    def pieces(self, batch: Batch) -> list[tuple[dict[str, Array], int]]:
+        """A batch as the model takes it, cut where its batch size is fixed: (inputs, examples that do not repeat)."""
+        feed = feed_of(batch, self.inputs, self._axes)
+        size = fixed_batch(self.inputs, feed)
+        return [(part.values, real) for part, _, real in parts(feed, size, lambda: feed.count)]
+
     def _run_feed(self, feed: Feed, perturb: Mapping[str, Array]) -> Array:
         name = self._outputs[0].name
         if perturb:

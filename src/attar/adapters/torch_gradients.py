@@ -25,7 +25,7 @@ def pullback(
     """See adapters/base.py; call runs the network once, sites own their weights, others name further parameters."""
     names = [site.name for site in sites] + [site.bias.name for site in sites if site.bias is not None] + list(others)
     wanted = {name: tensors[name] for name in names if tensors[name].is_floating_point()}
-    with _watched(list(wanted.values())):
+    with watched(list(wanted.values())):
         try:
             output = call()
             seed = torch.tensor(cotangent(_numpy(output))).to(output)
@@ -56,7 +56,7 @@ def _weight(site: Site, found: Mapping[str, Tensor | None]) -> Weight:
 
 
 @contextmanager
-def _watched(tensors: Sequence[Tensor]) -> Iterator[None]:
+def watched(tensors: Sequence[Tensor]) -> Iterator[None]:
     """Gradients on for these leaves, and as they were afterwards."""
     before = [tensor.requires_grad for tensor in tensors]
     try:
