@@ -61,7 +61,7 @@ class Recipe(BaseModel):
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )
-    methods: list[str] = Field(["uniform", "keep"], min_length=1, description="methods that compete")
+    methods: list[str] = Field(["uniform", "lowrank", "keep"], min_length=1, description="methods that compete")
     exclude: list[str] = Field(
         default_factory=list, description="patterns of layer names that keep their weights, e.g. head.*"
     )
