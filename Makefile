@@ -26,7 +26,7 @@ $(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt 'scikit-build-core>=0.10' 'nanobind>=2.2' cmake ninja
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --no-build-isolation \
 	  -e '.[onnx,torch,keras,tensorflow,jax,images,report]' --group dev --group bench
-	$(PIP_ENV) $(BIN)/pip install -q --no-deps nncodec==2.1.3 zipnn==0.5.4  # rivals whose stated needs nobody needs here
+	$(PIP_ENV) $(BIN)/pip install -q --no-deps nncodec==2.1.3 zipnn==0.5.4 torch-pruning==1.6.1  # rivals whose stated needs nobody needs here
 	touch $@
 
 browser:
@@ -52,7 +52,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.recover -p attar.run -m attar.types
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -m attar.types
 	$(BIN)/lint-imports
 
 format: setup

@@ -3,8 +3,8 @@
     python benchmarks/efficientnet.py [--bits 4 3] [--crops 480] [--json FILE]
 
 Statistics from crops of ten of foolbox's twenty ImageNet pictures and of scikit-image's photographs; agreement and KL
-on 80 crops of the other ten pictures. Bits are those of the whole .attar file over the number of weights. The naive rival
-rounds each row to 2**bits levels up to its largest weight.
+on 80 crops of the other ten pictures. Bits are those of the whole .attar file over the number of weights. The naive
+rival rounds each row to 2**bits levels up to its largest weight.
 """
 
 from __future__ import annotations

@@ -124,3 +124,16 @@ def test_the_methods_script_has_a_line_for_every_method_and_slope(capsys):
     assert len(layers) == len(slopes) and all(line[0] == "layer" for line in layers)
     uniform = [line for line in slopes if line[3] == "uniform"]
     assert all(line[7:9] == ["1.000", "0/1"] for line in uniform)
+
+
+def test_the_script_on_removal_compares_measures_and_times(tmp_path):
+    results = tmp_path / "structure.json"
+    options = "--models lenet300 --shares 40 --parts ours latency --repeats 1 --calibration 100"
+    command = [sys.executable, str(FOLDER / "structure.py"), *options.split(), "--json", str(results)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "multiply-adds removed %" in done.stdout
+    own = json.loads(results.read_text())["lenet300"]
+    assert {row["measure"] for row in own["ours"]} == {"l1", "l2", "activation", "taylor", "distortion", "refitted"}
+    assert all(row["removed"] >= 40 and row["refitted"] > row["plain"] - 5 for row in own["ours"])
+    assert len(own["latency"]) == 4

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
+from attar.structure.base import Structure
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
 Batch = Mapping[str, Array]
@@ -147,5 +148,27 @@ class Differentiable(Protocol):
 
         cotangent takes the first output [n, ...], float32 as `run` gives it, and returns the gradient of a loss with
         respect to it, of the same shape. Raises ModelError where the model has an operation without a gradient.
+        """
+        ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """An adapter whose models can lose whole channels; the laws are in tests/kits/structure_laws.py.
+
+    - keeping all channels gives the same outputs, bit for bit;
+    - where nothing reads a channel (its columns in every "in" member are zero), removing it changes the outputs by
+      rounding only;
+    - the smaller model is a normal one: it saves, loads and runs without attar; the adapter it came from is unchanged.
+    """
+
+    def structure(self) -> Structure:
+        """Groups of channels, and what must stay with the reason; raises ModelError where the graph is not known."""
+        ...
+
+    def shrunk(self, keep: Mapping[str, Array]) -> Adapter:
+        """A new adapter over a smaller model, with these channels of each named group and all of the others.
+
+        This one is unchanged. Layers keep their names. Raises UsageError for an unknown group or channel.
         """
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,6 +23,8 @@ from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 if TYPE_CHECKING:
     from attar.adapters.keras_gradients import Pullback
     from attar.adapters.keras_layers import Site
+    from attar.structure.base import Structure
+    from attar.structure.groups import Coupled
 
 
 def start_keras() -> None:
@@ -224,6 +227,30 @@ class KerasAdapter:
             assign(variable, np.asarray(remainder[name]))
         finish(self._model)
         self._pullback = None
+
+    def structure(self) -> Structure:
+        """Channels that can be removed; raises ModelError for a model that is not functional or sequential."""
+        return self._coupled.structure
+
+    @cached_property
+    def _coupled(self) -> Coupled:
+        from attar.adapters.keras_groups import neutral
+        from attar.structure.groups import coupled
+
+        return coupled(neutral(self._model, self._names()))
+
+    def _names(self) -> dict[int, str]:
+        """Names of variables by id: a layer's for its weight, the remainder's for others."""
+        return {**self._inventory.names, **{id(site.variable): name for name, site in self._sites.items()}}
+
+    def shrunk(self, keep: Mapping[str, Array]) -> Self:
+        """A new adapter over a smaller model; this one is unchanged. Raises UsageError, ModelError."""
+        from attar.adapters.keras_files import compile_as
+        from attar.adapters.keras_shrink import shrunk
+
+        smaller = shrunk(self._model, self._names(), self._coupled, keep)
+        compile_as(smaller, self._compile_config)
+        return type(self)(smaller, self._compile_config)
 
     def model(self) -> Any:
         """The keras.Model, compiled where the original was."""

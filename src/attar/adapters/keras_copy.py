@@ -44,7 +44,7 @@ def finish(model: Any) -> None:
 def _by_config(model: Any) -> Any:
     """Layer by layer, so that a Lambda layer keeps the function of the caller's process; None where that fails."""
     try:
-        copy = _graph_copy(model, {}) if is_graph(model) else None
+        copy = graph_copy(model, {}) if is_graph(model) else None
         if type(copy) is type(model):
             return copy
         try:
@@ -65,12 +65,12 @@ def _by_config(model: Any) -> Any:
         return None
 
 
-def _graph_copy(model: Any, made: dict[int, Any]) -> Any:
+def graph_copy(model: Any, made: dict[int, Any]) -> Any:
     """A functional or sequential model anew; `made` are the copies so far, by the id of the original."""
 
     def layer_copy(layer: Any) -> Any:
         if id(layer) not in made:
-            made[id(layer)] = _graph_copy(layer, made) if is_graph(layer) else _layer_copy(layer)
+            made[id(layer)] = graph_copy(layer, made) if is_graph(layer) else _layer_copy(layer)
         return made[id(layer)]
 
     if isinstance(model, keras.Sequential):

@@ -1,14 +1,15 @@
 """ONNX models: a file or a ModelProto, read and written by `onnx`, run by `onnxruntime`.
 
 Reading, writing and inspecting need `onnx` only. The work is in the modules named onnx_*: tensors (storage), graph
-(chains of nodes), forms and ops (layouts), sites (layers), fold (batch norm), files, session, watch and run
-(execution).
+(chains of nodes), forms and ops (layouts), sites (layers), fold (batch norm), sizes, groups and shrink
+(removal of channels), files, session, watch and run (execution).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,6 +22,8 @@ from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 if TYPE_CHECKING:
     from attar.adapters.onnx_gradients import Pullback
     from attar.adapters.onnx_tensors import Store
+    from attar.structure.base import Structure
+    from attar.structure.groups import Coupled
 
 
 class OnnxAdapter:
@@ -190,6 +193,23 @@ class OnnxAdapter:
         for name, value in values.items():
             slots[name].values = value
         self._runner.forget()
+
+    def structure(self) -> Structure:
+        """Channels of the main graph that can be removed."""
+        return self._coupled.structure
+
+    @cached_property
+    def _coupled(self) -> Coupled:
+        from attar.adapters.onnx_groups import neutral
+        from attar.structure.groups import coupled
+
+        return coupled(neutral(self._store))
+
+    def shrunk(self, keep: Mapping[str, Array]) -> Self:
+        """A new adapter without the other channels; this one is unchanged. Raises UsageError."""
+        from attar.adapters.onnx_shrink import shrunk
+
+        return type(self)(shrunk(self._store, self._coupled, keep))
 
     def model(self) -> Any:
         """A new ModelProto with all values; raises ModelError beyond 2 GB."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,8 @@ from attar.adapters.torch_script import script_graph
 from attar.adapters.torch_source import Source, restored_modes
 from attar.adapters.torch_taps import Hook, Watch, tapped
 from attar.errors import DataError, ModelError
+from attar.structure.base import Structure
+from attar.structure.groups import Coupled
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
 TRIED = 8
@@ -59,7 +62,11 @@ class TorchModel(TorchAdapter):
     @classmethod
     def opened(cls, model: object) -> Self:
         """See TorchAdapter.open."""
-        source = torch_files.source_of(model)
+        return cls.over(torch_files.source_of(model))
+
+    @classmethod
+    def over(cls, source: Source) -> Self:
+        """An adapter that takes over a private source; raises ModelError where there is nothing to compress."""
         names = first_names(source.network)
         if source.program is not None:
             graph = exported(source.program)
@@ -247,6 +254,42 @@ class TorchModel(TorchAdapter):
         adapter._example = parts.example
         adapter.restore(remainder)
         return adapter
+
+    def structure(self) -> Structure:
+        """Channels that can be removed; raises ModelError before any batch ran, and for all but traceable modules."""
+        return self._coupled.structure
+
+    @cached_property
+    def _coupled(self) -> Coupled:
+        from attar.adapters.torch_groups import EXAMPLES, neutral
+        from attar.structure.groups import coupled
+
+        if self._source.kind != "module" or not self._example:
+            raise ModelError(
+                f"model {type(self._source.network).__name__}: to remove channels, it must be a module that has run a "
+                f"batch. Received {'one that has not' if self._source.kind == 'module' else 'an exported graph'}. "
+                "Run a batch before; of a program or script, pass the module it was made from, or its ONNX export."
+            )
+        example = {n: np.zeros((EXAMPLES, *a.shape[1:]), a.dtype) for n, a in self._example.items()}
+        return coupled(neutral(self._source.network, *self._signature.split(self._arguments(example))))
+
+    def shrunk(self, keep: Mapping[str, Array]) -> Self:
+        """A new adapter over a smaller module of the same class; this one is unchanged. Raises UsageError, ModelError.
+
+        It is tried on an example: code that counts channels by itself would fail.
+        """
+        from attar.adapters.torch_shrink import shrunk
+
+        smaller = type(self).over(shrunk(self._source, self._coupled, keep))
+        try:
+            smaller.run(self._example)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ModelError(
+                f"model {type(self._source.network).__name__}: its code must run with fewer channels. Received "
+                f"{str(error).strip().splitlines()[0][:120]} Take sizes from tensors, or remove channels of its ONNX "
+                "export."
+            ) from error
+        return smaller
 
     def model(self) -> Any:
         """A module of the class that came in and in its mode, a module of the exported program, or a ScriptModule."""

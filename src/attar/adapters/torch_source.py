@@ -59,7 +59,7 @@ def from_module(model: nn.Module) -> Source:
     modes = {name: module.training for name, module in outer.named_modules()}
     make_plain(outer)
     outer.eval()
-    source = Source("module", _unwrapped(outer), modes)
+    source = Source("module", unwrapped(outer), modes)
     source.outer = outer
     _check_complete(source)
     return source
@@ -101,7 +101,7 @@ def _check_parameters(model: nn.Module) -> None:
             )
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """The user's own module inside torch.compile and data parallelism, whose names and signature it hides."""
     while True:
         if isinstance(module, nn.DataParallel | DistributedDataParallel):
