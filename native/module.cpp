@@ -12,5 +12,6 @@ NB_MODULE(_native, m) {
     bind_dense(m);
     bind_plan(m);
     bind_static(m);
+    bind_values(m);
     bind_feedback(m);
 }

@@ -1,5 +1,6 @@
 #include "permute.hpp"
 
+#include <cstring>
 #include <utility>
 
 #include "target.hpp"
@@ -22,10 +23,12 @@ bool permutes(Path path) {
 // Index and mask serve all rows.
 #ifdef ATTAR_X86
 __attribute__((target("avx512f,avx512bw,avx512vbmi")))
-void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t vectors, size_t pairs, const Rows& from, Rows& to) {
+void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t count, size_t pairs, const Rows& from, uint8_t add,
+                     uint8_t* const* to, size_t rows) {
+    const __m512i added = _mm512_set1_epi8(static_cast<char>(add));
     const uint8_t* source = from.row(0);
     const size_t stride = from.stride();
-    for (size_t v = 0; v < vectors; ++v, pair += pairs) {
+    for (size_t v = 0; 64 * v < count; ++v, pair += pairs) {
         const __m512i index = _mm512_loadu_si512(low + 64 * v);
         __m512i line[kRowsAtOnce];
         for (size_t i = 0; i < kRowsAtOnce; ++i) line[i] = _mm512_setzero_si512();
@@ -36,11 +39,45 @@ void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t vectors, s
                 line[i] = _mm512_or_si512(line[i], _mm512_maskz_permutex2var_epi8(pair[p], first, index, second));
             }
         }
-        for (size_t i = 0; i < kRowsAtOnce; ++i) _mm512_store_si512(to.row(i) + 64 * v, line[i]);
+        for (size_t i = 0; i < kRowsAtOnce; ++i) line[i] = _mm512_add_epi8(line[i], added);
+        if (count - 64 * v >= 64 && rows == kRowsAtOnce) {
+            for (size_t i = 0; i < kRowsAtOnce; ++i) _mm512_storeu_si512(to[i] + 64 * v, line[i]);
+        } else {
+            const __mmask64 some = count - 64 * v < 64 ? (uint64_t{1} << (count & 63)) - 1 : ~uint64_t{0};
+            for (size_t i = 0; i < rows; ++i) _mm512_mask_storeu_epi8(to[i] + 64 * v, some, line[i]);
+        }
     }
 }
 #else
-void permute_vectors(const uint8_t*, const uint64_t*, size_t, size_t, const Rows&, Rows&) {}
+void permute_vectors(const uint8_t*, const uint64_t*, size_t, size_t, const Rows&, uint8_t, uint8_t* const*, size_t) {}
+#endif
+
+// Whole vectors are copied: what they write beyond a span of a row comes before anything that belongs there.
+ATTAR_INLINE void join_all(const size_t* widths, size_t spans, const uint8_t* symbols, size_t rows, size_t start, size_t count,
+                           Rows& sorted) {
+    const size_t stride = sorted.stride();
+    uint8_t* to = sorted.row(0);
+    for (size_t s = 0; s < spans; ++s) {
+        const size_t width = widths[s];
+        const uint8_t* from = symbols + start * width;
+        for (size_t k = 0; k < width; k += 64) {
+            for (size_t i = 0; i < count; ++i) std::memcpy(to + i * stride + k, from + i * width + k, 64);
+        }
+        symbols += rows * width;
+        to += width;
+    }
+}
+
+#ifdef ATTAR_X86
+ATTAR_AVX2 void join_avx2(const size_t* widths, size_t spans, const uint8_t* symbols, size_t rows, size_t start, size_t count,
+                          Rows& sorted) {
+    join_all(widths, spans, symbols, rows, start, count, sorted);
+}
+
+ATTAR_AVX512 void join_avx512(const size_t* widths, size_t spans, const uint8_t* symbols, size_t rows, size_t start,
+                              size_t count, Rows& sorted) {
+    join_all(widths, spans, symbols, rows, start, count, sorted);
+}
 #endif
 
 // Eight rows of sixteen bytes and sixteen columns of eight are two orders of 128 bytes, with a row's number and a column's
@@ -103,8 +140,8 @@ void permute_columns(const std::vector<uint32_t>& index, const Rows& from, Rows&
 
 }  // namespace
 
-Permutation::Permutation(std::vector<uint32_t> index, Path path) : index_(std::move(index)) {
-    const size_t count = index_.size();
+Permutation::Permutation(std::vector<uint32_t> index, Path path) : index_(std::move(index)), count_(index_.size()) {
+    const size_t count = count_;
     if (!permutes(path) || count > kWidest) {
         while (index_.size() % kBlock != 0) index_.push_back(static_cast<uint32_t>(index_.size()));
         return;
@@ -120,8 +157,24 @@ Permutation::Permutation(std::vector<uint32_t> index, Path path) : index_(std::m
 }
 
 void Permutation::apply(const Rows& from, Rows& to) const {
-    if (pairs_ != 0) return permute_vectors(low_.data(), pair_.data(), low_.size() / 64, pairs_, from, to);
-    permute_columns(index_, from, to);
+    if (pairs_ == 0) return permute_columns(index_, from, to);
+    uint8_t* rows[kRowsAtOnce];
+    for (size_t i = 0; i < kRowsAtOnce; ++i) rows[i] = to.row(i);
+    put(from, 0, rows, kRowsAtOnce);
+}
+
+void Permutation::put(const Rows& from, uint8_t add, uint8_t* const* to, size_t rows) const {
+    permute_vectors(low_.data(), pair_.data(), count_, pairs_, from, add, to, rows);
+}
+
+void join_spans(const size_t* widths, size_t spans, const uint8_t* symbols, size_t rows, size_t start, size_t count,
+                Rows& sorted, Path path) {
+#ifdef ATTAR_X86
+    if (path == Path::avx512) return join_avx512(widths, spans, symbols, rows, start, count, sorted);
+    if (path == Path::avx2) return join_avx2(widths, spans, symbols, rows, start, count, sorted);
+#endif
+    (void)path;
+    join_all(widths, spans, symbols, rows, start, count, sorted);
 }
 
 }  // namespace attar

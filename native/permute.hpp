@@ -34,6 +34,11 @@ class Rows {
     std::vector<uint64_t> columns_;
 };
 
+// Sorted rows start .. start + count - 1 of `rows`, from where they are coded span by span: widths[spans]. What lies beyond
+// a row's last span is of any value.
+void join_spans(const size_t* widths, size_t spans, const uint8_t* symbols, size_t rows, size_t start, size_t count,
+                Rows& sorted, Path path);
+
 // to[i] = from[index[i]] for a fixed index, a permutation: on processors with AVX-512 VBMI by vector permutations, whose
 // cost grows with the square of the width, so only up to kWidest columns; else by moving the eight bytes of a column.
 class Permutation {
@@ -41,9 +46,14 @@ class Permutation {
     Permutation(std::vector<uint32_t> index, Path path);
     // All rows, those that are of no use too.
     void apply(const Rows& from, Rows& to) const;
+    // Whether `put` may be called.
+    bool direct() const { return pairs_ != 0; }
+    // The first rows, `add` added to their bytes, to where to[row] says.
+    void put(const Rows& from, uint8_t add, uint8_t* const* to, size_t rows) const;
 
   private:
     std::vector<uint32_t> index_;
+    size_t count_;
     std::vector<uint8_t> low_;    // index modulo 128, 64 a vector
     std::vector<uint64_t> pair_;  // [vectors][pairs]: which of the 64 lie in each 128 bytes of `from`
     size_t pairs_ = 0;

@@ -7,7 +7,6 @@
 #include "counts.hpp"
 #include "path.hpp"
 #include "place.hpp"
-#include "planes.hpp"
 #include "rans_bind.hpp"
 
 namespace nb = nanobind;
@@ -58,29 +57,11 @@ size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb:
     return attar::find(symbols.data(), symbols.size(), symbol, out.data(), out.size());
 }
 
-// The planes' bytes as words of out's size [n]; every plane has n bytes.
-void join_planes(const nb::list& planes, const nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {
-    const size_t width = planes.size();
-    if (width != 1 && width != 2 && width != 4 && width != 8) throw Malformed("there must be 1, 2, 4 or 8 planes");
-    std::vector<Bytes> held;
-    std::vector<const uint8_t*> data;
-    for (nb::handle one : planes) {
-        held.push_back(nb::cast<Bytes>(one, false));
-        if (held.back().size() * width != out.size()) throw Malformed("the planes must fill the words");
-        data.push_back(held.back().data());
-    }
-    if (reinterpret_cast<uintptr_t>(out.data()) % width != 0) throw Malformed("the words must be aligned");
-    nb::gil_scoped_release release;
-    attar::join_planes(data.data(), width, out.size() / width, out.data(), attar::path_in_use());
-}
-
 }  // namespace
 
 void bind_place(nb::module_& m) {
     m.def("collect", &collect, "source"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(), "runs"_a.noconvert(),
           "symbols"_a.noconvert(), "Fill symbols [n] from the chunk's rows of source [height, width], in the chunk's order.");
-    m.def("join_planes", &join_planes, "planes"_a, "out"_a.noconvert(),
-          "Fill the bytes of words from their byte planes, lowest first, the words' bits rotated right by one.");
     m.def("find", &find, "symbols"_a.noconvert(), "symbol"_a, "out"_a.noconvert(),
           "Fill int64 out with the places of a symbol; their number, one more than fit where there are more.");
     m.def("count_classes", &count_classes, "symbols"_a.noconvert(), "rows"_a.noconvert(), "cols"_a.noconvert(),

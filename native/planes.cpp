@@ -1,63 +1,154 @@
 #include "planes.hpp"
 
-#include "target.hpp"
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "buffer.hpp"
+#include "parallel.hpp"
+#include "plan.hpp"
+#include "static.hpp"
+#include "values.hpp"
 
 namespace attar {
 
 namespace {
 
-template <class T>
-ATTAR_INLINE T rotated(T word) {
-    return static_cast<T>(word >> 1 | static_cast<T>(word << (8 * sizeof(T) - 1)));
+constexpr uint8_t kConstant = 0, kSplit = 1;
+constexpr size_t kMost = 8;           // planes
+constexpr size_t kBlock = size_t{1} << 13;  // numbers that are joined while they are in the cache; whole steps of any lanes
+
+// One plane: its bytes, or what they are decoded from where it is a static array.
+struct Plane {
+    const uint8_t* bytes = nullptr;
+    std::vector<uint8_t> own;
+    std::optional<Plan> plan;
+    std::vector<uint64_t> escaped;
+    std::vector<Part> parts;
+    std::vector<std::vector<int64_t>> places;  // of the escapes, by part
+};
+
+bool is_static(Source source) { return source.size != 0 && source.data[0] >= kStatic; }
+
+Plane take_plane(Reader& reader, size_t count, Path path) {
+    const Source source = reader.sized();
+    Plane plane;
+    if (source.size > count) throw Malformed("a plane must not have more bytes than there are values");
+    if (source.size == count) {
+        plane.bytes = source.data;
+    } else if (is_static(source)) {
+        Reader inner(source);
+        const uint8_t form = inner.byte();
+        plane.plan.emplace(take_plan(inner, form, {1, count}, path));
+        const Alphabet& alphabet = plane.plan->alphabet;
+        if (alphabet.low > 255 || alphabet.low + alphabet.width > 256) throw Malformed("a plane must be of bytes");
+        plane.escaped = take_escapes(inner, alphabet, count, 0, path);
+        for (uint64_t value : plane.escaped) {
+            if (value > 255) throw Malformed("a plane must be of bytes");
+        }
+        plane.parts = split(plane.plan->shape, inner.rest());
+        plane.places.resize(plane.parts.size());
+    } else {
+        plane.own.resize(count);
+        decode_values(source, {1, count}, {plane.own.data(), 1, 0, 255}, 1, path);
+        plane.bytes = plane.own.data();
+    }
+    return plane;
 }
 
-ATTAR_INLINE void join_all(const uint8_t* const* planes, size_t width, size_t count, void* out) {
-    const uint8_t* ATTAR_ALONE a = planes[0];
-    const uint8_t* ATTAR_ALONE b = planes[width > 1 ? 1 : 0];
-    const uint8_t* ATTAR_ALONE c = planes[width > 2 ? 2 : 0];
-    const uint8_t* ATTAR_ALONE d = planes[width > 2 ? 3 : 0];
-    if (width == 1) {
-        uint8_t* ATTAR_ALONE to = static_cast<uint8_t*>(out);
-        for (size_t i = 0; i < count; ++i) to[i] = rotated(a[i]);
-    } else if (width == 2) {
-        uint16_t* ATTAR_ALONE to = static_cast<uint16_t*>(out);
-        for (size_t i = 0; i < count; ++i) to[i] = rotated(static_cast<uint16_t>(a[i] | b[i] << 8));
-    } else if (width == 4) {
-        uint32_t* ATTAR_ALONE to = static_cast<uint32_t*>(out);
-        for (size_t i = 0; i < count; ++i) {
-            to[i] = rotated(static_cast<uint32_t>(a[i]) | static_cast<uint32_t>(b[i]) << 8 | static_cast<uint32_t>(c[i]) << 16 |
-                            static_cast<uint32_t>(d[i]) << 24);
+// Some consecutive words, block by block.
+class PartOfWords {
+  public:
+    PartOfWords(std::vector<Plane>& planes, size_t part, Path path) : planes_(planes), part_(part), path_(path) {
+        for (size_t k = 0; k < planes.size(); ++k) {
+            if (!planes[k].plan) continue;
+            const Part& own = planes[k].parts[part];
+            decoders_[k].emplace(own.source.data, own.source.size, own.stop - own.start, planes[k].plan->tables, path);
+            joined_.low[k] = static_cast<uint8_t>(planes[k].plan->alphabet.low);
         }
-    } else {
-        uint64_t* ATTAR_ALONE to = static_cast<uint64_t*>(out);
-        for (size_t i = 0; i < count; ++i) {
-            uint64_t word = 0;
-            for (size_t k = 0; k < 8; ++k) word |= static_cast<uint64_t>(planes[k][i]) << (8 * k);
-            to[i] = rotated(word);
+    }
+
+    void decode(size_t start, size_t stop, uint8_t* out) {
+        const size_t width = planes_.size();
+        SpareBuffer symbols;
+        uint8_t* room = symbols.reserve(width * kBlock);
+        for (size_t count; start < stop; start += count) {
+            count = std::min(kBlock, stop - start);
+            for (size_t k = 0; k < width; ++k) joined_.data[k] = bytes(k, start, count, room + k * kBlock);
+            join_planes(joined_, width, count, out + start * width, path_);
         }
+        for (std::optional<ChunkDecoder>& decoder : decoders_) {
+            if (decoder) decoder->finish();
+        }
+    }
+
+  private:
+    const uint8_t* bytes(size_t k, size_t start, size_t count, uint8_t* room) {
+        Plane& plane = planes_[k];
+        if (!plane.plan) return plane.bytes + start;
+        decoders_[k]->run(0, room, count);
+        const Alphabet& alphabet = plane.plan->alphabet;
+        if (alphabet.escape) {
+            find_escapes(room, count, alphabet.width, plane.escaped.size(), plane.places[part_],
+                         [&](size_t at) { return start + at; });
+        }
+        return room;
+    }
+
+    std::vector<Plane>& planes_;
+    size_t part_;
+    Path path_;
+    PlaneBytes joined_{};
+    std::optional<ChunkDecoder> decoders_[kMost];
+};
+
+// Puts the escaped bytes of plane k into the words.
+void mend(const Plane& plane, size_t k, size_t width, uint8_t* out) {
+    std::vector<int64_t> places;
+    for (const std::vector<int64_t>& some : plane.places) places.insert(places.end(), some.begin(), some.end());
+    if (places.size() != plane.escaped.size()) throw Malformed("every escape must have its value");
+    const unsigned bits = static_cast<unsigned>(8 * width), low = static_cast<unsigned>(8 * k);
+    for (size_t i = 0; i < places.size(); ++i) {
+        uint8_t* at = out + static_cast<size_t>(places[i]) * width;
+        uint64_t word = 0;
+        for (size_t b = 0; b < width; ++b) word |= uint64_t{at[b]} << (8 * b);
+        // Byte k of the rotated word lies one bit lower here, and its lowest bit, of the lowest byte, at the top.
+        const uint64_t byte = plane.escaped[i];
+        const uint64_t mask = low == 0 ? uint64_t{127} | uint64_t{1} << (bits - 1) : uint64_t{255} << (low - 1);
+        const uint64_t moved = low == 0 ? byte >> 1 | (byte & 1) << (bits - 1) : byte << (low - 1);
+        word = (word & ~mask) | moved;
+        for (size_t b = 0; b < width; ++b) at[b] = static_cast<uint8_t>(word >> (8 * b));
     }
 }
 
-#ifdef ATTAR_X86
-ATTAR_AVX2 void join_avx2(const uint8_t* const* planes, size_t width, size_t count, void* out) {
-    join_all(planes, width, count, out);
+void fill(Source value, size_t width, size_t count, uint8_t* out) {
+    std::memcpy(out, value.data, width);
+    for (size_t done = 1; done < count; done *= 2) std::memcpy(out + done * width, out, std::min(done, count - done) * width);
 }
-
-ATTAR_AVX512 void join_avx512(
-    const uint8_t* const* planes, size_t width, size_t count, void* out) {
-    join_all(planes, width, count, out);
-}
-#endif
 
 }  // namespace
 
-void join_planes(const uint8_t* const* planes, size_t width, size_t count, void* out, Path path) {
-#ifdef ATTAR_X86
-    if (path == Path::avx512) return join_avx512(planes, width, count, out);
-    if (path == Path::avx2) return join_avx2(planes, width, count, out);
-#endif
-    (void)path;
-    join_all(planes, width, count, out);
+void decode_planes(Source source, size_t width, size_t count, void* out, size_t threads, Path path) {
+    Reader reader(source);
+    uint8_t* words = static_cast<uint8_t*>(out);
+    const uint8_t form = reader.byte();
+    if (form > kSplit) throw Malformed("the form must be 0 or 1");
+    if (form == kConstant) {
+        const Source value = reader.take(width);
+        reader.finish();
+        return fill(value, width, count, words);
+    }
+    std::vector<Plane> planes;
+    for (size_t k = 0; k < width; ++k) planes.push_back(take_plane(reader, count, path));
+    reader.finish();
+    const size_t step = part_of(count, kChunk), parts = (count + step - 1) / step;
+    on_threads(parts, std::min(threads, parts / 2), [&](auto next) {
+        for (size_t p; (p = next()) < parts;) PartOfWords(planes, p, path).decode(p * step, std::min(count, (p + 1) * step), words);
+    });
+    for (size_t k = 0; k < width; ++k) {
+        if (planes[k].plan) mend(planes[k], k, width, words);
+    }
 }
 
 }  // namespace attar

@@ -1,9 +1,9 @@
 #include "static.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
+#include "buffer.hpp"
 #include "parallel.hpp"
 #include "target.hpp"
 #include "unsort.hpp"
@@ -12,56 +12,10 @@ namespace attar {
 
 namespace {
 
-constexpr size_t kChunk = size_t{1} << 19;  // symbols, about
-
-// Equal parts of at most so many of `count` lines, the last one perhaps smaller.
-size_t part_of(size_t count, size_t most) {
-    const size_t parts = (count + most - 1) / most;
-    return (count + parts - 1) / parts;
-}
-
-// The rows of a chunk, or of an array of one row the columns.
-struct Part {
-    size_t start, stop;
-    Source source;
-};
-
-size_t take_length(Source& source) {
-    uint64_t value = 0;
-    for (unsigned shift = 0; shift < 70 && source.size != 0; shift += 7) {
-        const uint8_t byte = *source.data++;
-        --source.size;
-        if (shift == 63 && (byte & 127) > 1) break;
-        value |= static_cast<uint64_t>(byte & 127) << shift;
-        if (byte < 128 && value <= source.size) return static_cast<size_t>(value);
-        if (byte < 128) break;
-    }
-    throw Malformed("the lengths of the chunks must add up to their bytes");
-}
-
-std::vector<Part> split(const Shape& shape, Source source) {
-    const size_t lines = shape.rows == 1 ? shape.cols : shape.rows;
-    const size_t step = part_of(lines, shape.rows == 1 ? kChunk : std::max<size_t>(1, kChunk / shape.cols));
-    std::vector<Part> parts;
-    for (size_t start = 0; start < lines; start += step) {
-        const size_t stop = std::min(start + step, lines);
-        const size_t size = stop == lines ? source.size : take_length(source);
-        parts.push_back({start, stop, {source.data, size}});
-        source.data += size;
-        source.size -= size;
-    }
-    return parts;
-}
-
-// What a thread works with. The buffer of symbols outlives the call: fresh pages take the system as long as decoding into
-// them takes. What a chunk of long rows needs beyond its usual size does not stay.
+// What a thread works with.
 struct Bench {
-    explicit Bench(const Shape& shape) : sorted(shape.rows == 1 ? 0 : shape.cols), plain(sorted.width()) {
-        static thread_local Buffer kept;
-        if (shape.cols <= kChunk) symbols = &kept;
-    }
-    Buffer own;
-    Buffer* symbols = &own;
+    explicit Bench(const Shape& shape) : sorted(shape.rows == 1 ? 0 : shape.cols), plain(sorted.width()) {}
+    SpareBuffer symbols;
     Rows sorted, plain;
 };
 
@@ -86,7 +40,7 @@ class Decoding {
   private:
     void decode_line(const Part& part, ChunkDecoder& decoder, Bench& bench, std::vector<int64_t>& found) const {
         const size_t count = part.stop - part.start;
-        uint8_t* symbols = bench.symbols->reserve(count);
+        uint8_t* symbols = bench.symbols.reserve(count);
         decoder.run(0, symbols, count);
         find(symbols, count, found, [&](size_t at) { return part.start + at; });
         target_.write(0, part.start, symbols, count);
@@ -98,17 +52,33 @@ class Decoding {
             const size_t stop = std::min(order.first[level + 1], part.stop);
             if (stop <= start) continue;
             const size_t rows = stop - start;
-            uint8_t* symbols = bench.symbols->reserve(rows * plan_.shape.cols);
+            uint8_t* symbols = bench.symbols.reserve(rows * plan_.shape.cols);
             decode_group(order.rows.data() + start, rows, order.spans[level], decoder, symbols, found);
             for (; start < stop; start += kRowsAtOnce) {
-                const size_t count = std::min(kRowsAtOnce, stop - start);
                 expect(start + kRowsAtOnce, stop);
-                const Rows& lines = unsorting_.apply(order.spans[level], symbols, rows, rows - (stop - start), count,
-                                                     bench.sorted, bench.plain);
-                for (size_t i = 0; i < count; ++i) target_.write(order.rows[start + i], 0, lines.row(i), plan_.shape.cols);
+                put_rows(level, symbols, rows, {start, std::min(start + kRowsAtOnce, stop), stop}, bench);
             }
             start = stop;
         }
+    }
+
+    // Sorted rows, of the `rows` of a level up to `end`.
+    struct Few {
+        size_t start, stop, end;
+    };
+
+    void put_rows(size_t level, const uint8_t* symbols, size_t rows, Few few, Bench& bench) const {
+        const size_t first = rows - (few.end - few.start), count = few.stop - few.start;
+        const uint32_t* row = plan_.order.rows.data() + few.start;
+        if constexpr (Target::kBytes) {
+            if (unsorting_.direct()) {
+                uint8_t* to[kRowsAtOnce];
+                for (size_t i = 0; i < count; ++i) to[i] = target_.out + row[i] * plan_.shape.cols;
+                return unsorting_.put(level, symbols, rows, first, count, bench.sorted, target_.low(), to);
+            }
+        }
+        const Rows& lines = unsorting_.apply(level, symbols, rows, first, count, bench.sorted, bench.plain);
+        for (size_t i = 0; i < count; ++i) target_.write(row[i], 0, lines.row(i), plan_.shape.cols);
     }
 
     void decode_group(const uint32_t* lines, size_t rows, const std::vector<Span>& spans, ChunkDecoder& decoder,
@@ -126,15 +96,7 @@ class Decoding {
 
     template <class Place>
     void find(const uint8_t* symbols, size_t count, std::vector<int64_t>& found, Place place) const {
-        if (!plan_.alphabet.escape) return;
-        const int escape = static_cast<int>(plan_.alphabet.width);
-        const uint8_t* at = symbols;
-        const uint8_t* end = symbols + count;
-        while ((at = static_cast<const uint8_t*>(std::memchr(at, escape, static_cast<size_t>(end - at)))) != nullptr) {
-            if (found.size() == most_) throw Malformed("every escape must have its value");
-            found.push_back(static_cast<int64_t>(place(static_cast<size_t>(at - symbols))));
-            if (++at == end) return;
-        }
+        if (plan_.alphabet.escape) find_escapes(symbols, count, plan_.alphabet.width, most_, found, place);
     }
 
     // Has the cache lines fetched that the next rows will be written to: no processor guesses where sorted rows belong.
@@ -155,18 +117,21 @@ class Decoding {
 
 template <class T>
 struct Integers {
+    static constexpr bool kBytes = sizeof(T) == 1;  // that are symbols but for what is added to all
     const Plan& plan;
     T* out;
     Path path;
 
+    T low() const { return static_cast<T>(plan.alphabet.low); }
     size_t row_bytes() const { return plan.shape.cols * sizeof(T); }
     const uint8_t* row(size_t i) const { return reinterpret_cast<const uint8_t*>(out + i * plan.shape.cols); }
     void write(size_t row, size_t column, const uint8_t* symbols, size_t count) const {
-        shift(symbols, count, static_cast<T>(plan.alphabet.low), out + row * plan.shape.cols + column, path);
+        shift(symbols, count, low(), out + row * plan.shape.cols + column, path);
     }
 };
 
 struct Floats {
+    static constexpr bool kBytes = false;
     const Plan& plan;
     uint8_t* out;
     Format format;
@@ -205,6 +170,23 @@ void decode_as(const Plan& plan, Source source, void* out, Places places, size_t
 }
 
 }  // namespace
+
+size_t part_of(size_t count, size_t most) {
+    const size_t parts = (count + most - 1) / most;
+    return (count + parts - 1) / parts;
+}
+
+std::vector<Part> split(const Shape& shape, Source source) {
+    const size_t lines = shape.rows == 1 ? shape.cols : shape.rows;
+    const size_t step = part_of(lines, shape.rows == 1 ? kChunk : std::max<size_t>(1, kChunk / shape.cols));
+    Reader reader(source);
+    std::vector<Part> parts;
+    for (size_t start = 0; start < lines; start += step) {
+        const size_t stop = std::min(start + step, lines);
+        parts.push_back({start, stop, stop == lines ? reader.rest() : reader.sized()});
+    }
+    return parts;
+}
 
 void decode_integers(const Plan& plan, Source source, void* out, size_t bytes, Places places, size_t threads, Path path) {
     if (bytes == 1) decode_as<uint8_t>(plan, source, out, places, threads, path);

@@ -4,20 +4,44 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <vector>
 
+#include "bytes.hpp"
 #include "plan.hpp"
 #include "rans.hpp"
 #include "scale.hpp"
 
 namespace attar {
 
-// The chunks' bytes, and what the whole array has: out [rows, cols] in integers of 1, 2, 4 or 8 bytes or in floats, and
-// places[escapes], which become the places of the escapes in the matrix in the order of coding.
-struct Source {
-    const uint8_t* data;
-    size_t size;
+constexpr size_t kChunk = size_t{1} << 19;  // symbols, about
+
+// The rows of a chunk, or of an array of one row the columns.
+struct Part {
+    size_t start, stop;
+    Source source;
 };
 
+// Equal parts of at most so many of `count` lines, the last one perhaps smaller.
+size_t part_of(size_t count, size_t most);
+
+// The chunks of an array from their bytes; throws Malformed.
+std::vector<Part> split(const Shape& shape, Source source);
+
+// Adds place(i) to `found` for each symbols[i] that is the escape; throws Malformed where there are more than `most`.
+template <class Place>
+void find_escapes(const uint8_t* symbols, size_t count, size_t escape, size_t most, std::vector<int64_t>& found, Place place) {
+    const uint8_t* at = symbols;
+    const uint8_t* end = symbols + count;
+    while ((at = static_cast<const uint8_t*>(std::memchr(at, static_cast<int>(escape), static_cast<size_t>(end - at)))) != nullptr) {
+        if (found.size() == most) throw Malformed("every escape must have its value");
+        found.push_back(static_cast<int64_t>(place(static_cast<size_t>(at - symbols))));
+        if (++at == end) return;
+    }
+}
+
+// What the whole array has: out [rows, cols] in integers of 1, 2, 4 or 8 bytes or in floats, and places[escapes], which
+// become the places of the escapes in the matrix in the order of coding.
 struct Places {
     int64_t* data;
     size_t size;

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #include "permute.hpp"
@@ -13,39 +12,32 @@
 
 namespace attar {
 
-constexpr size_t kSlack = 128;  // bytes beyond a buffer that vectors may touch
-
-// Bytes that are not set before they are used.
-class Buffer {
-  public:
-    uint8_t* reserve(size_t size) {
-        if (size > size_) {
-            size_ = 0;
-            data_.reset();
-            data_.reset(new uint8_t[size + kSlack]);
-            size_ = size;
-        }
-        return data_.get();
-    }
-
-  private:
-    std::unique_ptr<uint8_t[]> data_;
-    size_t size_ = 0;
-};
-
 // Rows of one level as they are coded, span by span, back to the order of the matrix.
 class Unsorting {
   public:
     Unsorting(const SortedLines& order, Path path)
-        : straight_(std::is_sorted(order.columns.begin(), order.columns.end())), back_(ranks(order.columns), path) {}
+        : straight_(std::is_sorted(order.columns.begin(), order.columns.end())), path_(path), back_(ranks(order.columns), path) {
+        for (const std::vector<Span>& spans : order.spans) {
+            widths_.emplace_back();
+            for (const Span& span : spans) widths_.back().push_back(span.width);
+        }
+    }
 
-    // Rows start .. start + count - 1 of `rows`, in one of the two.
-    const Rows& apply(const std::vector<Span>& spans, const uint8_t* symbols, size_t rows, size_t start, size_t count,
-                      Rows& sorted, Rows& plain) const {
-        for (size_t i = 0; i < count; ++i) join(spans, symbols, rows, start + i, sorted.row(i));
+    // Rows start .. start + count - 1 of the `rows` of a level, in one of the two.
+    const Rows& apply(size_t level, const uint8_t* symbols, size_t rows, size_t start, size_t count, Rows& sorted,
+                      Rows& plain) const {
+        join_spans(widths_[level].data(), widths_[level].size(), symbols, rows, start, count, sorted, path_);
         if (straight_) return sorted;
         back_.apply(sorted, plain);
         return plain;
+    }
+
+    // Whether `put` may be called, which needs no second pass over the rows: each goes to where to[row] says, `add` added.
+    bool direct() const { return !straight_ && back_.direct(); }
+    void put(size_t level, const uint8_t* symbols, size_t rows, size_t start, size_t count, Rows& sorted, uint8_t add,
+             uint8_t* const* to) const {
+        join_spans(widths_[level].data(), widths_[level].size(), symbols, rows, start, count, sorted, path_);
+        back_.put(sorted, add, to, count);
     }
 
   private:
@@ -55,17 +47,9 @@ class Unsorting {
         return rank;
     }
 
-    // Whole vectors are copied: what they write beyond a span comes before anything that belongs there.
-    static void join(const std::vector<Span>& spans, const uint8_t* symbols, size_t rows, size_t i, uint8_t* to) {
-        for (const Span& span : spans) {
-            const uint8_t* from = symbols + i * span.width;
-            for (size_t k = 0; k < span.width; k += 64) std::memcpy(to + k, from + k, 64);
-            symbols += rows * span.width;
-            to += span.width;
-        }
-    }
-
     bool straight_;
+    Path path_;
+    std::vector<std::vector<size_t>> widths_;  // of the spans, by level
     Permutation back_;
 };
 

@@ -95,25 +95,6 @@ def test_counts_native_equals_twin(seed, rows, cols, highest):
     assert (results[0] == results[1]).all()
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(0, 300), st.sampled_from([1, 2, 4, 8]))
-def test_planes_native_equals_twin(seed, count, width):
-    words = np.random.default_rng(seed).integers(0, 256, count * width, dtype=np.uint8).view(f"<u{width}")
-    rotated = words << 1 | words >> (8 * width - 1)
-    planes = [(rotated >> (8 * k)).astype(np.uint8) for k in range(width)]
-    for module in (native, twin):
-        out = np.zeros(count, words.dtype)
-        module.join_planes(planes, out.view(np.uint8))
-        assert (out == words).all()
-
-
-@MODULES
-def test_planes_that_do_not_fit_are_refused(module):
-    for planes, size in (([np.zeros(3, np.uint8)] * 3, 9), ([np.zeros(3, np.uint8), np.zeros(4, np.uint8)], 6)):
-        with pytest.raises(ValueError, match="planes"):
-            module.join_planes(planes, np.zeros(size, np.uint8))
-
-
 def test_chunks_cover_the_matrix_once():
     rng = np.random.default_rng(0)
     for shape in ((1, 5), (1, 2 * order.CHUNK + 1), (7, 9), (3000, 700), (2, order.CHUNK + 5)):

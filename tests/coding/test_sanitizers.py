@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from attar.coding import static
+from attar.coding.planes import Planes
+from attar.coding.rans import Rans
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -115,6 +117,19 @@ for side, chunks, shape, sides, escapes in pickle.load(open(sys.argv[2], "rb")):
                 plan.decode_scaled(memoryview(chunks), column, row, out, name, places, 2)
         except ValueError:
             pass
+for data, rows, cols, width, planes in pickle.load(open(sys.argv[3], "rb")):
+    for k in range(200):
+        wrong = bytearray(data)
+        if k:
+            wrong[int(rng.integers(0, min(len(wrong), 400)))] = rng.integers(0, 256)
+        out = np.empty((rows, cols * width), np.uint8)
+        try:
+            if planes:
+                _native.decode_planes(bytes(wrong), out, width, 2)
+            else:
+                _native.decode_values(bytes(wrong), out, rows, cols, width, -(1 << 31), (1 << 31) - 1, 2)
+        except ValueError:
+            pass
 print("clean", _native.simd_path())
 """
 
@@ -128,6 +143,20 @@ def static_arrays(path):
         coded = static.make_plan(codes)
         sides = coded.plan.by_row, coded.plan.by_column
         texts.append((static.write_plan(coded.plan), static.encode_chunks(coded), shape, sides, coded.escaped.size))
+    path.write_bytes(pickle.dumps(texts))
+
+
+def whole_arrays(path):
+    """Arrays of integers and of floats, with their shapes, in a file."""
+    rng = np.random.default_rng(0)
+    texts = []
+    for shape, outliers in (((3, 4), 0), ((30, 40), 0), ((90, 130), 3), ((1, 9000), 3), ((1, 600_000), 0)):
+        codes = np.rint(rng.laplace(0, 2, shape)).astype(np.int32)
+        codes.ravel()[rng.integers(0, codes.size, outliers)] = 40_000
+        texts.append((Rans.encode(codes), *shape, 4, False))
+        for kind in (np.float16, np.float32, np.float64):
+            floats = rng.normal(0, 0.1, shape).astype(kind)
+            texts.append((Planes.encode(floats), *shape, floats.itemsize, True))
     path.write_bytes(pickle.dumps(texts))
 
 
@@ -153,7 +182,8 @@ def test_sanitized_kernel(tmp_path_factory, tmp_path, path):
     ]
     environment = {**os.environ, "LD_PRELOAD": " ".join(runtimes), "ASAN_OPTIONS": "detect_leaks=0", "ATTAR_SIMD": path}
     static_arrays(tmp_path / "arrays")
-    command = [sys.executable, "-c", SCRIPT, str(build), str(tmp_path / "arrays")]
+    whole_arrays(tmp_path / "whole")
+    command = [sys.executable, "-c", SCRIPT, str(build), str(tmp_path / "arrays"), str(tmp_path / "whole")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("clean native")

@@ -7,11 +7,13 @@ that it is decoded within a second.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import ml_dtypes
 import numpy as np
 
 from attar import registry
+from attar.coding.base import Coder
 from attar.coding.kernel import simd_path
 from attar.coding.scaled import F32, fused, scaled
 from attar.errors import FormatError, UsageError
@@ -71,17 +73,23 @@ def encode_array(array: Array, effort: str = "fast") -> tuple[str, bytes]:
 
 def decode_array(coder: str, data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
     """The exact array; raises FormatError where the bytes cannot be it, or where the coder is unknown."""
+    array: Array = _decoder(coder, dtype).decode(data, dtype, shape)
+    return array
+
+
+@cache
+def _decoder(coder: str, dtype: str) -> Coder:
+    """The coder of a name, where it codes this dtype; raises FormatError. Small arrays take less time than to look."""
     kind = known_dtype(dtype)
     if coder not in registry.REGISTRY["coder"]:
         raise FormatError(
             f"array: the coder must be one of {', '.join(registry.names('coder'))}. Received {coder!r}. "
             "Upgrade attar: pip install --upgrade attar."
         )
-    found = registry.get("coder", coder)
+    found: Coder = registry.get("coder", coder)
     if not found.accepts(np.empty(0, kind)):
         raise FormatError(f"array: {coder} does not code {dtype}. Received such an array. Fetch the file again.")
-    array: Array = found.decode(data, dtype, shape)
-    return array
+    return found
 
 
 def decode_scaled(
@@ -110,7 +118,9 @@ def decode_scaled(
             f"array: the rows must divide into the groups. Received {shape[0]} and {len(column)}. Fetch the file again."
         )
     row = np.ascontiguousarray(row, np.float32)
-    column = np.ascontiguousarray(np.broadcast_to(column, (len(column), shape[1])), np.float32)
+    if column.shape[1] != shape[1]:
+        column = np.broadcast_to(column, (len(column), shape[1]))
+    column = np.ascontiguousarray(column, np.float32)
     if coder == "rans":
         return fused(data, dtype, shape, row, column, format)
     return scaled(decode_array(coder, data, dtype, shape), row, column, format)

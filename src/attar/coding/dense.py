@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from attar.coding import kernel, rans
+from attar.coding import kernel, values
 from attar.coding.dense_twin import LARGEST, mean_of
 from attar.coding.streams import Reader, signed, varint
 from attar.coding.symbols import I64
@@ -67,7 +67,7 @@ class Dense:
                 f"dense: an array may have {MOST} values. Received a shape of {out.size}. Fetch the file again."
             )
         if out.size:
-            rans.store(_values(reader, _matrix(shape)), out.reshape(-1))
+            values.store(_values(reader, _matrix(shape)), out.reshape(-1))
         reader.finish()
         return out
 

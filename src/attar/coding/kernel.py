@@ -21,6 +21,7 @@ from attar.errors import FormatError
 
 T = TypeVar("T")
 R = TypeVar("R")
+FEW = 1 << 20
 LANE_BYTES = ((1 << 12, 1), (1 << 13, 32), (1 << 14, 64))
 """Lanes by the bytes of a chunk (below the bound), 128 above: a lane costs about one byte."""
 
@@ -55,6 +56,11 @@ def threads() -> int:
     """Threads for chunks: ATTAR_THREADS, or one a core; the bytes do not depend on it."""
     wish = os.environ.get("ATTAR_THREADS", "")
     return max(1, int(wish)) if wish.isdecimal() else os.cpu_count() or 1
+
+
+def threads_for(values: int) -> int:
+    """Threads for so many values: one where they are a chunk or two, which take less time than to ask."""
+    return threads() if values > FEW else 1
 
 
 @cache

@@ -56,19 +56,6 @@ def place_scaled(
         out.view(FORMATS[format])[rows] = values.astype(FORMATS[format])
 
 
-def join_planes(planes: list[U8], out: U8) -> None:
-    """Fill the bytes of words from their byte planes, lowest first, the words' bits rotated right by one."""
-    width = len(planes)
-    if width not in (1, 2, 4, 8):
-        raise Malformed("there must be 1, 2, 4 or 8 planes")
-    if any(plane.size * width != out.size for plane in planes):
-        raise Malformed("the planes must fill the words")
-    words = np.zeros(out.size // width, f"<u{width}")
-    for k, plane in enumerate(planes):
-        words |= plane.astype(words.dtype) << (8 * k)
-    out[:] = (words >> 1 | words << (8 * width - 1)).view(np.uint8)
-
-
 def _sorted(symbols: U8, rows: I32, columns: I32, runs: I32, height: int) -> U8:
     """The chunk's rows, columns sorted: [rows, width]."""
     _check(rows, columns, runs, height)

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, rans
+from attar.coding import kernel, rans, values
 from attar.coding.streams import Reader
 from attar.types import Array
 
@@ -25,18 +25,18 @@ def fused(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], row: F32
     """The same from the bytes of the `rans` coder; raises FormatError."""
     reader = Reader(data)
     form = data[0] if len(data) else 0
-    if len(shape) != 2 or min(shape) < 2 or not rans.STATIC <= form < rans.STATIC + 4:
+    if len(shape) != 2 or min(shape) < 2 or not values.STATIC <= form < values.STATIC + 4:
         return scaled(rans.Rans.decode(data, dtype, shape), row, column, format)
     reader.take(1)
     size = (shape[0], shape[1])
-    plan, outside = rans.open_static(reader, size, form - rans.STATIC, np.dtype(dtype))
+    plan, outside = values.open_static(reader, size, form - values.STATIC, np.dtype(dtype))
     if not -(1 << 30) < plan.low < 1 << 30:
         return scaled(rans.Rans.decode(data, dtype, shape), row, column, format)
     out = np.empty(size, FORMATS[format])
     places = np.empty(outside.size, np.int64)
     chunks = reader.rest()
     with kernel.refused(f"{out.size} symbols", len(chunks)):
-        plan.decode_scaled(chunks, column, row, out.view(np.uint8), format, places, kernel.threads())
+        plan.decode_scaled(chunks, column, row, out.view(np.uint8), format, places, kernel.threads_for(out.size))
     if places.size:
         r, c = np.divmod(places, size[1])
         with np.errstate(over="ignore", invalid="ignore"):

@@ -86,10 +86,11 @@ def _likely(coded: U8, alphabet: Alphabet) -> list[tuple[tuple[bool, bool], Leve
 
 
 def _collected(coded: U8, chunk: Chunk) -> U8:
-    """The symbols of a chunk, in the order of coding."""
+    """The symbols of a chunk, in the order of coding; one row is in it as it stands."""
+    if len(coded) == 1:
+        return coded[0, chunk.span]
     result = np.empty(chunk.size, np.uint8)
-    source = np.ascontiguousarray(coded[:, chunk.span])
-    kernel.kernel().collect(source, chunk.rows, chunk.columns, chunk.runs, result)
+    kernel.kernel().collect(coded, chunk.rows, chunk.columns, chunk.runs, result)
     return result
 
 

@@ -14,14 +14,14 @@ from attar.coding.dense_twin import dense_decode, dense_encode
 from attar.coding.fit_levels import fit_levels
 from attar.coding.fit_tables import fit_tables, merge_classes
 from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
-from attar.coding.placing import collect, find, join_planes
+from attar.coding.placing import collect, find
 from attar.coding.streams import SideDecoder, SideEncoder
 from attar.coding.tables import write_tables
 
 __all__ = [
     "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticPlan", "collect", "count_classes",
-    "decode", "dense_decode", "dense_encode", "encode", "find", "fit_levels", "fit_tables", "histogram", "join_planes",
-    "merge_classes", "read_escapes", "simd_path", "unpack", "window", "write_tables",
+    "decode", "decode_planes", "decode_values", "dense_decode", "dense_encode", "encode", "find", "fit_levels",
+    "fit_tables", "histogram", "merge_classes", "read_escapes", "simd_path", "unpack", "window", "write_tables",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
@@ -68,6 +68,20 @@ def StaticPlan(*args: Any) -> Any:
     from attar.coding import unpacking
 
     return unpacking.StaticPlan(*args)
+
+
+def decode_values(*args: Any) -> None:
+    """A whole `rans` array; see values.py, which reads its parts by this module."""
+    from attar.coding import values
+
+    values.decode_values(*args)
+
+
+def decode_planes(*args: Any) -> None:
+    """A whole `planes` array; see planes.py."""
+    from attar.coding import planes
+
+    planes.decode_planes(*args)
 
 
 def simd_path() -> str:

@@ -1,0 +1,154 @@
+"""Whole arrays of `rans` and `planes`: the kernel reads what its twin reads, and refuses what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attar import _native as native
+from attar.coding import order, static, twin, values
+from attar.coding.planes import Planes
+from attar.coding.rans import Rans
+from attar.coding.streams import signed, sized, varint
+from attar.errors import FormatError
+
+KINDS = st.sampled_from(["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+CHANGES = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3)
+FORMS = ["constant", "packed", "adaptive", "static", "escapes", "sorted"]
+
+
+def outcome(decode, data, out, *args):
+    """The bytes of what is read, or that it is refused."""
+    try:
+        decode(data, out, *args)
+    except (ValueError, FormatError):
+        return "refused"
+    return out.tobytes()
+
+
+def integers(form, seed):
+    """A matrix that takes the form."""
+    rng = np.random.default_rng(seed)
+    if form == "constant":
+        return np.full((3, 4), rng.integers(-9, 9))
+    if form in ("packed", "adaptive"):
+        return rng.integers(0, 2, (9, 11)) if form == "packed" else np.rint(rng.laplace(0, 4, (30, 40))).astype(int)
+    spread = np.exp(rng.normal(0, 1, (90, 1))) if form == "sorted" else 1
+    found = np.rint(rng.laplace(0, 3, (90, 70)) * spread).astype(int)
+    if form == "escapes":
+        found.ravel()[rng.integers(0, found.size, 5)] = rng.integers(-30_000, 30_000, 5)
+    return found
+
+
+def altered(data, changes):
+    """The bytes with some of them changed; those at the front, which say most, more often."""
+    wrong = bytearray(data)
+    for place, value in changes:
+        wrong[int(place**3 * (len(wrong) - 1))] = value
+    return bytes(wrong)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, 9), st.sampled_from(FORMS), KINDS, CHANGES, st.integers(-1, 1))
+def test_values_native_equals_twin(seed, form, name, changes, length):
+    codes = integers(form, seed)
+    data = altered(Rans.encode(codes), changes)
+    data = data[:-1] if length < 0 else data + bytes(length)
+    kind = np.dtype(name)
+    results = [
+        outcome(module.decode_values, data, np.zeros(codes.shape, kind), *codes.shape, kind.itemsize,
+                *values.bounds(kind), 2)
+        for module in (native, twin)
+    ]  # fmt: skip
+    assert results[0] == results[1]
+    if not changes and not length and (codes == codes.astype(kind)).all() and (codes.min() >= 0 or name != "uint64"):
+        assert results[0] == codes.astype(kind).tobytes()
+
+
+def words(seed, count, width, case):
+    """Words whose top byte, when rotated, is like an exponent."""
+    rng = np.random.default_rng(seed)
+    if case == "constant":
+        return np.full(count, rng.integers(0, 1 << (8 * width), dtype=np.uint64).astype(f"u{width}"))
+    top = np.clip(np.rint(rng.laplace(120, 20 if case == "wide" else 3, count)), 0, 255).astype(np.uint64)
+    top[rng.random(count) < (0.001 if case == "escapes" else 0)] = 3
+    low = rng.integers(0, 1 << (8 * width - 8), count, dtype=np.uint64) if width > 1 else np.uint64(0)
+    rotated = (top << np.uint64(8 * width - 8) | low).astype(f"u{width}")
+    return rotated >> 1 | rotated << (8 * width - 1)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.integers(0, 9), st.sampled_from([1, 40, 900, 9000, 20_000]), st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from(["constant", "narrow", "wide", "escapes"]), CHANGES,
+)  # fmt: skip
+def test_planes_native_equals_twin(seed, count, width, case, changes):
+    given_words = words(seed, count, width, case)
+    data = altered(Planes.encode(given_words.view(f"f{width}" if width > 1 else "u1")), changes)
+    results = [outcome(m.decode_planes, data, np.zeros(count, f"u{width}"), width, 2) for m in (native, twin)]
+    assert results[0] == results[1] and (changes or results[0] == given_words.tobytes())
+
+
+def test_planes_in_several_chunks_with_escapes_in_each():
+    floats = words(1, 2 * order.CHUNK + 777, 4, "escapes").view(np.float32)
+    data = Planes.encode(floats)
+    for threads in (1, 3):
+        out = np.zeros(floats.size, np.uint32)
+        native.decode_planes(data, out, 4, threads)
+        assert out.tobytes() == floats.tobytes()
+
+
+def test_escapes_nest_only_so_deep():
+    text = Rans.encode(np.full(1, 3, np.uint8))
+    # Side information and chunk of one value that is an escape: its length is an array of one value, too.
+    coded = static.make_plan(np.array([[0] * 50 + [9000]]))
+    side, chunks = static.write_plan(coded.plan), static.encode_chunks(coded)
+    assert coded.plan.alphabet.escape and text[0] == values.CONSTANT
+    data = bytes([values.CONSTANT]) + signed(2)
+    for _ in range(200):
+        data = bytes([values.STATIC]) + sized(side) + varint(1) + sized(data) + b"\0" * 9 + chunks
+    for module in (native, twin):
+        with pytest.raises((ValueError, FormatError), match="nested"):
+            module.decode_values(data, np.zeros((1, 51), np.int64), 1, 51, 8, *values.bounds(np.dtype(np.int64)), 1)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint64"])
+def test_numbers_beyond_64_bits_are_refused(kind):
+    for data in (b"\0" + varint(1 << 65), b"\0" + b"\xff" * 10, b"\2" + signed(2**63 - 1) + b"\x2f\xff\xff"):
+        results = {
+            outcome(m.decode_values, data, np.zeros((2, 2), kind), 2, 2, 8, *values.bounds(np.dtype(kind)), 1)
+            for m in (native, twin)
+        }
+        assert results == {"refused"}
+
+
+@pytest.mark.parametrize(
+    ("out", "args", "message"),
+    [
+        (np.zeros(6, np.uint8), (2, 4, 1, 0, 255, 1), "hold the numbers"),
+        (np.zeros(8, np.uint8), (2, 4, 3, 0, 255, 1), "1, 2, 4 or 8 bytes"),
+        (np.zeros(17, np.uint8)[1:], (2, 4, 2, 0, 255, 1), "aligned"),
+        (np.zeros(0, np.uint8), (0, 4, 1, 0, 255, 1), "hold the numbers"),
+        (np.zeros(8, np.uint8), (2**31, 2, 1, 0, 255, 1), "below 2\\^31"),
+    ],
+)
+def test_the_kernel_checks_sizes(out, args, message):
+    with pytest.raises(ValueError, match=message):
+        native.decode_values(b"\0\2", out, *args)
+
+
+@pytest.mark.parametrize(("size", "width"), [(0, 1), (8, 0), (8, 3), (7, 2)])
+def test_the_kernel_checks_words(size, width):
+    with pytest.raises(ValueError, match=r"bytes|hold"):
+        native.decode_planes(b"\0\2", np.zeros(size, np.uint8), width, 1)
+
+
+def test_only_buffers_that_may_be_written():
+    out = np.zeros(8, np.uint8)
+    out.flags.writeable = False
+    with pytest.raises((BufferError, ValueError)):
+        native.decode_values(b"\0\2", out, 2, 4, 1, 0, 255, 1)
+    with pytest.raises(TypeError):
+        native.decode_planes("text", np.zeros(8, np.uint8), 1, 1)
