@@ -221,3 +221,10 @@ def test_a_file_that_decodes_wrongly_is_noticed(net_and_data, monkeypatch) -> No
     monkeypatch.setattr(NumpyNet, "rebuild", classmethod(wrong))
     with pytest.raises(attar.errors.AttarError, match="must answer like"):
         attar.compress(net, data, max_drop=2.0)
+
+
+def test_evaluate_stays_the_verb_whatever_is_imported() -> None:
+    import attar.evaluate.metrics
+
+    assert attar.evaluate is attar.api.evaluate
+    assert attar.evaluate.__module__ == "attar.api"

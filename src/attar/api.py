@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from attar import outputs, pipeline, summary
+from attar import outputs, pipeline, removal, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter
 from attar.archive import read_archive
@@ -253,7 +253,9 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     tuned, warnings = pipeline.read_train(train, plan, adapter, splits)
     splits = replace(splits, warnings=(*splits.warnings, *warnings))
     into = None if isinstance(model, str | os.PathLike) and plan.factory is None else model_of(model, plan.factory)
-    return Job(plan, adapter, splits, metric, budget, size, name, tuned, into, jobs)
+    job = Job(plan, adapter, splits, metric, budget, size, name, tuned, into=into, jobs=jobs)
+    removal.check(job)
+    return job
 
 
 def _names(job: Job) -> dict[str, str]:
@@ -276,6 +278,7 @@ def _run(
 ) -> Result:
     """The straight path from a checked job to its result."""
     pipeline.begin(job, ledger, progress)
+    job = removal.shrunk(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)
     recovery = pipeline.recovery_of(job, loop)
     outcome = search(loop, job.recipe.evaluations, interrupted, None if recovery is None else recovery.extend)

@@ -85,6 +85,9 @@ def compress(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Layers that keep their weights, as a pattern: 'head.*'. May be repeated.")
     ] = None,
+    remove: Annotated[
+        float | None, typer.Option(min=0, max=0.99, help="Share of the multiply-adds that goes as whole channels.")
+    ] = None,
     metric: MetricName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
@@ -112,7 +115,8 @@ def compress(
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
             "max_relative_drop": _share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
-            "train": train, "exclude": exclude or None, "methods": methods.split(",") if methods else None,
+            "train": train, "remove": remove, "exclude": exclude or None,
+            "methods": methods.split(",") if methods else None,
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None

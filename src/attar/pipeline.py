@@ -36,12 +36,14 @@ from attar.search.loop import FIRST_KL, Loop, Outcome
 from attar.search.params import RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows
-from attar.search.subject import Subject, blind_stats, shared
+from attar.search.subject import Measure, Subject, blind_stats, shared
 from attar.types import Array, Dataset, Json, Layer, Splits
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
 BATCH = 256
+NUMERIC = ("mse", "mae", "r2", "cosine")
+"""Metrics of plain numbers."""
 WIDTHS = {"float16": 2, "bfloat16": 2, "float64": 8}
 """Bytes of one weight in the model that came in, where it is not float32."""
 
@@ -59,6 +61,8 @@ class Job:
     model_name: str
     train: Dataset | None = None
     """What candidates are trained on, if they are."""
+    original: Adapter | None = None
+    """What drops are measured from, where `adapter` has lost channels."""
     into: object | None = None
     """What the result is put into: the caller's own object (copied), or None to rebuild it from the file alone."""
     jobs: int | None = None
@@ -221,29 +225,44 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     )  # fmt: skip
 
 
-def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
-    """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
+def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]:
+    """Statistics and sensitivities, how these were found, what the outputs are, and the KL from the model as it is.
+
+    Raises DataError where outputs are not finite.
+    """
     subject = subject_of(job, progress)
-    adapter, calibrate = job.adapter, job.splits.calibrate
-    few = calibrate.take(range(min(len(calibrate), SENSITIVITY_EXAMPLES)))
+    adapter, few = job.adapter, _few(job)
     original = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
     if not np.isfinite(original).all():
         raise DataError(
             "model: its outputs on the user's data must be finite. Received NaN or infinite outputs. "
             "Check the scaling of the inputs."
         )
-    kind = kind_of(original, job.metric.name not in ("mse", "mae", "r2", "cosine"))
+    kind = kind_of(original, job.metric.name not in NUMERIC)
 
     def measure() -> float:
         changed = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
         return float(divergence(original, changed, kind).mean())
 
     subject, method = with_sensitivities(job, subject.halved(measure), few, kind, progress)
+    return subject, method, kind, measure
+
+
+def _few(job: Job) -> Dataset:
+    """The examples that sensitivities are measured on."""
+    calibrate = job.splits.calibrate
+    return calibrate.take(range(min(len(calibrate), SENSITIVITY_EXAMPLES)))
+
+
+def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
+    """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
+    subject, method, kind, measure = measured(job, progress)
     first = 2 * float(np.log(2)) * FIRST_KL / subject.weight_count
     subject, factors = subject.corrected(first, measure, progress)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress, job.bytes_before)
+    loop.original = job.original or job.adapter
     loop.originals()
     return loop
 
@@ -253,12 +272,22 @@ def recovery_settings(recipe: Recipe) -> RecoverySettings:
     return checked(RecoverySettings, RECOVERY, recipe.settings)
 
 
+def kind_for(job: Job) -> Kind:
+    """What the model's outputs are."""
+    outputs = job.adapter.run(next(job.splits.calibrate.batches(BATCH)))
+    return kind_of(outputs, job.metric.name not in NUMERIC)
+
+
 def recovery_of(job: Job, loop: Loop) -> Recovery | None:
     """The training of candidates, where there is a set for it."""
     if job.train is None:
         return None
     settings = recovery_settings(job.recipe)
-    teacher = Teacher(job.adapter, loop.subject.weights, loop.subject.remainder, job.train, tuple(settings.augment))
+    weights, rest = loop.subject.weights, loop.subject.remainder
+    if job.original is not None:
+        owners = [layer.name for layer in job.original.layers() if layer.tied_to is None]
+        weights, rest = {name: job.original.read(name) for name in owners}, dict(job.original.remainder())
+    teacher = Teacher(job.original or job.adapter, weights, rest, job.train, tuple(settings.augment))
     return Recovery(loop, teacher, settings, job.recipe.seed)
 
 

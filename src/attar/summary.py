@@ -22,7 +22,7 @@ from attar.search.loop import Loop, Outcome
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
-    "factory", "data", "calibrate", "select", "certify", "train", "methods", "exclude", "metric", "max_drop",
+    "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "metric", "max_drop",
     "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""

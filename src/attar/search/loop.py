@@ -14,6 +14,7 @@ from time import perf_counter
 import numpy as np
 from scipy.special import ndtri
 
+from attar.adapters.base import Adapter
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
@@ -24,7 +25,7 @@ from attar.search.bracket import Target, Trial, land, sequence, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
 from attar.search.subject import Candidate, Subject
-from attar.types import Array, Certificate, Dataset, Score, Splits
+from attar.types import Certificate, Score, Splits
 
 FIRST_KL = 0.01
 """Predicted KL, in nats, of the first candidate."""
@@ -52,13 +53,16 @@ class Loop:
     before: dict[str, Score] = field(default_factory=dict)
     built: dict[float, Candidate] = field(default_factory=dict)
     count: int = 0
+    original: Adapter | None = None
+    """What drops are measured from; the subject's own model, uncompressed, where it is None."""
 
     def originals(self) -> None:
         """Score the original on select and certify."""
+        adapter = self.original or self.subject.adapter
         for name in ("select", "certify"):
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
-            self.before[name] = self._score(data, None)
+            self.before[name] = score(adapter.run, data, self.metric, None, progress=self.progress.step)
 
     def limit(self) -> float:
         """The drop allowed, in the metric's unit."""
@@ -76,7 +80,7 @@ class Loop:
         data, before, started = getattr(self.splits, split), self.before[split], perf_counter()
         self.subject.put(candidate)
         self.progress.stage(f"candidate of {candidate.size_bytes:,} bytes on {split}", len(data))
-        after = self._score(data, before.outputs)
+        after = score(self.subject.adapter.run, data, self.metric, before.outputs, progress=self.progress.step)
         self.count += 1
         limit = self.budget.limit(before.value)
         verdict = certify(before, after, self.metric, limit, self.budget.confidence)
@@ -100,11 +104,6 @@ class Loop:
         if sharpen:
             drop, better = sharpened(verdict.drop, error, self.before["select"], after, self.metric)
         return Trial(slope, moved, drop, error * float(np.sqrt(verdict.n)), better)
-
-    def _score(self, data: Dataset, original: Array | None) -> Score:
-        """The working copy's score, with progress."""
-        run = self.subject.adapter.run
-        return score(run, data, self.metric, original, progress=self.progress.step)
 
 
 @dataclass(frozen=True, slots=True)

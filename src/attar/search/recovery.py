@@ -86,6 +86,7 @@ class Recovery:
         course = Course(
             self.teacher, latents, self.settings, slope=slope, classification=loop.kind != "regression",
             rng=generator(self.seed, f"recovery/{step_of(slope)}"),
+            adapter=None if before.adapter is self.teacher.adapter else before.adapter,
             fixed={n: decoded(e) for n, e in encoded.items() if n not in {latent.layer.name for latent in latents}},
         )  # fmt: skip
         self.rest = course.run(loop.progress)

@@ -1,0 +1,60 @@
+"""The stage before compression that makes a model smaller: whole channels go, and what is left is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from attar import pipeline
+from attar.adapters.base import Grouped
+from attar.errors import ModelError
+from attar.pipeline import Job
+from attar.recover.retrain import retrain
+from attar.recover.teacher import Teacher
+from attar.run.executor import generator
+from attar.run.ledger import Ledger
+from attar.run.progress import Progress
+from attar.structure.remove import remove
+from attar.structure.select import Goal
+from attar.types import Array
+
+
+def check(job: Job) -> None:
+    """That channels can be removed where that is asked for; raises ModelError."""
+    if job.recipe.remove and not isinstance(job.adapter, Grouped):
+        raise ModelError(
+            f"model: channels are removed from ONNX, PyTorch and Keras models. Received a {job.adapter.framework} "
+            "model without groups of channels. Leave --remove out."
+        )
+
+
+def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
+    """The job on a smaller model, trained where there is a set for it; drops stay those from the original.
+
+    Raises ModelError, UsageError where the model's channels cannot be removed, or not so many.
+    """
+    if not job.recipe.remove:
+        return job
+    assert isinstance(job.adapter, Grouped)
+    original = job.adapter
+    subject, *_ = pipeline.measured(job, progress)
+    seen = original.moments(job.splits.calibrate.batches(pipeline.BATCH))
+    stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
+    progress.stage("removing channels", 1)
+    smaller, report = remove(original, stats, Goal(share=job.recipe.remove))
+    progress.step()
+    for name, (before, after) in report.channels.items():
+        if after < before:
+            progress.note(f"{name}: {after} of {before} channels stay")
+    if job.train is not None:
+        settings = pipeline.recovery_settings(job.recipe)
+        rest: dict[str, Array] = dict(original.remainder())
+        teacher = Teacher(original, subject.weights, rest, job.train, tuple(settings.augment))
+        retrain(
+            smaller, teacher, settings, classification=pipeline.kind_for(job) != "regression",
+            rng=generator(job.recipe.seed, "removal"), progress=progress,
+        )  # fmt: skip
+    ledger.add(
+        "removal", share=report.share, macs=report.macs, weights=report.weights, channels=report.channels,
+        refitted=report.refitted, fixed=report.fixed, trained=job.train is not None,
+    )  # fmt: skip
+    return replace(job, adapter=smaller, original=original, into=None)
