@@ -51,7 +51,7 @@ def ours(name: str, data: Fashion, guarantee: str, epochs: int) -> dict[str, Any
     result = attar.compress(
         opened(name), calibrate=data.train.take(range(min(4000, len(data.train)))), select=data.select,
         certify=data.certify, train=data.train, scale=1.0, max_drop=MAX_DROP, guarantee=guarantee,
-        settings={"recovery": {"epochs": epochs, "augment": ["flip"]}},
+        settings={"recovery": {"epochs": epochs, "augment": ["flip"], "distill": 0.5}},
     )  # fmt: skip
     c = result.certificate
     trained = sum(event["event"] == "training" for event in result.events)

@@ -61,7 +61,7 @@ class Recipe(BaseModel):
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )
-    methods: list[str] = Field(["uniform", "lowrank", "keep"], min_length=1, description="methods that compete")
+    methods: list[str] = Field(["uniform", "keep"], min_length=1, description="methods that compete")
     remove: float = Field(
         0.0, ge=0, lt=1, description="share of the multiply-adds that goes as whole channels, before compression"
     )

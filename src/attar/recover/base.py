@@ -29,7 +29,7 @@ class RecoverySettings:
         default=0.01, metadata={"help": "first step of Adam, in steps of the grid", "low": 1e-5, "high": 1.0}
     )
     distill: float = field(
-        default=0.5, metadata={"help": "weight of the original's answers beside labels", "low": 0.0, "high": 1.0}
+        default=0.9, metadata={"help": "weight of the original's answers beside labels", "low": 0.0, "high": 1.0}
     )
     temperature: float = field(
         default=1.0, metadata={"help": "softening of the original's answers", "low": 0.1, "high": 100.0}
