@@ -64,6 +64,11 @@ bench: setup
 	$(BIN)/python benchmarks/coder.py
 	$(BIN)/python benchmarks/lossless.py
 	$(BIN)/python benchmarks/layer.py
+	$(BIN)/python benchmarks/methods.py
+	$(BIN)/python benchmarks/structure.py
+	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/structure_recovery.py
+	$(BIN)/python benchmarks/efficientnet.py
 
 docs: setup
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --group docs

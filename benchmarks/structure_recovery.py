@@ -124,9 +124,8 @@ def main() -> None:
     train: Dataset = whole.train.take(range(options.examples))
     data = Fashion(train, whole.select, whole.certify)
     settings = RecoverySettings(epochs=options.epochs, distill=0.5, augment=("flip",), rate=0.05)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {options.epochs} passes over {len(train)}"
-    )
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores")
+    print(f"{options.epochs} passes over {len(train):,} images, seed 0")
     print(f"{'model':<9} {'how':<14} {'removed':>7} {'untuned':>7} {'tuned':>6} {'drop':>6} {'interval':<15} "
           f"{'verdict':<14} {'time 1':>6} {'time 64':>7} {'s':>5}")  # fmt: skip
     rows: dict[str, Any] = {}

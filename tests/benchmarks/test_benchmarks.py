@@ -137,3 +137,27 @@ def test_the_script_on_removal_compares_measures_and_times(tmp_path):
     assert {row["measure"] for row in own["ours"]} == {"l1", "l2", "activation", "taylor", "distortion", "refitted"}
     assert all(row["removed"] >= 40 and row["refitted"] > row["plain"] - 5 for row in own["ours"])
     assert len(own["latency"]) == 4
+
+
+def test_deep_compression_prunes_shares_and_counts_every_bit():
+    torch = pytest.importorskip("torch")
+    from attar.types import Dataset
+    from deep_compression import KEEP, _huffman, deep_compression
+
+    assert _huffman(np.array([0, 0, 0, 0, 1, 1, 2, 3])) == 4 + 2 * 2 + 3 + 3
+    assert _huffman(np.array([5, 5, 5])) == 3
+    rng = np.random.default_rng(0)
+    train = Dataset({"x": rng.random((256, 784), np.float32)}, rng.integers(0, 10, 256))
+    torch.manual_seed(0)
+    model = torch.nn.Sequential()
+    for name, inputs, outputs in (("fc1", 784, 30), ("fc2", 30, 20), ("fc3", 20, 10)):
+        model.add_module(name, torch.nn.Linear(inputs, outputs))
+    before = model.fc1.weight.detach().clone()
+    small, size = deep_compression(model, KEEP["lenet300"], train, epochs=1)
+    assert torch.equal(model.fc1.weight, before), "the model given is not changed"
+    for name, share in KEEP["lenet300"].items():
+        weight = small.get_submodule(name).weight.detach()
+        assert (weight != 0).float().mean() <= share + 1e-3
+        assert len(weight.unique()) <= 2**5 + 1
+    weights = sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    assert 0.05 * weights * 4 / 8 < size < weights * 4 / 8
