@@ -150,8 +150,8 @@ def test_deep_compression_prunes_shares_and_counts_every_bit():
     train = Dataset({"x": rng.random((256, 784), np.float32)}, rng.integers(0, 10, 256))
     torch.manual_seed(0)
     model = torch.nn.Sequential()
-    for name, inputs, outputs in (("fc1", 784, 30), ("fc2", 30, 20), ("fc3", 20, 10)):
-        model.add_module(name, torch.nn.Linear(inputs, outputs))
+    for name, width, outputs in (("fc1", 784, 30), ("fc2", 30, 20), ("fc3", 20, 10)):
+        model.add_module(name, torch.nn.Linear(width, outputs))
     before = model.fc1.weight.detach().clone()
     small, size = deep_compression(model, KEEP["lenet300"], train, epochs=1)
     assert torch.equal(model.fc1.weight, before), "the model given is not changed"
