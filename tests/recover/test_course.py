@@ -11,16 +11,21 @@ import pytest
 import attar
 from attar import registry
 from attar.errors import DataError, ModelError, UsageError
+from attar.evaluate.budget import Budget
+from attar.evaluate.metrics import resolve_metric
 from attar.recover.base import Latent, RecoverySettings
 from attar.recover.latents import latents_of, stored
 from attar.recover.retrain import retrain
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
+from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import Target, Trial, slope_of
 from attar.search.divergence import divergence
-from attar.search.recovery import LEAP, next_step, shown
-from attar.types import Dataset, Encoded, Weight
+from attar.search.loop import Loop
+from attar.search.recovery import LEAP, Recovery, next_step, shown
+from attar.search.subject import Subject
+from attar.types import Dataset, Encoded, Splits, Weight
 from fakes import NumpyNet, trained
 
 SETTINGS = RecoverySettings(epochs=6, batch=50)
@@ -242,3 +247,21 @@ def test_floats_can_be_trained_towards_a_larger_teacher() -> None:
     after = divergence(said, small.run(data.inputs), "logits").mean()
     assert after < 0.3 * before
     np.testing.assert_array_equal(net.run(data.inputs), said)
+
+
+def test_a_candidate_begins_where_the_nearest_milder_one_ended() -> None:
+    net, data, teacher, _, _ = planned(0.01)
+    layers = list(net.layers())
+    weights = {layer.name: net.read(layer.name) for layer in layers}
+    subject = Subject(net, layers, weights, net.moments(data.batches()), {}, b"", {}, ("lowrank", "uniform", "keep"))
+    loop = Loop(
+        subject, Splits(data, data, data), resolve_metric("accuracy"), Budget(1.0), "logits", Ledger(), Silent()
+    )
+    recovery = Recovery(loop, teacher, SETTINGS, 0)
+    ended = {slope: {"w1": Weight(np.full((64, 24), slope, np.float32), None)} for slope in (1.0, 4.0)}
+    recovery.ends = {slope: (each, {}) for slope, each in ended.items()}
+    assert recovery._beginning(0.5).weights["w1"] is weights["w1"]
+    assert recovery._beginning(2.0).weights["w1"] is ended[1.0]["w1"]
+    assert recovery._beginning(8.0).weights["w1"] is ended[4.0]["w1"]
+    assert recovery._beginning(8.0).weights["w2"] is weights["w2"]
+    assert recovery._beginning(8.0).methods == ["uniform", "keep"]

@@ -1,7 +1,7 @@
-"""Candidates that are trained: from where rounding alone must stop, on to steeper slopes, each from the last one's end.
+"""Candidates that are trained: from where rounding alone must stop, on to steeper slopes, each from a milder one's end.
 
-Every candidate is planned on the weights that the last training left, trained under the penalty's price of a bit, and
-evaluated on the select split from the bytes of its file, like any other.
+Every candidate is planned on the weights that the nearest milder one was left with, trained under the penalty's price
+of a bit, and evaluated on the select split from the bytes of its file, like any other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from attar.recover.tune import Course
 from attar.run.executor import generator
 from attar.search.bracket import CLOSE, OCTAVE, Target, Trial, slope_of, step_of
 from attar.search.loop import Loop
-from attar.search.subject import Candidate
+from attar.search.subject import Candidate, Subject
 from attar.types import Array, Encoded, Point, Weight
 
 LEAP = 3 * OCTAVE // 2
@@ -38,14 +38,13 @@ BOLD = 1.0
 
 @dataclass
 class Recovery:
-    """The trained candidates of one run; weights and rest are those of the last training."""
+    """The trained candidates of one run; ends has the unrounded weights and the remainder of each, by slope."""
 
     loop: Loop
     teacher: Teacher
     settings: RecoverySettings
     seed: int
-    weights: Mapping[str, Weight] = field(default_factory=dict)
-    rest: Mapping[str, Array] = field(default_factory=dict)
+    ends: dict[float, tuple[Mapping[str, Weight], Mapping[str, Array]]] = field(default_factory=dict)
 
     def extend(self, landed: float, target: Target, interrupted: Callable[[], bool]) -> list[float]:
         """Train candidates from above the slope that rounding landed on; slopes for the certify split, ascending."""
@@ -71,15 +70,10 @@ class Recovery:
         return self.loop.trial(slope, sharpen=False)
 
     def train(self, slope: float) -> Candidate:
-        """The candidate of a slope, planned on the present weights and trained."""
-        loop = self.loop
-        before = loop.subject
-        tunable = [name for name in before.methods if isinstance(registry.get("method", name), Tunable)]
-        subject = replace(
-            before, weights={**before.weights, **self.weights}, remainder=self.rest or before.remainder,
-            methods=tunable or before.methods,
-        )  # fmt: skip
-        planned = subject.build(slope / max(self.settings.pressure, 1.0), loop.progress)
+        """The candidate of a slope, planned where a milder one ended and trained."""
+        loop, before = self.loop, self.loop.subject
+        subject = self._beginning(slope)
+        planned = subject.build(slope / self.settings.pressure, loop.progress)
         encoded = {layer.name: subject.encoded(planned.plan, layer) for layer in subject.layers}
         free = [layer for layer in subject.layers if not subject.excluded(layer)]
         latents = latents_of(free, encoded, subject.weights)
@@ -89,13 +83,25 @@ class Recovery:
             adapter=None if before.adapter is self.teacher.adapter else before.adapter,
             fixed={n: decoded(e) for n, e in encoded.items() if n not in {latent.layer.name for latent in latents}},
         )  # fmt: skip
-        self.rest = course.run(loop.progress)
-        self.weights = {latent.layer.name: weight_of(latent) for latent in latents}
+        rest = course.run(loop.progress)
+        self.ends[slope] = {latent.layer.name: weight_of(latent) for latent in latents}, rest
         encoded |= {latent.layer.name: stored(latent) for latent in latents}
-        subject = replace(before, remainder=self.rest)
-        points = {name: self._point(each, planned.plan, name) for name, each in encoded.items()}
-        plan = Plan(points, slope)
-        return Candidate(slope, plan, subject.pack(plan), planned.earned, trained=True)
+        plan = Plan({name: self._point(each, planned.plan, name) for name, each in encoded.items()}, slope)
+        data = replace(before, remainder=rest).pack(plan)
+        return Candidate(slope, plan, data, planned.earned, trained=True)
+
+    def _beginning(self, slope: float) -> Subject:
+        """The subject with the weights of the nearest milder candidate, the original's where there is none.
+
+        Only methods that training can move compete.
+        """
+        before = self.loop.subject
+        weights, rest = self.ends.get(max((s for s in self.ends if s < slope), default=0.0), ({}, {}))
+        tunable = [name for name in before.methods if isinstance(registry.get("method", name), Tunable)]
+        return replace(
+            before, weights={**before.weights, **weights}, remainder=rest or before.remainder,
+            methods=tunable or before.methods,
+        )  # fmt: skip
 
     def _point(self, encoded: Encoded, plan: Plan, name: str) -> Point:
         """Where a trained layer stands on its chart; its distortion is from the original's weights."""
