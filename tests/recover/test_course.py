@@ -20,11 +20,11 @@ from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
-from attar.search.bracket import Target, Trial, slope_of
+from attar.search.bracket import Target, Trial, shown, slope_of
 from attar.search.divergence import divergence
-from attar.search.loop import Loop
-from attar.search.recovery import LEAP, Recovery, next_step, shown
-from attar.search.subject import Subject
+from attar.search.loop import Loop, front
+from attar.search.recovery import LEAP, Recovery, next_step
+from attar.search.subject import Candidate, Subject
 from attar.types import Dataset, Encoded, Splits, Weight
 from fakes import NumpyNet, trained
 
@@ -265,3 +265,12 @@ def test_a_candidate_begins_where_the_nearest_milder_one_ended() -> None:
     assert recovery._beginning(8.0).weights["w1"] is ended[4.0]["w1"]
     assert recovery._beginning(8.0).weights["w2"] is weights["w2"]
     assert recovery._beginning(8.0).methods == ["uniform", "keep"]
+
+
+def test_the_certify_split_sees_the_safest_first_and_only_what_is_smaller() -> None:
+    sizes = {1.0: 100, 2.0: 80, 3.0: 90, 4.0: 50}
+    loop = Loop(None, None, None, None, "logits", Ledger(), Silent())  # type: ignore[arg-type]
+    loop.built = {slope: Candidate(slope, None, bytes(size), {}) for slope, size in sizes.items()}  # type: ignore[arg-type]
+    assert front(loop, {1.0: 0.1, 2.0: 0.2, 4.0: 0.4}) == [1.0, 2.0, 4.0]
+    assert front(loop, {1.0: 0.1, 2.0: -0.2, 3.0: 0.0, 4.0: 0.4}) == [2.0, 4.0]
+    assert front(loop, {1.0: 0.1, 2.0: 0.2, 4.0: -0.4}) == [4.0]

@@ -82,6 +82,12 @@ def drop_at(trials: Sequence[Trial], slope: float, target: Target) -> float:
     return float(coefficient * kl**target.power + z * new + target.sigmas * np.hypot(new, growth * nearest.error))
 
 
+def shown(trial: Trial, target: Target, sigmas: float) -> float:
+    """What new examples will show of a candidate, its bound or its drop, if luck is `sigmas` against it."""
+    new = trial.spread / float(np.sqrt(target.examples))
+    return float(trial.drop + ndtri(target.confidence) * new + sigmas * np.hypot(new, trial.error))
+
+
 def step_of(slope: float) -> int:
     """The step that a slope is nearest to."""
     return round(OCTAVE * float(np.log2(slope)))

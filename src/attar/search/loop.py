@@ -7,7 +7,7 @@ that fails ends the sequence, so that looking at several does not spoil the leve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
@@ -21,7 +21,7 @@ from attar.evaluate.certificate import certify
 from attar.evaluate.score import score
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
-from attar.search.bracket import Target, Trial, land, sequence, slope_of, solve
+from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
 from attar.search.subject import Candidate, Subject
@@ -33,7 +33,7 @@ SAFEST, BOLDEST, STEP = 2.5, -1.0, 1.5
 """Odds of the candidates tested on the certify split: the first should pass unless luck is SAFEST standard deviations
 against it (1 % of runs), the last only if luck is one for it; in even steps, of at most STEP."""
 SURE = 2
-"""Candidates that were only rounded which are tested before those that were trained."""
+"""Candidates that were only rounded which are tested beside those that were trained."""
 SELECT_SHARE = 1 / 2
 """Share of the evaluations that the search itself may spend."""
 
@@ -117,8 +117,8 @@ class Outcome:
     evaluations: int
 
 
-Extend = Callable[[float, Target, Callable[[], bool]], list[float]]
-"""(slope landed on, target, interrupted) -> slopes of further candidates, already built (search/recovery.py)."""
+Extend = Callable[[float, Target, Callable[[], bool]], list[Trial]]
+"""(slope landed on, target, interrupted) -> trials of further candidates, already built (search/recovery.py)."""
 
 
 def search(
@@ -126,7 +126,7 @@ def search(
 ) -> Outcome:
     """Land on the budget with at most `most` full evaluations, certification included.
 
-    extend adds candidates of its own: they are tested after the safest of the others.
+    extend adds candidates of its own, which are tested with the safest of the others.
     """
     limit, bound = loop.limit(), loop.budget.guarantee == "bound"
     power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
@@ -143,20 +143,31 @@ def search(
         odds = [max(sigmas, 0.0) for sigmas in odds]
     loop.ledger.add("landed", slope=slope_of(solve(trials, target)), limit=limit, trials=[asdict(t) for t in trials])
     slopes = sequence(trials, target, odds)
-    if extend is not None:
-        further = extend(slope_of(solve(trials, target)), target, interrupted)
-        slopes = slopes[:SURE] + further if further else slopes
-    return certify_in_order(loop, slopes)
+    further = extend(slope_of(solve(trials, target)), target, interrupted) if extend is not None else []
+    if not further:
+        return certify_in_order(loop, slopes)
+    expected = {slope: drop_at(trials, slope, target) for slope in slopes[:SURE]}
+    expected |= {trial.slope: shown(trial, target, 0) for trial in further}
+    return certify_in_order(loop, front(loop, expected))
+
+
+def front(loop: Loop, expected: Mapping[float, float]) -> list[float]:
+    """Slopes by what is expected of them on new examples, safest first, of which each makes a smaller file."""
+    order: list[float] = []
+    for slope in sorted(expected, key=lambda slope: expected[slope]):
+        if not order or loop.candidate(slope).size_bytes < loop.candidate(order[-1]).size_bytes:
+            order.append(slope)
+    return order
 
 
 def certify_in_order(loop: Loop, slopes: list[float]) -> Outcome:
-    """Test candidates on the certify split from the safest on; hand back the last before the first failure.
+    """Test candidates, safest first, on the certify split; hand back the last before the first failure.
 
-    Where the first fails already, it is handed back with its verdict.
+    Each makes a smaller file than the one before. Where the first fails already, it is handed back with its verdict.
     """
     best: Outcome | None = None
     bound = loop.budget.guarantee == "bound"
-    for slope in sorted(slopes):
+    for slope in slopes:
         candidate, verdict, after, _ = loop.evaluate(slope, "certify")
         passed = verdict.verdict == "certified" if bound else verdict.drop <= verdict.max_drop
         if best is not None and not passed:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
-from scipy.special import ndtri
 
 from attar import registry
 from attar.methods.base import Tunable, distortion
@@ -21,7 +20,7 @@ from attar.recover.latents import bits, decoded, latents_of, stored, weight_of
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
 from attar.run.executor import generator
-from attar.search.bracket import CLOSE, OCTAVE, Target, Trial, slope_of, step_of
+from attar.search.bracket import CLOSE, OCTAVE, Target, Trial, shown, slope_of, step_of
 from attar.search.loop import Loop
 from attar.search.subject import Candidate, Subject
 from attar.types import Array, Encoded, Point, Weight
@@ -46,8 +45,8 @@ class Recovery:
     seed: int
     ends: dict[float, tuple[Mapping[str, Weight], Mapping[str, Array]]] = field(default_factory=dict)
 
-    def extend(self, landed: float, target: Target, interrupted: Callable[[], bool]) -> list[float]:
-        """Train candidates from above the slope that rounding landed on; slopes for the certify split, ascending."""
+    def extend(self, landed: float, target: Target, interrupted: Callable[[], bool]) -> list[Trial]:
+        """Train candidates from above the slope that rounding landed on; those that may pass on the certify split."""
         trials: list[Trial] = []
         step = step_of(landed) + AHEAD
         while len(trials) < self.settings.candidates and not interrupted():
@@ -56,7 +55,7 @@ class Recovery:
             if following is None:
                 break
             step = following
-        return [t.slope for t in sorted(trials, key=lambda t: t.slope) if shown(t, target, -BOLD) <= target.limit]
+        return [trial for trial in trials if shown(trial, target, -BOLD) <= target.limit]
 
     def trial(self, slope: float) -> Trial:
         """Train a candidate and evaluate it on the select split."""
@@ -109,12 +108,6 @@ class Recovery:
         layer = next(layer for layer in subject.layers if layer.name == name)
         loss = distortion(layer, subject.weights[name], decoded(encoded), subject.stats[name])
         return Point(bits(encoded), loss, {**plan.choices[name].choice, "recovered": True}, encoded)
-
-
-def shown(trial: Trial, target: Target, sigmas: float) -> float:
-    """What new examples will show of a candidate, its bound or its drop, if luck is `sigmas` against it."""
-    new = trial.spread / float(np.sqrt(target.examples))
-    return float(trial.drop + ndtri(target.confidence) * new + sigmas * np.hypot(new, trial.error))
 
 
 def next_step(trials: Sequence[Trial], target: Target) -> int | None:
