@@ -32,7 +32,7 @@ sys.path.insert(0, str(EXAMPLES))
 from torch_models import MODELS  # noqa: E402
 
 MAX_DROP = 0.5
-EPOCHS = {"lenet300": 24, "lenet5": 10, "resnet20": 3, "dwcnn": 3}
+EPOCHS = {"lenet300": 24, "lenet5": 5, "resnet20": 2, "dwcnn": 2}
 TARGETS = {"lenet300": 50, "lenet5": 50, "resnet20": 32, "dwcnn": 14}
 SCALES = (1.0, 0.6, 0.4)
 """Shares of the paper's keep rates that Deep Compression is run with."""
