@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -39,19 +37,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "open"])
-
-
-class _Attar(ModuleType):
-    """Keeps the verb `evaluate` where the import system would put the package of that name."""
-
-    @property
-    def evaluate(self) -> Any:
-        """The verb; modules of the package are imported by their own names."""
-        return __getattr__("evaluate")
-
-    @evaluate.setter
-    def evaluate(self, package: ModuleType) -> None:
-        pass
-
-
-sys.modules[__name__].__class__ = _Attar
