@@ -16,7 +16,7 @@ from adapters.test_onnx_real import REAL  # noqa: E402
 from assets import asset  # noqa: E402
 from attar.adapters.onnx import OnnxAdapter  # noqa: E402
 from kits import structure_laws as laws  # noqa: E402
-from structure.onnx_nets import NETS  # noqa: E402
+from removal.onnx_nets import NETS  # noqa: E402
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
 EXAMPLES = {"lenet300": 2, "lenet5": 3, "dwcnn": 5, "resnet20": 12}
