@@ -48,14 +48,14 @@ def deep_compression(
     layers = {name: network.get_submodule(name) for name in keep}
     masks = {}
     for name, share in keep.items():
-        weight = layers[name].weight.detach()  # type: ignore[union-attr]
+        weight = layers[name].weight.detach()
         count = max(int(share * scale * weight.numel()), 1)
         masks[name] = weight.abs() >= weight.abs().flatten().topk(count).values[-1]
     for _ in _steps(network, train, epochs, 1e-3):
         with torch.no_grad():
             for name, mask in masks.items():
-                layers[name].weight.mul_(mask)  # type: ignore[operator,union-attr]
-    shared = {name: _share(layers[name].weight.detach(), masks[name], _bits(layers[name])) for name in keep}  # type: ignore[arg-type]
+                layers[name].weight.mul_(mask)
+    shared = {name: _share(layers[name].weight.detach(), masks[name], _bits(layers[name])) for name in keep}
     _tune_shared(network, layers, shared, train, max(epochs // 2, 1))
     size = sum(_bytes(one, _bits(layers[name])) for name, one in shared.items())
     biases = sum(p.numel() for n, p in network.named_parameters() if n.endswith("bias"))
@@ -104,19 +104,19 @@ def _tune_shared(
     for _ in range(epochs):
         for rows in torch.randperm(len(x)).split(128):
             for name, one in shared.items():
-                layers[name].weight.data.copy_(one.weight())  # type: ignore[operator,union-attr]
+                layers[name].weight.data.copy_(one.weight())
             network.zero_grad()
             F.cross_entropy(network(x[rows]), y[rows].long()).backward()
             rate = 1e-4 * (1 - done / total)
             done += 1
             for name, one in shared.items():
-                gradient = layers[name].weight.grad  # type: ignore[union-attr]
+                gradient = layers[name].weight.grad
                 held = one.place >= 0
-                pull = torch.zeros_like(one.values).index_add_(0, one.place[held], gradient[held])  # type: ignore[index]
+                pull = torch.zeros_like(one.values).index_add_(0, one.place[held], gradient[held])
                 moments[name].mul_(0.9).add_(pull)
                 one.values -= rate * moments[name]
     for name, one in shared.items():
-        layers[name].weight.data.copy_(one.weight())  # type: ignore[operator,union-attr]
+        layers[name].weight.data.copy_(one.weight())
 
 
 def _bytes(one: Shared, bits: int) -> int:

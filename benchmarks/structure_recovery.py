@@ -26,8 +26,8 @@ from attar.adapters.torch import TorchAdapter
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
-from attar.recover.base import RecoverySettings
 from attar.recover.retrain import retrain
+from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.run.progress import Silent
 from attar.structure.remove import remove
@@ -89,7 +89,7 @@ def relative_time(name: str, adapter: Adapter, repeats: int) -> dict[str, float]
         paths = {"original": Path(folder, "original.onnx"), "smaller": Path(folder, "smaller.onnx")}
         names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
         for model, path in ((opened(name), paths["original"]), (adapter.model().eval(), paths["smaller"])):
-            torch.onnx.export(model, (torch.zeros(2, 1, 28, 28),), str(path), dynamo=False, **names)  # type: ignore[arg-type]
+            torch.onnx.export(model, (torch.zeros(2, 1, 28, 28),), str(path), dynamo=False, **names)
         found = {}
         for size in BATCHES:
             seconds = medians({key: session(path, size) for key, path in paths.items()}, repeats)

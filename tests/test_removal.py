@@ -61,6 +61,31 @@ def test_without_a_training_set_the_refit_stands_alone(fashion) -> None:
     assert result.certificate.drop < 8
 
 
+def test_a_module_comes_back_smaller(fashion, monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from torch_models import LeNet300100
+
+    model = LeNet300100()
+    model.load_state_dict(torch.load(ROOT / "examples/models/lenet300.pt", weights_only=True))
+    train, select, certify = fashion
+    sets = {"calibrate": train.take(range(1000)), "select": select, "certify": certify}
+    result = attar.compress(model, **sets, remove=0.3, max_drop=8, guarantee="estimate")
+    assert isinstance(result.model, torch.nn.Module)
+    assert result.model.get_parameter("fc1.weight").shape[0] < 300
+    assert model.fc1.weight.shape == (300, 784)
+    batch = next(certify.batches(100))
+    seen = result.model(torch.tensor(next(iter(batch.values())))).detach().numpy()
+    np.testing.assert_allclose(seen, result.adapter.run(batch), atol=1e-4)
+
+
+def test_excluded_layers_cannot_be_fitted_anew(fashion) -> None:
+    train, select, certify = fashion
+    sets = {"calibrate": train, "select": select, "certify": certify}
+    with pytest.raises(UsageError, match="Received exclude and remove"):
+        attar.compress(ROOT / "examples/models/lenet300.onnx", **sets, remove=0.3, exclude=["fc3*"], max_drop=8)
+
+
 def test_what_has_no_groups_is_refused(monkeypatch) -> None:
     monkeypatch.setitem(registry.REGISTRY["adapter"], "numpy", "fakes:NumpyNet")
     net, data = trained()

@@ -27,7 +27,7 @@ from attar.evaluate.certificate import smallest_certifiable
 from attar.evaluate.score import check_labels
 from attar.opening import check_weights, from_archive
 from attar.recipe import Recipe
-from attar.recover.base import RecoverySettings
+from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
@@ -261,8 +261,10 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     subject, factors = subject.corrected(first, measure, progress)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
-    loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress, job.bytes_before)
-    loop.original = job.original or job.adapter
+    original = job.original or job.adapter
+    loop = Loop(
+        subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before
+    )  # fmt: skip
     loop.originals()
     return loop
 
@@ -270,12 +272,6 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
 def recovery_settings(recipe: Recipe) -> RecoverySettings:
     """The recipe's [settings.recovery], checked; raises UsageError."""
     return checked(RecoverySettings, RECOVERY, recipe.settings)
-
-
-def kind_for(job: Job) -> Kind:
-    """What the model's outputs are."""
-    outputs = job.adapter.run(next(job.splits.calibrate.batches(BATCH)))
-    return kind_of(outputs, job.metric.name not in NUMERIC)
 
 
 def recovery_of(job: Job, loop: Loop) -> Recovery | None:

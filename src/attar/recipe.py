@@ -66,7 +66,8 @@ class Recipe(BaseModel):
         0.0, ge=0, lt=1, description="share of the multiply-adds that goes as whole channels, before compression"
     )
     exclude: list[str] = Field(
-        default_factory=list, description="patterns of layer names that keep their weights, e.g. head.*"
+        default_factory=list,
+        description="patterns of layers that keep their weights, e.g. head.*; not with remove",
     )
     layers: dict[str, LayerRule] = Field(
         default_factory=dict, description="methods and settings for layers by pattern; the first that fits holds"

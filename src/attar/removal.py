@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from attar import pipeline
 from attar.adapters.base import Grouped
-from attar.errors import ModelError
+from attar.errors import ModelError, UsageError
 from attar.pipeline import Job
 from attar.recover.retrain import retrain
 from attar.recover.teacher import Teacher
@@ -19,11 +19,16 @@ from attar.types import Array
 
 
 def check(job: Job) -> None:
-    """That channels can be removed where that is asked for; raises ModelError."""
+    """That channels can be removed where that is asked for; raises ModelError, UsageError."""
     if job.recipe.remove and not isinstance(job.adapter, Grouped):
         raise ModelError(
             f"model: channels are removed from ONNX, PyTorch and Keras models. Received a {job.adapter.framework} "
             "model without groups of channels. Leave --remove out."
+        )
+    if job.recipe.remove and job.recipe.exclude:
+        raise UsageError(
+            "recipe: excluded layers keep every bit, and what reads removed channels is fitted anew. Received exclude "
+            "and remove. Leave one of them out."
         )
 
 
@@ -36,7 +41,8 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
         return job
     assert isinstance(job.adapter, Grouped)
     original = job.adapter
-    subject, *_ = pipeline.measured(job, progress)
+    subject, _, kind, _ = pipeline.measured(job, progress)
+    # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
     seen = original.moments(job.splits.calibrate.batches(pipeline.BATCH))
     stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
     progress.stage("removing channels", 1)
@@ -50,7 +56,7 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
         rest: dict[str, Array] = dict(original.remainder())
         teacher = Teacher(original, subject.weights, rest, job.train, tuple(settings.augment))
         retrain(
-            smaller, teacher, settings, classification=pipeline.kind_for(job) != "regression",
+            smaller, teacher, settings, classification=kind != "regression",
             rng=generator(job.recipe.seed, "removal"), progress=progress,
         )  # fmt: skip
     ledger.add(

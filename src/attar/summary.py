@@ -19,6 +19,7 @@ from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.report.picture import picture
 from attar.search.loop import Loop, Outcome
+from attar.search.params import RECOVERY
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
@@ -103,6 +104,8 @@ def command(job: Job) -> str:
         value = getattr(job.recipe, name)
         if value is not None and (name in ALWAYS or value != Recipe.model_fields[name].default):
             words += _option(name, value)
+    epochs = job.recipe.settings.get(RECOVERY, {}).get("epochs")
+    words += [] if epochs is None else ["--epochs", str(epochs)]
     return shlex.join(words)
 
 

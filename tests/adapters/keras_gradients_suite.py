@@ -111,6 +111,22 @@ def test_one_trace_for_each_shape() -> None:
     assert len(calls) == most
 
 
+def test_what_training_restores_does_not_compile_again() -> None:
+    adapter, given = KerasAdapter.open(block()), batch(3)
+    first = adapter.pullback(given, ones).others["norm/beta"]
+    compiled = adapter._pullback
+    rest = dict(adapter.remainder())
+    adapter.restore({**rest, "norm/gamma": rest["norm/gamma"] + np.float32(1)})
+    assert adapter._pullback is compiled
+    moved = adapter.pullback(given, ones)
+    fresh = KerasAdapter.open(adapter.model()).pullback(given, ones)
+    np.testing.assert_allclose(moved.others["norm/beta"], fresh.others["norm/beta"], atol=1e-5)
+    np.testing.assert_allclose(moved.layers["conv/kernel"].matrix, fresh.layers["conv/kernel"].matrix, atol=1e-5)
+    assert first.shape == moved.others["norm/beta"].shape
+    adapter.restore({**rest, "kept/moving_mean": rest["kept/moving_mean"] + np.float32(1)})
+    assert adapter._pullback is None
+
+
 def test_what_the_cotangent_raises_is_the_callers() -> None:
     def failing(_: Array) -> Array:
         raise RuntimeError("mine")

@@ -7,85 +7,20 @@ function each, so that a test can be parametrised over (case, law). They raise A
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from attar.adapters.base import Adapter, Differentiable
+from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.methods.keep import narrowed
-from attar.types import KINDS, Array, Capture, Layer, Weight
+from attar.types import KINDS, Capture, Weight
+from kits.adapter_case import Batch, Case, close, examples, fingerprint, nearly, outputs, owners, same
+from kits.gradient_laws import law_pullback
 
-Batch = Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One model under test.
-
-    model makes the caller's model anew (an object, or a path to a file); run_original runs such a model by the
-    framework alone, and run_saved runs a saved file by the framework's own loader: both return the first output [n,
-    ...]. tolerance is relative to the largest output. exact: rebuilding gives the same bits (not so for float64
-    weights, which are handed on in float32). perturbed: how many layers law_perturb tries, evenly spaced; all where
-    None.
-    smooth: differences of float32 outputs tell slopes; not so for deep networks with many kinks.
-    """
-
-    adapter: Any
-    model: Callable[[], object]
-    batches: Sequence[Batch]
-    run_original: Callable[[Any, Batch], Array]
-    run_saved: Callable[[Path, Batch], Array]
-    tolerance: float = 1e-5
-    exact: bool = True
-    perturbed: int | None = None
-    smooth: bool = True
-
-    def open(self) -> Adapter:
-        """A fresh adapter over a fresh model."""
-        opened: Adapter = self.adapter.open(self.model())
-        return opened
-
-
-def examples(batch: Batch) -> int:
-    return len(next(iter(batch.values())))
-
-
-def outputs(adapter: Adapter, case: Case) -> list[Array]:
-    return [adapter.run(batch).copy() for batch in case.batches]
-
-
-def owners(adapter: Adapter) -> list[Layer]:
-    return [layer for layer in adapter.layers() if layer.tied_to is None]
-
-
-def same(found: Sequence[Array], expected: Sequence[Array], what: str) -> None:
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=what)
-
-
-def close(found: Sequence[Array], expected: Sequence[Array], tolerance: float, what: str) -> None:
-    for a, b in zip(found, expected, strict=True):
-        assert a.shape == b.shape, f"{what}: shape {a.shape}, not {b.shape}"
-        scale = float(np.abs(b).max(initial=1e-30))
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=what)
-
-
-def fingerprint(model: Any) -> list[bytes]:
-    """Every bit of a caller's model that an adapter could have changed."""
-    if isinstance(model, str | Path):
-        return [Path(model).read_bytes()]
-    if hasattr(model, "SerializeToString"):
-        return [model.SerializeToString()]
-    if hasattr(model, "state_dict") and not hasattr(model, "get_weights"):  # Keras on PyTorch has both
-        state = {n: np.ascontiguousarray(v.detach().cpu().numpy()) for n, v in model.state_dict().items()}
-        mode = [repr(model.training).encode()]
-        return [repr((n, v.dtype, v.shape)).encode() + v.tobytes() for n, v in state.items()] + mode
-    return [repr((v.dtype, v.shape)).encode() + v.tobytes() for v in model.get_weights()]
+__all__ = ["LAWS", "Batch", "Case", "check_adapter", "close", "law_pullback", "outputs", "owners", "same"]
 
 
 def law_layers(case: Case) -> None:
@@ -154,13 +89,9 @@ def law_write_read(case: Case) -> None:
         assert any(not np.array_equal(a, b) for a, b in zip(moved_outputs, before, strict=True)), "write had no effect"
     for name, weight in kept.items():
         adapter.write(name, weight)
-    (same if case.exact else _nearly)(outputs(adapter, case), before, "writing back")
+    (same if case.exact else nearly)(outputs(adapter, case), before, "writing back")
     for name, value in adapter.remainder().items():
         np.testing.assert_array_equal(value, rest[name], err_msg=f"{name}: write must leave the remainder alone")
-
-
-def _nearly(found: Sequence[Array], expected: Sequence[Array], what: str) -> None:
-    close(found, expected, 1e-5, what)
 
 
 def columns_of(adapter: Adapter, captures: Iterator[Capture]) -> dict[str, list[Capture]]:
@@ -266,61 +197,7 @@ def law_perturb(case: Case) -> None:
         single = adapter.run(batch, {layer.name: alone})
         close([single[:1]], [moved[:1]], 10 * case.tolerance, f"{layer.name}: the perturbed example")
         close([single[1:]], [plain[1:]], 10 * case.tolerance, f"{layer.name}: the other examples")
-    (same if case.exact else _nearly)([adapter.run(batch)], [plain], "outputs after perturbing")
-
-
-def law_pullback(case: Case) -> None:
-    """Gradients are what the outputs change by, layer by layer, and taking them changes nothing."""
-    adapter = case.open()
-    if not isinstance(adapter, Differentiable):
-        return
-    batch = case.batches[0]
-    plain, rest = adapter.run(batch).copy(), {k: np.array(v) for k, v in adapter.remainder().items()}
-    weights = {layer.name: adapter.read(layer.name) for layer in owners(adapter)}
-    rng = np.random.default_rng(2)
-    seed = rng.normal(size=plain.shape).astype(np.float32)
-    seen: list[Array] = []
-
-    def cotangent(outputs: Array) -> Array:
-        seen.append(outputs.copy())
-        return seed
-
-    found = adapter.pullback(batch, cotangent)
-    close(seen, [plain], case.tolerance, "outputs while gradients are taken")
-    assert set(found.layers) <= set(weights) and set(found.others) <= set(rest)
-    assert found.layers, "some layer must have a gradient"
-    for name, gradient in found.layers.items():
-        weight = weights[name]
-        assert gradient.matrix.shape == weight.matrix.shape, name
-        assert gradient.matrix.dtype == np.float32, name
-        assert (gradient.bias is None) == (weight.bias is None), name
-        if case.smooth and "16" not in next(layer for layer in adapter.layers() if layer.name == name).dtype:
-            _check_slope(adapter, name, batch, seed, gradient)
-    for name, other in found.others.items():
-        assert other.shape == rest[name].shape, name
-    (same if case.exact else _nearly)([adapter.run(batch)], [plain], "outputs after taking gradients")
-    for name, value in adapter.remainder().items():
-        np.testing.assert_array_equal(value, rest[name], err_msg=f"{name}: pullback must leave the remainder alone")
-
-
-def _check_slope(adapter: Adapter, name: str, batch: Batch, seed: Array, gradient: Weight) -> None:
-    """A small step along the gradient of one layer moves sum(outputs * seed) by the gradient's squared length."""
-    weight = adapter.read(name)
-    parts = [gradient.matrix] if gradient.bias is None else [gradient.matrix, gradient.bias]
-    length = float(np.sqrt(sum(np.square(part, dtype=np.float64).sum() for part in parts)))
-    if length == 0:
-        return
-    expected, closest = 2 * length, np.inf
-    for relative in (1e-2, 1e-3, 3e-4, 1e-4):  # kinks want small steps, float32 wants large ones: one of them must do
-        step = relative * max(float(np.linalg.norm(weight.matrix)), 1e-3) / length
-        values = []
-        for sign in (1, -1):
-            bias = None if weight.bias is None or gradient.bias is None else weight.bias + sign * step * gradient.bias
-            adapter.write(name, Weight(weight.matrix + sign * step * gradient.matrix, bias))
-            values.append(float(np.sum(adapter.run(batch).astype(np.float64) * seed)))
-        closest = min(closest, abs((values[0] - values[1]) / (step * length) - expected))
-    adapter.write(name, weight)
-    assert closest < 0.05 * expected + 1e-4, f"{name}: the gradient's length is {length}, off by {closest / 2}"
+    (same if case.exact else nearly)([adapter.run(batch)], [plain], "outputs after perturbing")
 
 
 def law_caller_untouched(case: Case) -> None:

@@ -13,9 +13,10 @@ from attar import registry
 from attar.errors import DataError, ModelError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
-from attar.recover.base import Latent, RecoverySettings
+from attar.recover.base import Latent
 from attar.recover.latents import latents_of, stored
 from attar.recover.retrain import retrain
+from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
 from attar.run.ledger import Ledger
@@ -255,7 +256,7 @@ def test_a_candidate_begins_where_the_nearest_milder_one_ended() -> None:
     weights = {layer.name: net.read(layer.name) for layer in layers}
     subject = Subject(net, layers, weights, net.moments(data.batches()), {}, b"", {}, ("lowrank", "uniform", "keep"))
     loop = Loop(
-        subject, Splits(data, data, data), resolve_metric("accuracy"), Budget(1.0), "logits", Ledger(), Silent()
+        subject, Splits(data, data, data), resolve_metric("accuracy"), Budget(1.0), "logits", Ledger(), Silent(), net
     )
     recovery = Recovery(loop, teacher, SETTINGS, 0)
     ended = {slope: {"w1": Weight(np.full((64, 24), slope, np.float32), None)} for slope in (1.0, 4.0)}
@@ -269,7 +270,7 @@ def test_a_candidate_begins_where_the_nearest_milder_one_ended() -> None:
 
 def test_the_certify_split_sees_the_safest_first_and_only_what_is_smaller() -> None:
     sizes = {1.0: 100, 2.0: 80, 3.0: 90, 4.0: 50}
-    loop = Loop(None, None, None, None, "logits", Ledger(), Silent())  # type: ignore[arg-type]
+    loop = Loop(None, None, None, None, "logits", Ledger(), Silent(), None)  # type: ignore[arg-type]
     loop.built = {slope: Candidate(slope, None, bytes(size), {}) for slope, size in sizes.items()}  # type: ignore[arg-type]
     assert front(loop, {1.0: 0.1, 2.0: 0.2, 4.0: 0.4}) == [1.0, 2.0, 4.0]
     assert front(loop, {1.0: 0.1, 2.0: -0.2, 3.0: 0.0, 4.0: 0.4}) == [2.0, 4.0]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
-from attar.recover.base import RecoverySettings
 from attar.recover.losses import loss_for
+from attar.recover.settings import RecoverySettings
 from attar.types import Array
 
 N, K = 6, 4

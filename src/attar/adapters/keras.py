@@ -209,7 +209,7 @@ class KerasAdapter:
     def restore(self, remainder: Mapping[str, Array]) -> None:
         """Put a remainder into this adapter's model; raises ModelError where names or shapes differ."""
         from attar.adapters.keras_copy import finish
-        from attar.adapters.keras_layers import assign
+        from attar.adapters.keras_layers import assign, to_numpy
 
         rest = self._rest()
         if set(rest) != set(remainder):
@@ -223,10 +223,13 @@ class KerasAdapter:
                     f"remainder {name!r}: the shape must be {tuple(variable.shape)}. "
                     f"Received {np.shape(remainder[name])}. Use its own model."
                 )
-        for name, variable in rest.items():
-            assign(variable, np.asarray(remainder[name]))
+        changed = {name for name, v in rest.items() if not np.array_equal(to_numpy(v), np.asarray(remainder[name]))}
+        for name in changed:
+            assign(rest[name], np.asarray(remainder[name]))
         finish(self._model)
-        self._pullback = None
+        # Constants may be compiled in; what training moves is read anew, and training restores it at every step.
+        if self._pullback is not None and not changed <= self._pullback.trained:
+            self._pullback = None
 
     def structure(self) -> Structure:
         """Channels that can be removed; raises ModelError for a model that is not functional or sequential."""

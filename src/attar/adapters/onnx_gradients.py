@@ -54,7 +54,7 @@ class Pullback:
         leaves = [self._program.tensor(slot) for slot in self._slots.values()]
         try:
             found = torch.autograd.grad(output, leaves, torch.tensor(seed).to(output), allow_unused=True)
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             raise ModelError(
                 "model: every operation between the weights and the output must have a gradient. "
                 f"Received {error} {REMEDY}"

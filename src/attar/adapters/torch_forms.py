@@ -6,7 +6,7 @@ matrix and back changes no bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -152,3 +152,13 @@ def memory(tensor: Tensor) -> tuple[int, ...]:
 def dtype_name(dtype: torch.dtype) -> str:
     """The name of a dtype as numpy and ml_dtypes have it."""
     return str(dtype).removeprefix("torch.")
+
+
+def covered(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> set[tuple[int, ...]]:
+    """Bias tensors of which every entry belongs to a layer."""
+    entries: dict[tuple[int, ...], int] = {}
+    for site in sites:
+        if site.bias is not None:
+            key = memory(tensors[site.bias.name])
+            entries[key] = entries.get(key, 0) + site.bias.of(dict(tensors)).numel()
+    return {memory(t) for t in tensors.values() if entries.get(memory(t)) == t.numel()}

@@ -26,11 +26,11 @@ def pullback(
     names = [site.name for site in sites] + [site.bias.name for site in sites if site.bias is not None] + list(others)
     wanted = {name: tensors[name] for name in names if tensors[name].is_floating_point()}
     with watched(list(wanted.values())):
+        output = call()
+        seed = torch.tensor(cotangent(_numpy(output))).to(output)
         try:
-            output = call()
-            seed = torch.tensor(cotangent(_numpy(output))).to(output)
             found = torch.autograd.grad(output, list(wanted.values()), seed, allow_unused=True)
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             raise ModelError(
                 f"model: every operation between the weights and the output must have a gradient. Received {error}. "
                 "Compress without recovery (--no-train)."

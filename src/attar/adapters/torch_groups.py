@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from attar.adapters.torch_calls import name_of
 from attar.adapters.torch_forms import memory
+from attar.adapters.torch_source import Source
 from attar.errors import ModelError
 from attar.structure.graph import Along, Graph, Node, Opaque, Sizes, Vector
+from attar.structure.groups import Coupled, coupled
+from attar.types import Array
 
 EXAMPLES = 5
 """Examples that sizes are found with."""
@@ -72,6 +76,22 @@ def all_tensors(network: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by every name they have."""
     found = dict(network.named_parameters(remove_duplicate=False))
     return found | dict(network.named_buffers(remove_duplicate=False))
+
+
+Arguments = Callable[[Mapping[str, Array]], tuple[Any, Any]]
+"""A batch -> what the network is called with, by place and by name."""
+
+
+def coupled_network(source: Source, example: Mapping[str, Array], arguments: Arguments) -> Coupled:
+    """What goes together in a module; example is a batch that it has run. Raises ModelError where it is not traced."""
+    if source.kind != "module" or not example:
+        raise ModelError(
+            f"model {type(source.network).__name__}: to remove channels, it must be a module that has run a batch. "
+            f"Received {'one that has not' if source.kind == 'module' else 'an exported graph'}. Run a batch before; "
+            "of a program or script, pass the module it was made from, or its ONNX export."
+        )
+    few = {name: np.zeros((EXAMPLES, *array.shape[1:]), array.dtype) for name, array in example.items()}
+    return coupled(neutral(source.network, *arguments(few)))
 
 
 def neutral(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Graph:

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.adapters import torch_files, torch_inputs, torch_skeleton, unfold
+from attar.adapters import torch_files, torch_inputs, torch_skeleton
 from attar.adapters.base import Batch, Gradients
-from attar.adapters.moments import IdCounts, MomentSum
 from attar.adapters.torch import TorchAdapter
 from attar.adapters.torch_axes import Place, find_places
 from attar.adapters.torch_fisher import fisher
 from attar.adapters.torch_fold import fold
-from attar.adapters.torch_forms import COUNTER, Site, memory
+from attar.adapters.torch_forms import COUNTER, Site, covered, memory
 from attar.adapters.torch_gradients import pullback
 from attar.adapters.torch_graph import exported, trace
 from attar.adapters.torch_layers import find_sites, first_names
+from attar.adapters.torch_moments import gathered
 from attar.adapters.torch_products import Product
 from attar.adapters.torch_script import script_graph
 from attar.adapters.torch_source import Source, restored_modes
@@ -152,21 +152,8 @@ class TorchModel(TorchAdapter):
 
     def moments(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Mapping[str, Stats]:
         """Input statistics; convolutions by a seeded sample of their patches (unfold.pick)."""
-        sums: dict[str, MomentSum | IdCounts] = {}
-        order = {name: place for place, name in enumerate(self._sites)}
-        start = 0
-        for batch in batches:
-            reached: set[str] = set()
-
-            def hook(product: Product, start: int = start, reached: set[str] = reached) -> None:
-                new = 0 if product.name in reached else product.examples
-                reached.add(product.name)
-                _accumulate(sums, self._sites[product.name], product, (order[product.name], start), new)
-
-            self._watched(batch, self._wanted(only), hook)
-            start += len(next(iter(batch.values())))
-        stats = {name: sums[name].stats() for name in self._sites if name in sums}
-        return {name: each for name, each in stats.items() if each is not None}
+        wanted = self._wanted(only)
+        return gathered(lambda batch, hook: self._watched(batch, wanted, hook), self._sites, batches)
 
     def run(self, batch: Batch, perturb: Mapping[str, Array] | None = None) -> Array:
         """The first output, [n, ...], float32; see the protocol for perturb."""
@@ -261,34 +248,19 @@ class TorchModel(TorchAdapter):
 
     @cached_property
     def _coupled(self) -> Coupled:
-        from attar.adapters.torch_groups import EXAMPLES, neutral
-        from attar.structure.groups import coupled
+        from attar.adapters.torch_groups import coupled_network
 
-        if self._source.kind != "module" or not self._example:
-            raise ModelError(
-                f"model {type(self._source.network).__name__}: to remove channels, it must be a module that has run a "
-                f"batch. Received {'one that has not' if self._source.kind == 'module' else 'an exported graph'}. "
-                "Run a batch before; of a program or script, pass the module it was made from, or its ONNX export."
-            )
-        example = {n: np.zeros((EXAMPLES, *a.shape[1:]), a.dtype) for n, a in self._example.items()}
-        return coupled(neutral(self._source.network, *self._signature.split(self._arguments(example))))
+        return coupled_network(self._source, self._example, lambda batch: self._signature.split(self._arguments(batch)))
 
     def shrunk(self, keep: Mapping[str, Array]) -> Self:
         """A new adapter over a smaller module of the same class; this one is unchanged. Raises UsageError, ModelError.
 
         It is tried on an example: code that counts channels by itself would fail.
         """
-        from attar.adapters.torch_shrink import shrunk
+        from attar.adapters.torch_shrink import runs, shrunk
 
         smaller = type(self).over(shrunk(self._source, self._coupled, keep))
-        try:
-            smaller.run(self._example)
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise ModelError(
-                f"model {type(self._source.network).__name__}: its code must run with fewer channels. Received "
-                f"{str(error).strip().splitlines()[0][:120]} Take sizes from tensors, or remove channels of its ONNX "
-                "export."
-            ) from error
+        runs(self._source.network, lambda: smaller.run(self._example))
         return smaller
 
     def model(self) -> Any:
@@ -309,7 +281,7 @@ class TorchModel(TorchAdapter):
         """The tensors of the remainder: saved ones that are no layer's weight or bias, no constant, no counter."""
         tensors = self._source.tensors
         taken = {memory(tensors[site.name]) for site in self._sites.values()}
-        taken |= _covered([site for site in self._sites.values() if site.tied_to is None], tensors)
+        taken |= covered([site for site in self._sites.values() if site.tied_to is None], tensors)
         rest: dict[str, Tensor] = {}
         for name in tensors:
             tensor = tensors[name]
@@ -407,33 +379,6 @@ class TorchModel(TorchAdapter):
 def _reasons(skipped: Mapping[str, str]) -> str:
     listed = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
     return f"Skipped: {listed}." if listed else "Pass a model with parameters of two or more axes."
-
-
-def _covered(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> set[tuple[int, ...]]:
-    """Bias tensors of which every entry belongs to a layer."""
-    entries: dict[tuple[int, ...], int] = {}
-    for site in sites:
-        if site.bias is not None:
-            key = memory(tensors[site.bias.name])
-            entries[key] = entries.get(key, 0) + site.bias.of(dict(tensors)).numel()
-    return {memory(t) for t in tensors.values() if entries.get(memory(t)) == t.numel()}
-
-
-def _accumulate(
-    sums: dict[str, MomentSum | IdCounts], site: Site, product: Product, sample: tuple[int, int], examples: int
-) -> None:
-    """Add a call's columns to its layer's statistics; sample: the layer's place and the first example's number."""
-    ids, form = product.ids(), site.form
-    if ids is not None:
-        counts = sums.setdefault(site.name, IdCounts(form.cols))
-        assert isinstance(counts, IdCounts)
-        counts.add(ids, examples)
-        return
-    positions = product.positions()
-    picked = None if positions is None else unfold.pick(product.examples, positions, *sample)
-    moments = sums.setdefault(site.name, MomentSum(form.groups, form.cols))
-    assert isinstance(moments, MomentSum)
-    moments.add(product.columns(picked), examples)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attar.adapters.torch_forms import memory
 from attar.adapters.torch_groups import all_tensors
 from attar.adapters.torch_source import Source, unwrapped
+from attar.errors import ModelError
 from attar.structure.base import Index
 from attar.structure.groups import Coupled
 from attar.types import Array
@@ -95,3 +96,15 @@ def _count(module: Any, multiplier: int) -> None:
     if hasattr(module, "num_features"):
         own = next(t for t in (module.weight, module.running_mean) if t is not None)
         module.num_features = own.shape[0]
+
+
+def runs(network: nn.Module, attempt: Callable[[], object]) -> None:
+    """Try a smaller module on an example; raises ModelError where its code counts channels by itself."""
+    try:
+        attempt()
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ModelError(
+            f"model {type(network).__name__}: its code must run with fewer channels. Received "
+            f"{str(error).strip().splitlines()[0][:120]} Take sizes from tensors, or remove channels of its ONNX "
+            "export."
+        ) from error

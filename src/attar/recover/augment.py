@@ -6,6 +6,7 @@ import numpy as np
 
 from attar.types import Array, Dataset
 
+CHANGES = ("shift", "flip")
 SHIFT = 2
 """Pixels by which a batch moves at most."""
 

@@ -14,7 +14,8 @@ import numpy as np
 from attar.evaluate.base import IGNORED
 from attar.evaluate.relative import class_axis
 from attar.evaluate.targets import aligned, is_probability, is_single, same_shape
-from attar.recover.base import F32, RecoverySettings
+from attar.recover.base import F32
+from attar.recover.settings import RecoverySettings
 from attar.types import Array
 
 Loss = Callable[[Array, Array, Array | None], Array]

@@ -139,9 +139,9 @@ class Variational(Penalty):
         latent.values[self._log_alpha(latent) > REMOVED] = 0
 
 
-KNOWN: dict[str, type[Penalty]] = {one.name: one for one in (Penalty, Entropy, L1, GroupLasso, Variational)}
+PENALTIES: dict[str, type[Penalty]] = {one.name: one for one in (Penalty, Entropy, L1, GroupLasso, Variational)}
 
 
 def penalty(name: str) -> Penalty:
     """A new penalty for one layer."""
-    return KNOWN[name]()
+    return PENALTIES[name]()

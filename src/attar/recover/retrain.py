@@ -8,7 +8,8 @@ import numpy as np
 
 from attar.adapters.base import Adapter
 from attar.methods.keep import Keep
-from attar.recover.base import Latent, RecoverySettings
+from attar.recover.base import Latent
+from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
 from attar.run.progress import Progress

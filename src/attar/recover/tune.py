@@ -13,9 +13,10 @@ import numpy as np
 
 from attar.adapters.base import Adapter, Differentiable, Gradients
 from attar.recover.adam import Adam
-from attar.recover.base import F32, Latent, RecoverySettings
+from attar.recover.base import F32, Latent
 from attar.recover.losses import Loss, loss_for
 from attar.recover.penalties import penalty
+from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import CHUNK, Teacher
 from attar.run.progress import Progress
 from attar.types import Array, Weight

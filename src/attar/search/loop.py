@@ -49,20 +49,19 @@ class Loop:
     kind: Kind
     ledger: Ledger
     progress: Progress
+    original: Adapter
+    """What drops are measured from; the subject's own, not yet compressed, unless that has lost channels."""
     bytes_before: int = 0
     before: dict[str, Score] = field(default_factory=dict)
     built: dict[float, Candidate] = field(default_factory=dict)
     count: int = 0
-    original: Adapter | None = None
-    """What drops are measured from; the subject's own model, uncompressed, where it is None."""
 
     def originals(self) -> None:
         """Score the original on select and certify."""
-        adapter = self.original or self.subject.adapter
         for name in ("select", "certify"):
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
-            self.before[name] = score(adapter.run, data, self.metric, None, progress=self.progress.step)
+            self.before[name] = score(self.original.run, data, self.metric, None, progress=self.progress.step)
 
     def limit(self) -> float:
         """The drop allowed, in the metric's unit."""

@@ -15,8 +15,8 @@ import numpy as np
 from attar import registry
 from attar.methods.base import Tunable, distortion
 from attar.plan.planner import Plan
-from attar.recover.base import RecoverySettings
 from attar.recover.latents import bits, decoded, latents_of, stored, weight_of
+from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
 from attar.run.executor import generator

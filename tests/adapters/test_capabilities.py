@@ -1,0 +1,27 @@
+"""Every registered adapter hands gradients back and lets channels be removed: the optional laws are not passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attar import registry
+from attar.adapters.base import Differentiable, Grouped
+from attar.adapters.torch import FactorySpec
+
+MODELS = Path(__file__).parents[2] / "examples" / "models"
+OPENED = {
+    "onnx": MODELS / "lenet300.onnx",
+    "keras": MODELS / "lenet300.keras",
+    "torch": FactorySpec("examples.torch_models:LeNet300100", MODELS / "lenet300.pt"),
+}
+
+
+@pytest.mark.parametrize("name", registry.names("adapter"))
+def test_gradients_and_groups_are_offered(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch" if name == "torch" else name)
+    monkeypatch.syspath_prepend(MODELS.parents[1])
+    adapter = registry.get("adapter", name).open(OPENED[name])
+    assert isinstance(adapter, Differentiable)
+    assert isinstance(adapter, Grouped)
