@@ -45,13 +45,13 @@ def opened(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-def ours(name: str, data: Fashion, guarantee: str, recovery: dict[str, Any]) -> dict[str, Any]:
+def ours(name: str, data: Fashion, guarantee: str, recovery: dict[str, Any], methods: list[str]) -> dict[str, Any]:
     """attar with recovery."""
     started = time.perf_counter()
     result = attar.compress(
         opened(name), calibrate=data.train.take(range(min(4000, len(data.train)))), select=data.select,
         certify=data.certify, train=data.train, scale=1.0, max_drop=MAX_DROP, guarantee=guarantee,
-        settings={"recovery": recovery},
+        methods=methods, settings={"recovery": recovery},
     )  # fmt: skip
     c = result.certificate
     trained = sum(event["event"] == "training" for event in result.events)
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(TARGETS))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--guarantees", nargs="+", default=["bound", "estimate"])
+    parser.add_argument("--methods", nargs="+", default=["uniform", "keep"])
     parser.add_argument("--epochs", type=int, help="passes for each candidate, in place of the model's own")
     parser.add_argument("--candidates", type=int, default=4)
     parser.add_argument("--tiny", action="store_true", help="few images and one epoch, to try the script")
@@ -107,7 +108,7 @@ def main() -> None:
         before = (EXAMPLES / "models" / f"{name}.onnx").stat().st_size
         epochs = 1 if options.tiny else options.epochs or EPOCHS[name]
         recovery = {"epochs": epochs, "candidates": options.candidates, "augment": ["flip"], "distill": 0.5}
-        runs = {f"attar, {kind}": ours(name, data, kind, recovery) for kind in options.guarantees}
+        runs = {f"attar, {kind}": ours(name, data, kind, recovery, options.methods) for kind in options.guarantees}
         for scale in SCALES if name in KEEP else ():
             runs[f"Deep Compression, keep x {scale:g}"] = rival(name, data, scale, epochs)
         rows[name] = {how: {**row, "ratio": before / row["bytes"]} for how, row in runs.items()}

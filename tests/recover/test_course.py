@@ -13,8 +13,8 @@ from attar import registry
 from attar.errors import DataError, ModelError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
-from attar.recover.base import Latent
-from attar.recover.latents import latents_of, stored
+from attar.recover.base import Form
+from attar.recover.latents import forms_of, stored
 from attar.recover.retrain import retrain
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
@@ -37,7 +37,7 @@ def _numpy_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.REGISTRY["adapter"], "numpy", "fakes:NumpyNet")
 
 
-def planned(slope: float) -> tuple[NumpyNet, Dataset, Teacher, list[Latent], dict[str, Encoded]]:
+def planned(slope: float) -> tuple[NumpyNet, Dataset, Teacher, list[Form], dict[str, Encoded]]:
     net, data = trained()
     weights = {layer.name: net.read(layer.name) for layer in net.layers()}
     stats = net.moments(data.batches())
@@ -47,7 +47,7 @@ def planned(slope: float) -> tuple[NumpyNet, Dataset, Teacher, list[Latent], dic
         for layer in net.layers()
     }
     teacher = Teacher(net, weights, {}, data)
-    return net, data, teacher, latents_of(list(net.layers()), encoded, weights), encoded
+    return net, data, teacher, forms_of(list(net.layers()), encoded, weights), encoded
 
 
 def moved(net: NumpyNet, data: Dataset, weights: dict[str, Weight], said: np.ndarray) -> float:
@@ -58,21 +58,21 @@ def moved(net: NumpyNet, data: Dataset, weights: dict[str, Weight], said: np.nda
 
 
 def course(slope: float, settings: RecoverySettings, price: float = 0.0) -> tuple[Course, NumpyNet, Dataset]:
-    net, data, teacher, latents, _ = planned(slope)
+    net, data, teacher, forms, _ = planned(slope)
     rng = np.random.default_rng(0)
-    return Course(teacher, latents, settings, slope=price, classification=True, rng=rng), net, data
+    return Course(teacher, forms, settings, slope=price, classification=True, rng=rng), net, data
 
 
 def test_training_brings_the_answers_back() -> None:
-    net, data, teacher, latents, encoded = planned(0.02)
+    net, data, teacher, forms, encoded = planned(0.02)
     said = net.run(data.inputs)
     uniform = registry.get("method", "uniform")
     before = moved(net, data, {n: uniform.decode(e) for n, e in encoded.items()}, said)
     settings = replace(SETTINGS, distill=1.0)
     rng = np.random.default_rng(0)
-    Course(teacher, latents, settings, slope=0.0, classification=True, rng=rng).run(Silent())
+    Course(teacher, forms, settings, slope=0.0, classification=True, rng=rng).run(Silent())
     ended = net.run(data.inputs)
-    after = moved(net, data, {x.layer.name: uniform.decode(stored(x)) for x in latents}, said)
+    after = moved(net, data, {x.layer.name: uniform.decode(stored(x)) for x in forms}, said)
     assert after < 0.7 * before
     np.testing.assert_allclose(net.run(data.inputs), ended, atol=1e-5, err_msg="the adapter ends with what is stored")
 
@@ -106,10 +106,10 @@ def test_norms_alone_leave_every_code() -> None:
 
 
 def test_layers_that_are_not_tuned_stay_as_the_file_holds_them() -> None:
-    net, _, teacher, latents, _ = planned(0.01)
+    net, _, teacher, forms, _ = planned(0.01)
     fixed = {"w1": Weight(np.round(net.read("w1").matrix, 1), net.read("w1").bias)}
     rng = np.random.default_rng(0)
-    Course(teacher, latents[1:], SETTINGS, slope=0.0, classification=True, rng=rng, fixed=fixed).run(Silent())
+    Course(teacher, forms[1:], SETTINGS, slope=0.0, classification=True, rng=rng, fixed=fixed).run(Silent())
     np.testing.assert_array_equal(net.read("w1").matrix, fixed["w1"].matrix)
 
 
@@ -265,7 +265,6 @@ def test_a_candidate_begins_where_the_nearest_milder_one_ended() -> None:
     assert recovery._beginning(2.0).weights["w1"] is ended[1.0]["w1"]
     assert recovery._beginning(8.0).weights["w1"] is ended[4.0]["w1"]
     assert recovery._beginning(8.0).weights["w2"] is weights["w2"]
-    assert recovery._beginning(8.0).methods == ["uniform", "keep"]
 
 
 def test_the_certify_split_sees_the_safest_first_and_only_what_is_smaller() -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from attar import entropy, registry
+from attar.methods.base import Composed, trainable
 from attar.recover.adam import Adam
 from attar.recover.augment import augmented
 from attar.recover.base import Latent
-from attar.recover.latents import bits, decoded, latents_of, stored, weight_of
+from attar.recover.latents import bits, decoded, forms_of, stored, weight_of
 from attar.recover.penalties import PENALTIES, penalty
-from attar.types import Dataset, Encoded, Layer
+from attar.types import Dataset, Encoded, Layer, Weight
 from kits.method_laws import problem
 
 
@@ -122,35 +123,94 @@ def test_flips_and_shifts_keep_what_a_picture_shows() -> None:
     assert len(places) == 1
 
 
+TRAINABLE = [name for name in registry.names("method") if trainable(registry.get("method", name))]
+
+
 @pytest.mark.parametrize("groups", [1, 4])
-@pytest.mark.parametrize("name", ["uniform", "keep"])
+@pytest.mark.parametrize("name", TRAINABLE)
 def test_what_is_not_trained_is_stored_as_it_was(name: str, groups: int) -> None:
     layer, weight, stats = problem(24, 9, groups)
     method = registry.get("method", name)
-    point = next(iter(method.points(layer, weight, stats, [1e-3])))
-    (one,) = latents_of([layer], {layer.name: point.encoded}, {layer.name: weight})
-    before, after = decoded(point.encoded), decoded(stored(one))
+    point = next(iter(method.points(layer, weight, stats, [1e-3], method.Params())))
+    (form,) = forms_of([layer], {layer.name: point.encoded}, {layer.name: weight})
+    before, after = decoded(point.encoded), decoded(stored(form))
     np.testing.assert_allclose(after.matrix, before.matrix, rtol=1e-3 if name == "keep" else 1e-6)
     np.testing.assert_allclose(after.bias, before.bias, rtol=1e-3 if name == "keep" else 1e-6)
-    seen = one.weight()
+    seen = form.weight({part: latent.weight() for part, latent in form.latents.items()})
     np.testing.assert_allclose(seen.matrix, before.matrix, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(seen.bias, before.bias, rtol=1e-3, atol=1e-6)
-    assert np.abs(weight_of(one).matrix - seen.matrix).max() <= 0.46 * np.max(one.unit)
+    if "" in form.latents:
+        assert np.abs(weight_of(form).matrix - seen.matrix).max() <= 0.46 * np.max(form.latents[""].unit)
     if name == "uniform":
-        assert 0.7 * point.rate_bits < bits(stored(one)) <= 1.01 * point.rate_bits
+        assert 0.7 * point.rate_bits < bits(stored(form)) <= 1.01 * point.rate_bits
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_what_training_sees_is_what_the_file_holds(name: str, groups: int) -> None:
+    layer, weight, stats = problem(24, 9, groups)
+    method = registry.get("method", name)
+    point = next(iter(method.points(layer, weight, stats, [1e-3], method.Params())))
+    (form,) = forms_of([layer], {layer.name: point.encoded}, {layer.name: weight})
+    rng = np.random.default_rng(0)
+    for latent in form.latents.values():
+        latent.values += rng.normal(0, 0.8, latent.values.shape).astype(np.float32)
+        if latent.bias is not None:
+            latent.bias += rng.normal(0, 3, latent.bias.shape).astype(np.float32)
+    seen = form.weight({part: latent.weight() for part, latent in form.latents.items()})
+    kept, before = decoded(stored(form)), decoded(point.encoded)
+    scale = np.abs(seen.matrix).max()
+    tolerance = 1e-3 if name in ("keep", "codebook", "vector") else 1e-6  # floats of 16 bits
+    np.testing.assert_allclose(kept.matrix, seen.matrix, rtol=tolerance, atol=tolerance * scale)
+    np.testing.assert_allclose(kept.bias, seen.bias, rtol=max(tolerance, 1e-5), atol=1e-6)
+    assert np.abs(kept.matrix - before.matrix).max() > 1e-3 * scale, "something moved"
+    if name == "pruned":
+        assert not kept.matrix[before.matrix == 0].any()
+    if name == "fixed":
+        limit = method.limit(point.encoded)
+        assert np.abs(stored(form).arrays["codes"]).max() <= limit
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("name", [n for n in TRAINABLE if isinstance(registry.get("method", n), Composed)])
+def test_parts_get_the_gradient_of_the_chain_rule(name: str, groups: int) -> None:
+    layer, weight, stats = problem(24, 9, groups)
+    method = registry.get("method", name)
+    point = next(iter(method.points(layer, weight, stats, [1e-3], method.Params())))
+    (form,) = forms_of([layer], {layer.name: point.encoded}, {layer.name: weight})
+    rng = np.random.default_rng(1)
+    pull = Weight(rng.normal(size=weight.matrix.shape).astype(np.float32), rng.normal(size=24).astype(np.float32))
+    now = {part: latent.weight() for part, latent in form.latents.items()}
+    if name == "codebook":  # its zero is held
+        now["values"] = Weight(now["values"].matrix + np.float32(0.01))
+    found = form.spread(now, pull)
+    assert set(found) == set(now)
+
+    def loss(parts: dict[str, Weight]) -> float:
+        made = form.weight(parts)
+        assert made.bias is not None and pull.bias is not None
+        return float(np.sum(made.matrix.astype(np.float64) * pull.matrix) + made.bias.astype(np.float64) @ pull.bias)
+
+    for part, gradient in found.items():
+        move = rng.normal(size=now[part].matrix.shape).astype(np.float32) * np.abs(now[part].matrix).max() * 0.1
+        ends = [{**now, part: Weight(now[part].matrix + sign * move, now[part].bias)} for sign in (1, -1)]
+        expected = (loss(ends[0]) - loss(ends[1])) / 2
+        assert float(np.sum(gradient.matrix * move)) == pytest.approx(expected, rel=1e-3, abs=1e-5), part
+        assert now[part].bias is None or gradient.bias is not None
 
 
 def test_a_moved_code_is_what_the_file_holds() -> None:
     layer, weight, stats = problem(24, 9)
     method = registry.get("method", "uniform")
     point = next(iter(method.points(layer, weight, stats, [1e-3])))
-    (one,) = latents_of([layer], {layer.name: point.encoded}, {layer.name: weight})
+    (form,) = forms_of([layer], {layer.name: point.encoded}, {layer.name: weight})
+    one = form.latents[""]
     one.values[3, 4] += 2
     assert one.bias is not None
     one.bias[5] -= 3
-    seen, kept = one.weight(), decoded(stored(one))
+    seen, kept = one.weight(), decoded(stored(form))
     np.testing.assert_allclose(kept.matrix, seen.matrix, rtol=1e-6)
     np.testing.assert_allclose(kept.bias, seen.bias, rtol=1e-6)
-    changed = stored(one).arrays["codes"] - point.encoded.arrays["codes"]
+    changed = stored(form).arrays["codes"] - point.encoded.arrays["codes"]
     assert changed[3, 4] == 2
     assert np.count_nonzero(changed) == 1

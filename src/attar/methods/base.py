@@ -18,6 +18,7 @@ from attar.types import Encoded, Json, Layer, Point, Stats, Weight
 RATE_MARGIN = 1.05
 """Coded size / stated rate that the kit allows, above a fixed 64 bytes for headers and tables."""
 
+BIAS_PART = "bias"
 MOST_EXPANSION = 1 << 14
 """Weights that one stored number may stand for."""
 
@@ -67,7 +68,10 @@ class Scaled(Protocol):
 
 @runtime_checkable
 class Tunable(Protocol):
-    """A method whose weights training can move: codes that change on a grid that stays, or floats."""
+    """A method whose weights training can move: codes that change on a grid that stays, or floats.
+
+    With codes it has their name, CODES. Codes that end somewhere have a static method `limit(encoded)`, the largest.
+    """
 
     @staticmethod
     def units(encoded: Encoded) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -81,6 +85,34 @@ class Tunable(Protocol):
 
 
 @runtime_checkable
+class Composed(Protocol):
+    """A method whose matrix is made of smaller ones, each stored by a `Tunable` method: training moves these.
+
+    A part that is called BIAS_PART is the bias, [rows, 1], of a method that has no other place for it.
+    """
+
+    @staticmethod
+    def parts(encoded: Encoded) -> Mapping[str, Encoded]:
+        """The smaller layers by name."""
+        ...
+
+    @staticmethod
+    def joined(encoded: Encoded, parts: Mapping[str, Encoded]) -> Encoded:
+        """The layer with other parts; with its own it is the same."""
+        ...
+
+    @staticmethod
+    def composed(encoded: Encoded, parts: Mapping[str, Weight]) -> Weight:
+        """The layer that the parts' weights make: of decoded parts what `decode` gives, but for rounding."""
+        ...
+
+    @staticmethod
+    def spread(encoded: Encoded, parts: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """The gradient of each part, given the layer's: the chain rule through `composed` at these parts."""
+        ...
+
+
+@runtime_checkable
 class Expanding(Protocol):
     """A method whose arrays are smaller than the matrix that they stand for: it says its size before it is decoded."""
 
@@ -88,6 +120,11 @@ class Expanding(Protocol):
     def shape(encoded: Encoded) -> tuple[int, int]:
         """Rows and columns of the decoded matrix; nothing is allocated. May raise what `decode` raises."""
         ...
+
+
+def trainable(method: Any) -> bool:
+    """Whether training can move what a method stores."""
+    return isinstance(method, Tunable | Composed)
 
 
 def declined(method: Any, layer: Layer, stats: Stats) -> str | None:

@@ -8,14 +8,14 @@ Values are symbols around the one nearest to zero, so that the coder's classes s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar import entropy
-from attar.methods import grid
+from attar.methods import grid, parts
 from attar.methods.base import made
 from attar.methods.columns import fed_back, swept
 from attar.methods.grid import F32
@@ -82,7 +82,7 @@ class Codebook:
     def decode(encoded: Encoded) -> Weight:
         """W' = values[codes + center] * column step * row step; raises IndexError, ValueError for what is no such."""
         arrays = encoded.arrays
-        index = arrays["codes"].astype(np.int64) + int(encoded.meta["center"])
+        index = _index(encoded)
         if index.min(initial=0) < 0:
             raise ValueError("a code below the codebook")
         row = grid.steps(arrays["rows"], float(encoded.meta["step"]))
@@ -90,6 +90,37 @@ class Codebook:
         matrix = grid.scaled_back(np.asarray(arrays["values"], np.float32)[index], row, column)
         bias = grid.bias_back(arrays.get("bias"), row)
         return Weight(matrix, bias)
+
+    @staticmethod
+    def parts(encoded: Encoded) -> Mapping[str, Encoded]:
+        """The values as floats, trained together as in Deep Compression (section 3.2), and the bias."""
+        return {"values": parts.of_floats(encoded.arrays["values"]), **parts.of_bias(encoded)}
+
+    @staticmethod
+    def joined(encoded: Encoded, new: Mapping[str, Encoded]) -> Encoded:
+        """The same codes with other values."""
+        row = grid.steps(encoded.arrays["rows"], float(encoded.meta["step"]))
+        arrays = {**encoded.arrays, "values": new["values"].arrays["matrix"][0], **parts.bias_array(new, row)}
+        return replace(encoded, arrays=arrays)
+
+    @staticmethod
+    def composed(encoded: Encoded, new: Mapping[str, Weight]) -> Weight:
+        """Every code's value on its steps."""
+        steps = parts.factors(encoded, float(encoded.meta["step"]))
+        return Weight(new["values"].matrix[0][_index(encoded)] * steps, parts.bias_of(new))
+
+    @staticmethod
+    def spread(encoded: Encoded, now: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """Each value's is the sum over its weights; zero stays zero."""
+        values = now["values"].matrix[0]
+        pulls = np.asarray(gradient.matrix * parts.factors(encoded, float(encoded.meta["step"])), np.float32)
+        summed = parts.summed(_index(encoded), pulls, values.size) * (values != 0)
+        return {"values": Weight(summed[None]), **parts.bias_gradient(now, gradient)}
+
+
+def _index(encoded: Encoded) -> NDArray[np.int64]:
+    """Every weight's place in the codebook [rows, cols]."""
+    return np.asarray(encoded.arrays["codes"].astype(np.int64) + int(encoded.meta["center"]))
 
 
 def _posed(layer: Layer, weight: Weight, stats: Stats, slope: float, params: CodebookParams) -> grid.Problem:

@@ -9,7 +9,7 @@ in decode. The rate is that of the entropy-coded codes; `runtime_bits` in the ch
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -56,6 +56,7 @@ class Fixed:
     """Integers of so many bits with scales; see the module's docstring."""
 
     name: ClassVar[str] = "fixed"
+    CODES: ClassVar[str] = "codes"
     Params: ClassVar[type] = FixedParams
 
     @staticmethod
@@ -109,6 +110,27 @@ class Fixed:
         units = codes.astype(np.float32) * _spread(scales.astype(np.float32), part, codes.shape[1])
         bias = grid.bias_back(encoded.arrays.get("bias"), _bias_step(encoded))
         return Weight(grid.scaled_back(units, row, grid.steps(encoded.arrays["cols"], 1.0)), bias)
+
+    @staticmethod
+    def units(encoded: Encoded) -> tuple[F32, F32]:
+        """Each weight's step [rows, cols], and the bias's [rows]."""
+        ones = replace(encoded, arrays={**encoded.arrays, "codes": np.ones_like(encoded.arrays["codes"])})
+        return Fixed.decode(ones).matrix, _bias_step(encoded)
+
+    @staticmethod
+    def limit(encoded: Encoded) -> int:
+        """The largest code of so many bits as these codes need."""
+        most = int(np.abs(encoded.arrays["codes"].astype(np.int32)).max(initial=0))
+        return next((top for bits in BITS if (top := (1 << (bits - 1)) - 1) >= most), most)
+
+    @staticmethod
+    def retold(encoded: Encoded, values: F32, bias: F32 | None) -> Encoded:
+        """The nearest codes within the limit."""
+        top = Fixed.limit(encoded)
+        arrays = {**encoded.arrays, "codes": np.clip(np.rint(values), -top, top).astype(np.int8)}
+        if bias is not None:
+            arrays["bias"] = np.rint(bias).astype(np.int32)
+        return replace(encoded, arrays=arrays)
 
 
 def runtime_bits(layer: Layer, bits: int, part: int, columns: bool) -> int:

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.methods import grid
+from attar.methods import grid, parts
 from attar.methods.base import bounded, made
 from attar.methods.mixing import mixed
 from attar.methods.rates import coded_bits
@@ -102,6 +102,35 @@ class Hashed:
         row = grid.steps(arrays["rows"], float(encoded.meta["step"]))
         matrix = grid.scaled_back(buckets[places] * signs, row, grid.steps(arrays["cols"], 1.0))
         return Weight(matrix, grid.bias_back(arrays.get("bias"), row))
+
+    @staticmethod
+    def parts(encoded: Encoded) -> Mapping[str, Encoded]:
+        """The buckets on their step, trained as Chen et al. do (section 4.4), and the bias."""
+        buckets = parts.of_codes(encoded.arrays["buckets"], float(encoded.meta["step"]))
+        return {"buckets": buckets, **parts.of_bias(encoded)}
+
+    @staticmethod
+    def joined(encoded: Encoded, new: Mapping[str, Encoded]) -> Encoded:
+        """Other buckets, on their own step."""
+        step = float(new["buckets"].meta["step"])
+        bias = parts.bias_array(new, grid.steps(encoded.arrays["rows"], step))
+        arrays = {**encoded.arrays, "buckets": new["buckets"].arrays["codes"][0], **bias}
+        return Encoded(Hashed.name, arrays, {**encoded.meta, "step": step})
+
+    @staticmethod
+    def composed(encoded: Encoded, new: Mapping[str, Weight]) -> Weight:
+        """Every weight from its bucket, times its sign and steps."""
+        values = new["buckets"].matrix[0]
+        places, signs = hashed(*Hashed.shape(encoded), values.size, int(encoded.meta["seed"]))
+        return Weight(values[places] * signs * parts.factors(encoded, 1.0), parts.bias_of(new))
+
+    @staticmethod
+    def spread(encoded: Encoded, now: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """Each bucket's is the sum over its weights (Chen et al., equation 11)."""
+        size = now["buckets"].matrix.size
+        places, signs = hashed(*Hashed.shape(encoded), size, int(encoded.meta["seed"]))
+        pulls = np.asarray(gradient.matrix * signs * parts.factors(encoded, 1.0), np.float32)
+        return {"buckets": Weight(parts.summed(places, pulls, size)[None]), **parts.bias_gradient(now, gradient)}
 
 
 def hashed(rows: int, cols: int, buckets: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int8]]:

@@ -74,10 +74,7 @@ class Lowrank:
     @staticmethod
     def encode(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> Encoded:
         """The arrays of `uniform` for the left and the right factor; the bias is the left one's."""
-        left, right = factors(layer, weight, stats, choice)
-        arrays: dict[str, Array] = {f"left.{name}": array for name, array in left.arrays.items()}
-        arrays |= {f"right.{name}": array for name, array in right.arrays.items()}
-        return Encoded(Lowrank.name, arrays, {"left": left.meta["step"], "right": right.meta["step"]})
+        return _joined(*factors(layer, weight, stats, choice))
 
     @staticmethod
     def shape(encoded: Encoded) -> tuple[int, int]:
@@ -87,8 +84,38 @@ class Lowrank:
     @staticmethod
     def decode(encoded: Encoded) -> Weight:
         """W' = left * right, group by group; raises ValueError where shapes do not fit."""
-        left, right = (_part(encoded, side) for side in ("left", "right"))
+        left, right = (Uniform.decode(one) for one in Lowrank.parts(encoded).values())
         return Weight(product(encoded, left.matrix, right.matrix), left.bias)
+
+    @staticmethod
+    def parts(encoded: Encoded) -> Mapping[str, Encoded]:
+        """The left and the right factor."""
+        return {side: _part(encoded, side) for side in ("left", "right")}
+
+    @staticmethod
+    def joined(encoded: Encoded, new: Mapping[str, Encoded]) -> Encoded:
+        """Other factors."""
+        del encoded
+        return _joined(new["left"], new["right"])
+
+    @staticmethod
+    def composed(encoded: Encoded, new: Mapping[str, Weight]) -> Weight:
+        """left * right."""
+        del encoded
+        left, right = _grouped(new)
+        return Weight(np.asarray((left @ right).reshape(-1, right.shape[2])), new["left"].bias)
+
+    @staticmethod
+    def spread(encoded: Encoded, now: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """d/d left = G right^T, d/d right = left^T G, group by group."""
+        del encoded
+        left, right = _grouped(now)
+        pulls = gradient.matrix.reshape(len(left), -1, right.shape[2])
+        tall, wide = pulls @ right.transpose(0, 2, 1), left.transpose(0, 2, 1) @ pulls
+        return {
+            "left": Weight(tall.reshape(-1, left.shape[2]), gradient.bias),
+            "right": Weight(wide.reshape(-1, right.shape[2])),
+        }
 
 
 @dataclass(frozen=True)
@@ -174,11 +201,25 @@ def paying_rank(layer: Layer, values: F64, slope: float) -> int:
     return max(1, round(float(paying.sum(1).mean())))
 
 
-def _part(encoded: Encoded, side: str) -> Weight:
+def _part(encoded: Encoded, side: str) -> Encoded:
     """One factor as a layer of `uniform`."""
     start = f"{side}."
     arrays = {name.removeprefix(start): array for name, array in encoded.arrays.items() if name.startswith(start)}
-    return Uniform.decode(Encoded(Uniform.name, arrays, {"step": encoded.meta[side]}))
+    return Encoded(Uniform.name, arrays, {"step": encoded.meta[side]})
+
+
+def _joined(left: Encoded, right: Encoded) -> Encoded:
+    """Two layers of `uniform` as one of this method."""
+    arrays: dict[str, Array] = {f"left.{name}": array for name, array in left.arrays.items()}
+    arrays |= {f"right.{name}": array for name, array in right.arrays.items()}
+    return Encoded(Lowrank.name, arrays, {"left": left.meta["step"], "right": right.meta["step"]})
+
+
+def _grouped(parts: Mapping[str, Weight]) -> tuple[F32, F32]:
+    """The left factor [groups, rows, rank] and the right one [groups, rank, cols]."""
+    left, right = parts["left"].matrix, parts["right"].matrix
+    groups = len(right) // left.shape[1]
+    return left.reshape(groups, -1, left.shape[1]), right.reshape(groups, -1, right.shape[1])
 
 
 def product(encoded: Encoded, left: F32, right: F32) -> F32:

@@ -8,8 +8,10 @@ zeros are codes, and the coder's tables make them cheap.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
+
+import numpy as np
 
 from attar.methods import grid, masks
 from attar.methods.base import made
@@ -80,3 +82,15 @@ class Pruned:
     def scales(encoded: Encoded) -> tuple[F32, F32, F32 | None]:
         """As `uniform`."""
         return Uniform.scales(encoded)
+
+    @staticmethod
+    def units(encoded: Encoded) -> tuple[F32, F32]:
+        """As `uniform`, but nothing where a weight is zero: it stays so."""
+        unit, row = Uniform.units(encoded)
+        return np.asarray(unit * (encoded.arrays["codes"] != 0)), row
+
+    @staticmethod
+    def retold(encoded: Encoded, values: F32, bias: F32 | None) -> Encoded:
+        """The nearest codes where weights are."""
+        kept = np.where(encoded.arrays["codes"] != 0, values, np.float32(0))
+        return replace(Uniform.retold(encoded, kept, bias), method=Pruned.name)

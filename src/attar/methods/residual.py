@@ -97,6 +97,29 @@ class Residual:
             raise ValueError(f"codes of {codes.matrix.shape}, a product of {factors.matrix.shape}")
         return Weight(np.asarray(codes.matrix + factors.matrix), codes.bias if factors.bias is None else factors.bias)
 
+    @staticmethod
+    def parts(encoded: Encoded) -> Mapping[str, Encoded]:
+        """The codes, and both factors."""
+        own = {name: array for name, array in encoded.arrays.items() if "." not in name}
+        return {"codes": Encoded(Uniform.name, own, {"step": encoded.meta["step"]}), **Lowrank.parts(encoded)}
+
+    @staticmethod
+    def joined(encoded: Encoded, new: Mapping[str, Encoded]) -> Encoded:
+        """Other codes and factors."""
+        codes, factors = new["codes"], Lowrank.joined(encoded, new)
+        return Encoded(Residual.name, {**codes.arrays, **factors.arrays}, {**codes.meta, **factors.meta})
+
+    @staticmethod
+    def composed(encoded: Encoded, new: Mapping[str, Weight]) -> Weight:
+        """The sum."""
+        codes, factors = new["codes"], Lowrank.composed(encoded, new)
+        return Weight(codes.matrix + factors.matrix, codes.bias if factors.bias is None else factors.bias)
+
+    @staticmethod
+    def spread(encoded: Encoded, now: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """The codes see the gradient itself."""
+        return {"codes": gradient, **Lowrank.spread(encoded, now, gradient)}
+
 
 def _without(encoded: Encoded, name: str) -> Encoded:
     """Without one array: what comes second has the bias for both."""

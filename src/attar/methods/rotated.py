@@ -77,6 +77,28 @@ class Rotated:
         weight = Uniform.decode(encoded)
         return Weight(turned(weight.matrix, int(encoded.meta["seed"]), back=True), weight.bias)
 
+    @staticmethod
+    def parts(encoded: Encoded) -> Mapping[str, Encoded]:
+        """The turned layer."""
+        return {"turned": Encoded(Uniform.name, encoded.arrays, {"step": encoded.meta["step"]})}
+
+    @staticmethod
+    def joined(encoded: Encoded, new: Mapping[str, Encoded]) -> Encoded:
+        """Another turned layer, by the same rotation."""
+        return Encoded(Rotated.name, new["turned"].arrays, {**new["turned"].meta, "seed": encoded.meta["seed"]})
+
+    @staticmethod
+    def composed(encoded: Encoded, new: Mapping[str, Weight]) -> Weight:
+        """W Q turned back."""
+        one = new["turned"]
+        return Weight(turned(one.matrix, int(encoded.meta["seed"]), back=True), one.bias)
+
+    @staticmethod
+    def spread(encoded: Encoded, now: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """The gradient, turned like the weights."""
+        del now
+        return {"turned": Weight(turned(gradient.matrix, int(encoded.meta["seed"])), gradient.bias)}
+
 
 def blocks(cols: int) -> list[slice]:
     """Powers of two that add up to the number of columns, the largest first."""

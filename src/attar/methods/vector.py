@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.methods import grid
+from attar.methods import grid, parts
 from attar.methods.base import bounded, made
 from attar.methods.columns import fed_back
 from attar.methods.grid import F32
@@ -108,6 +108,35 @@ class Vector:
         units = vectors[codes.astype(np.int64)].reshape(len(codes), -1)[:, :cols]
         bias = grid.bias_back(arrays.get("bias"), row)
         return Weight(grid.scaled_back(units, row, grid.steps(arrays["cols"], 1.0)), bias)
+
+    @staticmethod
+    def parts(encoded: Encoded) -> Mapping[str, Encoded]:
+        """The vectors as floats, and the bias."""
+        return {"vectors": parts.of_floats(encoded.arrays["vectors"]), **parts.of_bias(encoded)}
+
+    @staticmethod
+    def joined(encoded: Encoded, new: Mapping[str, Encoded]) -> Encoded:
+        """The same codes with other vectors."""
+        row = grid.steps(encoded.arrays["rows"], float(encoded.meta["step"]))
+        arrays = {**encoded.arrays, "vectors": new["vectors"].arrays["matrix"], **parts.bias_array(new, row)}
+        return replace(encoded, arrays=arrays)
+
+    @staticmethod
+    def composed(encoded: Encoded, new: Mapping[str, Weight]) -> Weight:
+        """Every code's vector on its steps."""
+        codes = encoded.arrays["codes"].astype(np.int64)
+        units = new["vectors"].matrix[codes].reshape(len(codes), -1)[:, : int(encoded.meta["cols"])]
+        return Weight(units * parts.factors(encoded, float(encoded.meta["step"])), parts.bias_of(new))
+
+    @staticmethod
+    def spread(encoded: Encoded, now: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """Each vector's is the sum over the places that it is in."""
+        codes, (size, width) = encoded.arrays["codes"].astype(np.int64), now["vectors"].matrix.shape
+        pulls = gradient.matrix * parts.factors(encoded, float(encoded.meta["step"]))
+        missing = codes.shape[1] * width - pulls.shape[1]
+        runs = np.pad(pulls, ((0, 0), (0, missing))).reshape(-1, width)
+        found = np.stack([parts.summed(codes, one, size) for one in runs.T], axis=1)
+        return {"vectors": Weight(found), **parts.bias_gradient(now, gradient)}
 
 
 def _posed(layer: Layer, weight: Weight, stats: Stats, slope: float, width: int) -> grid.Problem:

@@ -1,12 +1,15 @@
-"""What recovery works on: one layer's weights in units of their steps."""
+"""What recovery works on: a layer's weights in units of their steps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attar import registry
 from attar.types import Encoded, Layer, Weight
 
 F32 = NDArray[np.float32]
@@ -17,7 +20,8 @@ class Latent:
     """One layer in training: weights and bias in units, moved by steps far smaller than those that the file can hold.
 
     values [rows, cols] and bias [rows] (in units of row_unit) are what the optimiser moves; `unit` broadcasts to
-    [rows, cols]. snapped: whether the model sees values on the grid, or as they are.
+    [rows, cols]. snapped: whether the model sees values on the grid, or as they are. priced: whether a penalty counts.
+    limit: the largest code. The layer is a part of one where the method is composed.
     """
 
     layer: Layer
@@ -27,10 +31,12 @@ class Latent:
     values: F32
     bias: F32 | None
     snapped: bool = True
+    priced: bool = True
+    limit: float = np.inf
 
     def codes(self) -> F32:
         """Whole numbers nearest to the values."""
-        return np.rint(self.values)
+        return np.clip(np.rint(self.values), -self.limit, self.limit)
 
     def weight(self) -> Weight:
         """What the model computes with."""
@@ -39,3 +45,30 @@ class Latent:
         if bias is not None:
             bias = (np.rint(bias) if self.snapped else bias) * self.row_unit
         return Weight(values * self.unit, bias)
+
+
+@dataclass
+class Form:
+    """A layer in training: itself under the name "", or the parts that its method composes it of."""
+
+    layer: Layer
+    encoded: Encoded
+    latents: Mapping[str, Latent]
+
+    def weight(self, parts: Mapping[str, Weight]) -> Weight:
+        """The layer that weights of its parts make."""
+        if "" in parts:
+            return parts[""]
+        made: Weight = self._method.composed(self.encoded, parts)
+        return made
+
+    def spread(self, parts: Mapping[str, Weight], gradient: Weight) -> Mapping[str, Weight]:
+        """The gradient of each part, in the layer's own units, at these weights of the parts."""
+        if "" in parts:
+            return {"": gradient}
+        found: Mapping[str, Weight] = self._method.spread(self.encoded, parts, gradient)
+        return found
+
+    @property
+    def _method(self) -> Any:
+        return registry.get("method", self.encoded.method)

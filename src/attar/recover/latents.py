@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from attar import entropy, registry
-from attar.methods.base import Scaled, Tunable
-from attar.recover.base import Latent
+from attar.methods.base import BIAS_PART, Tunable, trainable
+from attar.recover.base import Form, Latent
 from attar.types import Encoded, Layer, Weight
 
 INSIDE = 0.45
 """How far from its code, in steps, a weight may begin: the codes know more than the weights' own rounding."""
 
 
-def latents_of(layers: Sequence[Layer], encoded: Mapping[str, Encoded], weights: Mapping[str, Weight]) -> list[Latent]:
-    """The layers whose method can be tuned, from their codes and the weights that these were made of."""
+def forms_of(layers: Sequence[Layer], encoded: Mapping[str, Encoded], weights: Mapping[str, Weight]) -> list[Form]:
+    """The layers that training can move, from their codes and the weights that these were made of."""
+    methods = {layer.name: registry.get("method", encoded[layer.name].method) for layer in layers}
     return [
-        _latent(layer, encoded[layer.name], weights[layer.name])
-        for layer in layers
-        if isinstance(registry.get("method", encoded[layer.name].method), Tunable)
+        _form(layer, encoded[layer.name], weights[layer.name]) for layer in layers if trainable(methods[layer.name])
     ]
 
 
-def stored(latent: Latent) -> Encoded:
+def stored(form: Form) -> Encoded:
     """What the file holds of a layer as it stands."""
-    method = registry.get("method", latent.encoded.method)
-    told: Encoded = method.retold(latent.encoded, latent.values, latent.bias)
-    return told
+    told: dict[str, Encoded] = {}
+    for name, latent in form.latents.items():
+        method = registry.get("method", latent.encoded.method)
+        told[name] = method.retold(latent.encoded, latent.values, latent.bias)
+    if "" in told:
+        return told[""]
+    joined: Encoded = registry.get("method", form.encoded.method).joined(form.encoded, told)
+    return joined
 
 
-def weight_of(latent: Latent) -> Weight:
+def weight_of(form: Form) -> Weight:
     """A layer's unrounded weights, from which the next training begins."""
+    return form.weight({name: _unrounded(latent) for name, latent in form.latents.items()})
+
+
+def _unrounded(latent: Latent) -> Weight:
     bias = None if latent.bias is None else latent.bias * latent.row_unit
     return Weight(latent.values * latent.unit, bias)
 
@@ -60,15 +69,30 @@ def bits(encoded: Encoded) -> float:
     return total
 
 
+def _form(layer: Layer, encoded: Encoded, weight: Weight) -> Form:
+    """A layer at its weights, or its parts at their codes."""
+    method: Any = registry.get("method", encoded.method)
+    if isinstance(method, Tunable):
+        return Form(layer, encoded, {"": _latent(layer, encoded, weight)})
+    latents = {}
+    for name, part in method.parts(encoded).items():
+        matrix = decoded(part)
+        rows, cols = matrix.matrix.shape
+        own = Layer(f"{layer.name}/{name}", layer.kind, rows, cols, (rows, cols), has_bias=matrix.bias is not None)
+        latents[name] = replace(_latent(own, part, matrix), priced=name != BIAS_PART)
+    return Form(layer, encoded, latents)
+
+
 def _latent(layer: Layer, encoded: Encoded, weight: Weight) -> Latent:
     method: Any = registry.get("method", encoded.method)
     unit, row_unit = method.units(encoded)
-    values = np.array(weight.matrix / unit, np.float32)
+    values = np.divide(weight.matrix, unit, out=np.zeros(weight.matrix.shape, np.float32), where=unit != 0)
     bias = None if weight.bias is None else np.array(weight.bias / row_unit, np.float32)
-    if not isinstance(method, Scaled):
+    if not hasattr(method, "CODES"):
         return Latent(layer, encoded, unit, row_unit, values, bias, snapped=False)
     rounded = decoded(encoded)
     codes = encoded.arrays[method.CODES].astype(np.float32)
     values = np.clip(values, codes - np.float32(INSIDE), codes + np.float32(INSIDE))
     bias = None if rounded.bias is None else np.array(rounded.bias / row_unit, np.float32)
-    return Latent(layer, encoded, unit, row_unit, values, bias)
+    limit = method.limit(encoded) if hasattr(method, "limit") else np.inf
+    return Latent(layer, encoded, unit, row_unit, values, bias, limit=limit)

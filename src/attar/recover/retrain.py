@@ -8,7 +8,7 @@ import numpy as np
 
 from attar.adapters.base import Adapter
 from attar.methods.keep import Keep
-from attar.recover.base import Latent
+from attar.recover.base import Form, Latent
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
@@ -30,16 +30,16 @@ def retrain(
     The teacher may be a larger model than the adapter's. Raises ModelError for an operation without a gradient.
     """
     plain = replace(settings, penalty="none")
-    latents = _floats(adapter)
-    course = Course(teacher, latents, plain, slope=0.0, classification=classification, rng=rng, adapter=adapter)
+    forms = _floats(adapter)
+    course = Course(teacher, forms, plain, slope=0.0, classification=classification, rng=rng, adapter=adapter)
     rest = course.run(progress)
     if course.moved:
         adapter.restore(rest)
 
 
-def _floats(adapter: Adapter) -> list[Latent]:
+def _floats(adapter: Adapter) -> list[Form]:
     """Every weight as it is, in units of a share of its layer's size."""
-    latents = []
+    forms = []
     for layer in adapter.layers():
         if layer.tied_to is not None:
             continue
@@ -49,5 +49,6 @@ def _floats(adapter: Adapter) -> list[Latent]:
         unit, row_unit = Keep.units(encoded)
         bias = None if weight.bias is None else np.array(weight.bias / row_unit, np.float32)
         values = np.array(weight.matrix / unit, np.float32)
-        latents.append(Latent(layer, encoded, unit, row_unit, values, bias, snapped=False))
-    return latents
+        latent = Latent(layer, encoded, unit, row_unit, values, bias, snapped=False)
+        forms.append(Form(layer, encoded, {"": latent}))
+    return forms

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attar.adapters.base import Adapter, Differentiable, Gradients
+from attar.adapters.base import Adapter, Differentiable
 from attar.recover.adam import Adam
-from attar.recover.base import F32, Latent
+from attar.recover.base import F32, Form, Latent
 from attar.recover.losses import Loss, loss_for
 from attar.recover.penalties import penalty
 from attar.recover.settings import RecoverySettings
@@ -33,7 +33,7 @@ class Course:
     def __init__(
         self,
         teacher: Teacher,
-        latents: Sequence[Latent],
+        forms: Sequence[Form],
         settings: RecoverySettings,
         *,
         slope: float,
@@ -43,11 +43,13 @@ class Course:
         adapter: Adapter | None = None,
     ) -> None:
         """adapter computes, where it is not the teacher's own; fixed layers are as the file holds them, untrained."""
-        self.teacher, self.latents, self.settings = teacher, latents, settings
+        self.teacher, self.forms, self.settings = teacher, forms, settings
+        self.latents = [latent for form in forms for latent in form.latents.values()]
         self.slope, self.classification, self.rng = slope, classification, rng
         self.adapter: Adapter = adapter or teacher.adapter
         self.fixed = fixed or {}
-        self.penalties = {latent.layer.name: penalty(settings.penalty) for latent in latents}
+        self.penalties = {x.layer.name: penalty(settings.penalty if x.priced else "none") for x in self.latents}
+        self.seen: dict[str, dict[str, Weight]] = {}
         rest = teacher.rest if adapter is None else adapter.remainder()
         self.rest = {name: np.array(value) for name, value in rest.items()}
         self.units = {name: _unit(value) for name, value in self.rest.items() if value.dtype.kind == "f"}
@@ -56,7 +58,7 @@ class Course:
         self.done = 0
 
     def run(self, progress: Progress) -> dict[str, Array]:
-        """Train the latents in place; the adapter ends with the trained model. Returns the remainder.
+        """Train the forms in place; the adapter ends with the trained model. Returns the remainder.
 
         Raises ModelError where the model has an operation without a gradient.
         """
@@ -96,8 +98,11 @@ class Course:
         found = self.adapter.pullback(batch, lambda outputs: loss(outputs, said, labels))
         values: dict[str, F32] = {}
         gradients: dict[str, F32] = {}
-        for latent in self.latents:
-            self._of_layer(latent, found, values, gradients)
+        for form in self.forms:
+            got = found.layers.get(form.layer.name)
+            spread = {} if got is None else form.spread(self.seen[form.layer.name], got)
+            for part, pull in spread.items():
+                self._of_part(form.latents[part], pull, values, gradients)
         for name, gradient in found.others.items():
             if name in self.units:
                 self.moved.setdefault(name, np.asarray(self.rest[name] / self.units[name], np.float32))
@@ -105,12 +110,9 @@ class Course:
                 gradients[f"rest/{name}"] = np.asarray(gradient * self.units[name], np.float32)
         return values, gradients
 
-    def _of_layer(self, latent: Latent, found: Gradients, values: dict[str, F32], gradients: dict[str, F32]) -> None:
-        """Adds a layer's values and gradients, where it has any."""
+    def _of_part(self, latent: Latent, got: Weight, values: dict[str, F32], gradients: dict[str, F32]) -> None:
+        """Adds a part's values and gradients."""
         name = latent.layer.name
-        got = found.layers.get(name)
-        if got is None:
-            return
         if self.settings.train == "all":
             loss = np.asarray(got.matrix * latent.unit, np.float32)
             loss += self.penalties[name].gradient(latent, loss, self.slope) if latent.snapped else np.float32(0)
@@ -121,14 +123,18 @@ class Course:
 
     def _put(self, *, noisy: bool) -> None:
         """Write what the file would hold into the working copy."""
-        for latent in self.latents:
-            weight = latent.weight()
-            noise = self.penalties[latent.layer.name].noise(latent, self.rng) if noisy and latent.snapped else None
-            if noise is not None:
-                weight = Weight(weight.matrix + noise * latent.unit, weight.bias)
-            self.adapter.write(latent.layer.name, weight)
+        for form in self.forms:
+            parts = {name: self._seen(latent, noisy) for name, latent in form.latents.items()}
+            self.seen[form.layer.name] = parts
+            self.adapter.write(form.layer.name, form.weight(parts))
         if self.moved:
             self.adapter.restore(self._remainder())
+
+    def _seen(self, latent: Latent, noisy: bool) -> Weight:
+        """A part as the model computes with it."""
+        weight = latent.weight()
+        noise = self.penalties[latent.layer.name].noise(latent, self.rng) if noisy and latent.snapped else None
+        return weight if noise is None else Weight(weight.matrix + noise * latent.unit, weight.bias)
 
     def _remainder(self) -> dict[str, Array]:
         """All other tensors, with those that were trained."""

@@ -12,10 +12,9 @@ from time import perf_counter
 
 import numpy as np
 
-from attar import registry
-from attar.methods.base import Tunable, distortion
+from attar.methods.base import distortion
 from attar.plan.planner import Plan
-from attar.recover.latents import bits, decoded, latents_of, stored, weight_of
+from attar.recover.latents import bits, decoded, forms_of, stored, weight_of
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
@@ -75,32 +74,25 @@ class Recovery:
         planned = subject.build(slope / self.settings.pressure, loop.progress)
         encoded = {layer.name: subject.encoded(planned.plan, layer) for layer in subject.layers}
         free = [layer for layer in subject.layers if not subject.excluded(layer)]
-        latents = latents_of(free, encoded, subject.weights)
+        forms = forms_of(free, encoded, subject.weights)
         course = Course(
-            self.teacher, latents, self.settings, slope=slope, classification=loop.kind != "regression",
+            self.teacher, forms, self.settings, slope=slope, classification=loop.kind != "regression",
             rng=generator(self.seed, f"recovery/{step_of(slope)}"),
             adapter=None if before.adapter is self.teacher.adapter else before.adapter,
-            fixed={n: decoded(e) for n, e in encoded.items() if n not in {latent.layer.name for latent in latents}},
+            fixed={n: decoded(e) for n, e in encoded.items() if n not in {form.layer.name for form in forms}},
         )  # fmt: skip
         rest = course.run(loop.progress)
-        self.ends[slope] = {latent.layer.name: weight_of(latent) for latent in latents}, rest
-        encoded |= {latent.layer.name: stored(latent) for latent in latents}
+        self.ends[slope] = {form.layer.name: weight_of(form) for form in forms}, rest
+        encoded |= {form.layer.name: stored(form) for form in forms}
         plan = Plan({name: self._point(each, planned.plan, name) for name, each in encoded.items()}, slope)
         data = replace(before, remainder=rest).pack(plan)
         return Candidate(slope, plan, data, planned.earned, trained=True)
 
     def _beginning(self, slope: float) -> Subject:
-        """The subject with the weights of the nearest milder candidate, the original's where there is none.
-
-        Only methods that training can move compete.
-        """
+        """The subject with the weights of the nearest milder candidate, the original's where there is none."""
         before = self.loop.subject
         weights, rest = self.ends.get(max((s for s in self.ends if s < slope), default=0.0), ({}, {}))
-        tunable = [name for name in before.methods if isinstance(registry.get("method", name), Tunable)]
-        return replace(
-            before, weights={**before.weights, **weights}, remainder=rest or before.remainder,
-            methods=tunable or before.methods,
-        )  # fmt: skip
+        return replace(before, weights={**before.weights, **weights}, remainder=rest or before.remainder)
 
     def _point(self, encoded: Encoded, plan: Plan, name: str) -> Point:
         """Where a trained layer stands on its chart; its distortion is from the original's weights."""
