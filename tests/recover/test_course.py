@@ -271,6 +271,7 @@ def test_the_certify_split_sees_the_safest_first_and_only_what_is_smaller() -> N
     sizes = {1.0: 100, 2.0: 80, 3.0: 90, 4.0: 50}
     loop = Loop(None, None, None, None, "logits", Ledger(), Silent(), None)  # type: ignore[arg-type]
     loop.built = {slope: Candidate(slope, None, bytes(size), {}) for slope, size in sizes.items()}  # type: ignore[arg-type]
-    assert front(loop, {1.0: 0.1, 2.0: 0.2, 4.0: 0.4}) == [1.0, 2.0, 4.0]
-    assert front(loop, {1.0: 0.1, 2.0: -0.2, 3.0: 0.0, 4.0: 0.4}) == [2.0, 4.0]
-    assert front(loop, {1.0: 0.1, 2.0: 0.2, 4.0: -0.4}) == [4.0]
+    assert front(loop, 1.0, {2.0: 0.2, 4.0: 0.4}) == [1.0, 2.0, 4.0]
+    assert front(loop, 1.0, {2.0: -0.2, 3.0: 0.0, 4.0: 0.4}) == [1.0, 2.0, 4.0]
+    assert front(loop, 1.0, {2.0: 0.2, 4.0: -0.4}) == [1.0, 4.0]
+    assert front(loop, 3.0, {1.0: -0.3, 2.0: 0.2}) == [3.0, 2.0]
