@@ -122,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bits", type=float, nargs="+", default=[4.0, 3.0])
     parser.add_argument("--crops", type=int, default=480)
+    parser.add_argument("--sensitivity", choices=("output-kl", "fisher"), default="fisher")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     started = time.perf_counter()

@@ -55,9 +55,11 @@ def ours(name: str, data: Fashion, guarantee: str, recovery: dict[str, Any], met
     )  # fmt: skip
     c = result.certificate
     trained = sum(event["event"] == "training" for event in result.events)
+    seen = ("split", "trained", "bytes", "drop", "upper")
+    tried = [{key: event[key] for key in seen} for event in result.events if event["event"] == "candidate"]
     return {
         "bytes": result.bytes_after, "drop": c.drop, "lower": c.lower, "upper": c.upper, "verdict": c.verdict,
-        "trained": trained, "seconds": time.perf_counter() - started,
+        "trained": trained, "tried": tried, "seconds": time.perf_counter() - started,
     }  # fmt: skip
 
 

@@ -41,6 +41,10 @@ from attar.types import Array, Dataset, Json, Layer, Splits
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
+CORRECTION_WORK, GLANCE = 2e12, 128
+"""Multiply-adds that may be spent on correcting the sensitivities of all layers, and the least examples for each."""
+KEPT_FLOATS = 1 << 26
+"""Outputs of layers that are kept for gradients at once; norms and activations beside them keep as many again."""
 BATCH = 256
 NUMERIC = ("mse", "mae", "r2", "cosine")
 """Metrics of plain numbers."""
@@ -240,12 +244,30 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
         )
     kind = kind_of(original, job.metric.name not in NUMERIC)
 
+    glance = few.take(range(_glance(subject, len(few))))
+
     def measure() -> float:
-        changed = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
-        return float(divergence(original, changed, kind).mean())
+        changed = np.concatenate([adapter.run(batch) for batch in glance.batches(BATCH)])
+        return float(divergence(original[: len(changed)], changed, kind).mean())
 
     subject, method = with_sensitivities(job, subject.halved(measure), few, kind, progress)
     return subject, method, kind, measure
+
+
+def _glance(subject: Subject, examples: int) -> int:
+    """On how many examples the KL of one changed layer is measured: of large models on fewer, but GLANCE at least."""
+    counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers)
+    work = sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)
+    return int(np.clip(CORRECTION_WORK / len(subject.layers) / max(work, 1.0), min(GLANCE, examples), examples))
+
+
+def _differentiable(subject: Subject) -> int:
+    """Examples in a batch whose activations are all kept for gradients."""
+    floats = sum(
+        layer.rows * subject.stats[layer.name].count / max(subject.stats[layer.name].samples, 1)
+        for layer in subject.layers
+    )
+    return int(np.clip(KEPT_FLOATS / max(floats, 1.0), 1, BATCH))
 
 
 def _few(job: Job) -> Dataset:
@@ -292,7 +314,7 @@ def with_sensitivities(job: Job, subject: Subject, few: Dataset, kind: Kind, pro
     fisher = getattr(job.adapter, "fisher", None)
     if job.recipe.sensitivity == "fisher" and fisher is not None and kind != "regression":
         progress.stage("gradients", 1)
-        rows = fisher(list(few.batches(BATCH)), job.recipe.seed)
+        rows = fisher(list(few.batches(_differentiable(subject))), job.recipe.seed)
         stats = {name: replace(s, sensitivity=rows.get(name)) for name, s in subject.stats.items()}
         return replace(subject, stats=stats), "fisher"
     if job.recipe.sensitivity == "fisher":
