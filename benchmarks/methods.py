@@ -25,6 +25,7 @@ from attar.methods.base import declined
 from attar.run.progress import Silent
 from attar.search.divergence import divergence, kind_of
 from attar.search.subject import Subject
+from attar.structure.scaling import ScalingSettings, move
 from attar.types import Array, Dataset, Point
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -57,13 +58,16 @@ def run(subject: Subject, data: Dataset) -> Array:
     return np.concatenate([subject.adapter.run(batch) for batch in data.batches(256)])
 
 
-def prepare(name: str) -> Case:
-    """Statistics, sensitivities and their correction, as a run of attar finds them."""
+def prepare(name: str, moves: str = "none") -> Case:
+    """Statistics, sensitivities and their correction, as a run of attar finds them, after scale moves if asked for."""
     chosen = recipe.make(calibration_examples=CALIBRATION)
     adapter, metric = OnnxAdapter.open(EXAMPLES / "models" / f"{name}.onnx"), resolve_metric("accuracy")
     sets = {"data": EXAMPLES / "fashion-mnist", "calibrate": None, "select": None, "certify": None}
     splits = pipeline.read_splits(sets, chosen, adapter, metric)
     job = pipeline.Job(chosen, adapter, splits, metric, Budget(max_drop=0.5), 1, name)
+    if moves != "none":
+        stats = adapter.moments(splits.calibrate.batches(256))
+        job = replace(job, adapter=move(adapter, stats, ScalingSettings(moves=moves))[0])
     subject, few = pipeline.subject_of(job, Silent()), splits.calibrate.take(range(CALIBRATION))
     original = run(subject, few)
     kind = kind_of(original, True)

@@ -9,11 +9,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from attar import outputs, pipeline, removal, summary
+from attar import outputs, pipeline, removal, scale_moves, summary
 from attar import recipe as recipes
-from attar.adapters.base import Adapter
+from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
-from attar.errors import AttarError, FormatError, UsageError
+from attar.errors import AttarError, FormatError, ModelError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -219,17 +219,40 @@ def save(result: Result, path: PathLike, *, force: bool = False) -> None:
     result.save(path, force=force)
 
 
-def expand(path: PathLike, out: PathLike, *, into: object | None = None, force: bool = False) -> Path:
-    """Write the plain model of a .attar file to `out`: a file, or a folder in which it gets the archive's name."""
+def expand(
+    path: PathLike, out: PathLike, *, into: object | None = None, force: bool = False, sparse: bool = False,
+    progress: Progress | None = None,
+) -> Path:  # fmt: skip
+    """Write the plain model of a .attar file to `out`: a file, or a folder in which it gets the archive's name.
+
+    sparse: weights without their zeros where they are smaller so; raises ModelError where the format has no layout for
+    that.
+    """
     source, place = Path(path), Path(out)
     adapter = from_archive(read_archive(source), into)
+    suffixes = _sparse_suffixes(adapter) if sparse else adapter.suffixes
     if place.is_dir() or place.suffix not in adapter.suffixes:
-        place = place / (source.stem + adapter.suffixes[0])
+        place = place / (source.stem + suffixes[0])
     outputs.check_free(place.parent, [place.name], force)
     with outputs.staged(place.parent) as stage:
-        outputs.guarded(lambda: adapter.save(stage / place.name), place)
+        if isinstance(adapter, Sparse) and sparse:
+            changed = outputs.guarded(lambda: adapter.save_sparse(stage / place.name), place)
+            (progress or Silent()).note(summary.sparse_line(changed))
+        else:
+            outputs.guarded(lambda: adapter.save(stage / place.name), place)
         outputs.publish(stage, place.parent, force)
     return place
+
+
+def _sparse_suffixes(adapter: Adapter) -> tuple[str, ...]:
+    """Endings of files with sparse weights; raises ModelError where there are none."""
+    suffixes = adapter.sparse_suffixes if isinstance(adapter, Sparse) else ()
+    if not suffixes:
+        raise ModelError(
+            "--sparse: ONNX files and PyTorch state dicts have a layout for weights with many zeros. Received a "
+            f"{adapter.framework} model, whose files have none. Leave --sparse out: the .attar file is the small one."
+        )
+    return suffixes
 
 
 def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, Any], jobs: int | None) -> Job:
@@ -255,6 +278,7 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     into = None if isinstance(model, str | os.PathLike) and plan.factory is None else model_of(model, plan.factory)
     job = Job(plan, adapter, splits, metric, budget, size, name, tuned, into=into, jobs=jobs)
     removal.check(job)
+    scale_moves.check(job)
     return job
 
 
@@ -279,6 +303,7 @@ def _run(
     """The straight path from a checked job to its result."""
     pipeline.begin(job, ledger, progress)
     job = removal.shrunk(job, ledger, progress)
+    job = scale_moves.moved(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)
     recovery = pipeline.recovery_of(job, loop)
     outcome = search(loop, job.recipe.evaluations, interrupted, None if recovery is None else recovery.extend)

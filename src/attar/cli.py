@@ -88,6 +88,9 @@ def compress(
     remove: Annotated[
         float | None, typer.Option(min=0, max=0.99, help="Share of the multiply-adds that goes as whole channels.")
     ] = None,
+    scale_moves: Annotated[
+        str | None, typer.Option(help="Scales moved between layers before compression: none, equalise or smooth.")
+    ] = None,
     metric: MetricName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
@@ -120,8 +123,10 @@ def compress(
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None
-        if epochs is not None:
-            given["settings"] = recipes.with_setting(base, "recovery", "epochs", epochs)
+        for table, name, value in (("recovery", "epochs", epochs), ("scaling", "moves", scale_moves)):
+            if value is not None:
+                settings = given.get("settings", {} if base is None else base.settings)
+                given["settings"] = recipes.with_setting(settings, table, name, value)
         if no_train:
             given.pop("train", None)
             base = base and base.model_copy(update={"train": None})
@@ -152,6 +157,9 @@ def compress(
 def expand(
     archive: Annotated[Path, typer.Argument(help="A .attar file.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or a file with the format's ending.")] = Path(),
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="Leave zeros out where the format can: ONNX, PyTorch state dicts (.pt).")
+    ] = False,
     factory: Factory = None,
     force: Force = False,
     verbose: Verbose = False,
@@ -162,7 +170,9 @@ def expand(
         from attar.opening import made_by
 
         _reach_working_folder(factory)
-        _print(str(api.expand(archive, out, into=made_by(factory), force=force)))
+        with _bars() as progress:
+            place = api.expand(archive, out, into=made_by(factory), force=force, sparse=sparse, progress=progress)
+        _print(str(place))
 
 
 @app.command(name="eval")

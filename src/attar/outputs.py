@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from attar.errors import OutputError
 
@@ -16,6 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+T = TypeVar("T")
 PREFIX = ".attar-run-"
 
 
@@ -152,10 +154,10 @@ def write(path: Path, data: bytes) -> None:
     guarded(lambda: path.write_bytes(data), path)
 
 
-def guarded(action: Callable[[], object], place: Path) -> None:
+def guarded(action: Callable[[], T], place: Path) -> T:
     """Run something that writes; what the operating system refuses becomes an OutputError."""
     try:
-        action()
+        return action()
     except OSError as error:
         raise output_error(place, error) from error
 

@@ -73,7 +73,7 @@ class Recipe(BaseModel):
         default_factory=dict, description="methods and settings for layers by pattern; the first that fits holds"
     )
     settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="parameters by method, and of recovery"
+        default_factory=dict, description="parameters by method, of recovery and of scaling"
     )
 
     @field_validator("*")
@@ -109,9 +109,10 @@ def make(**fields: Any) -> Recipe:
         raise UsageError(f"recipe {name!r}: {rule}. Received {first['input']!r}. {remedy}") from None
 
 
-def with_setting(recipe: Recipe | None, table: str, name: str, value: Any) -> dict[str, dict[str, Any]]:
+def with_setting(
+    settings: Mapping[str, Mapping[str, Any]], table: str, name: str, value: Any
+) -> dict[str, Mapping[str, Any]]:
     """A recipe's settings with one of them changed."""
-    settings = {} if recipe is None else dict(recipe.settings)
     return {**settings, table: {**settings.get(table, {}), name: value}}
 
 

@@ -19,7 +19,7 @@ from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.report.picture import picture
 from attar.search.loop import Loop, Outcome
-from attar.search.params import RECOVERY
+from attar.search.params import RECOVERY, SCALING
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
@@ -104,8 +104,9 @@ def command(job: Job) -> str:
         value = getattr(job.recipe, name)
         if value is not None and (name in ALWAYS or value != Recipe.model_fields[name].default):
             words += _option(name, value)
-    epochs = job.recipe.settings.get(RECOVERY, {}).get("epochs")
-    words += [] if epochs is None else ["--epochs", str(epochs)]
+    for option, table, name in (("--epochs", RECOVERY, "epochs"), ("--scale-moves", SCALING, "moves")):
+        value = job.recipe.settings.get(table, {}).get(name)
+        words += [] if value is None else [option, str(value)]
     return shlex.join(words)
 
 
@@ -153,6 +154,14 @@ def _flip(index: int, direction: str, outcome: Outcome, data: Dataset) -> dict[s
         "index": index, "label": say(truth), "before": say(before), "after": say(after), "direction": direction,
         "picture": picture(example),
     }  # fmt: skip
+
+
+def sparse_line(changed: Mapping[str, tuple[int, int]]) -> str:
+    """What sparse layouts have saved: names with their bytes before and after."""
+    if not changed:
+        return "sparse: no weight has zeros enough to be smaller without them"
+    before, after = (sum(sizes[i] for sizes in changed.values()) for i in (0, 1))
+    return f"sparse: {', '.join(changed)}: {after:,} bytes instead of {before:,}"
 
 
 def section_rows(archive: Archive) -> list[dict[str, Json]]:

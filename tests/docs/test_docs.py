@@ -23,6 +23,7 @@ from attar.coding.base import Coder
 from attar.evaluate.base import Metric
 from attar.methods.base import Method
 from attar.recipe import Recipe
+from attar.structure.scaling import ScalingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -115,6 +116,17 @@ def test_every_parameter_of_a_method_is_explained(name: str) -> None:
     for field in fields:
         limits = [f"{field.metadata['low']:g} to {field.metadata['high']:g}"] if "low" in field.metadata else []
         assert stated[field.name] == (repr(field.default), ", ".join([field.metadata["help"], *limits]))
+
+
+def test_every_parameter_of_scaling_is_explained() -> None:
+    found = re.findall(r"^\| `scaling\.(\w+)` \| `(.*?)` \| (.*?) \|$", TEXT["methods.md"], re.MULTILINE)
+    stated = {field: (default, meaning) for field, default, meaning in found}
+    fields = dataclasses.fields(ScalingSettings)
+    assert list(stated) == [field.name for field in fields]
+    for field in fields:
+        limits = [f", {field.metadata['low']:g} to {field.metadata['high']:g}"] if "low" in field.metadata else []
+        choices = [f": {', '.join(field.metadata['choices'])}"] if "choices" in field.metadata else []
+        assert stated[field.name] == (repr(field.default), "".join([field.metadata["help"], *limits, *choices]))
 
 
 @pytest.mark.parametrize(

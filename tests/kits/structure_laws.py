@@ -17,7 +17,10 @@ import pytest
 
 from attar.adapters.base import Grouped
 from attar.errors import UsageError
+from attar.structure import scaling
 from attar.structure.base import Group, canonical
+from attar.structure.importance import Subject
+from attar.structure.remove import subject_of
 from attar.types import Array, Weight
 from kits.adapter_laws import close, columns_of, examples, fingerprint, same
 
@@ -41,6 +44,8 @@ class Case:
     silent: bool = True
     least: int = 1
     """Groups that the model has at least."""
+    scalable: int = 0
+    """Groups of channels that can be scaled, exactly."""
 
     def open(self) -> Any:
         """An adapter over a fresh model that has run one batch (PyTorch knows its sizes only then)."""
@@ -239,6 +244,69 @@ def law_refused(case: Case) -> None:
             adapter.shrunk(keep)
 
 
+def factors_for(adapter: Any, draw: Callable[[int], Array]) -> tuple[Subject, dict[str, Array]]:
+    """Factors for every group that can be scaled; the subject has no statistics."""
+    subject = subject_of(adapter, {})
+    left = scaling.barred(subject, adapter)
+    return subject, {g.name: draw(g.channels) for g in subject.structure.scalable if g.name not in left}
+
+
+def law_scalable(case: Case) -> None:
+    """Groups to scale are those that the model is known to have, all can be written, no position is in two."""
+    adapter = case.open()
+    groups = adapter.structure().scalable
+    assert len(groups) == case.scalable, [group.name for group in groups]
+    assert scaling.barred(subject_of(adapter, {}), adapter) == {}
+    seen: set[tuple[str, int, bool, int]] = set()
+    for group in groups:
+        assert group.made, group.name
+        assert group.read, group.name
+        for read, members in ((False, group.made), (True, group.read)):
+            for member in members:
+                assert len(member.index) == group.channels > 1, (group.name, member.tensor)
+                places = {(member.tensor, member.axis, read, int(i)) for i in member.index.ravel()}
+                assert len(places) == member.index.size and not places & seen, (group.name, member.tensor)
+                seen |= places
+
+
+def law_powers_of_two(case: Case) -> None:
+    """Factors that are powers of two change no bit of the outputs, and nothing of the adapter they were made from."""
+    adapter, rng = case.open(), np.random.default_rng(0)
+    before = outputs(adapter, case)
+    subject, factors = factors_for(adapter, lambda n: np.exp2(rng.integers(-4, 5, n)))
+    moved = scaling.scaled(adapter, subject, factors)
+    same(outputs(moved, case), before, "scaled by powers of two")
+    same(outputs(adapter, case), before, "the first adapter")
+    changed = [n for n in subject.weights if not np.array_equal(subject.weights[n].matrix, moved.read(n).matrix)]
+    assert bool(changed) == bool(factors)
+
+
+def law_scaled(case: Case) -> None:
+    """Any factors change the outputs by rounding only, in the saved file as well."""
+    adapter, rng = case.open(), np.random.default_rng(1)
+    before = outputs(adapter, case)
+    moved = scaling.scaled(adapter, *factors_for(adapter, lambda n: np.exp(rng.uniform(-2, 2, n))))
+    close(outputs(moved, case), before, case.tolerance, "scaled")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{moved.suffixes[0]}"
+        moved.save(path)
+        found = [np.asarray(case.run_plain(path, moved.model(), batch), np.float32) for batch in case.batches]
+    close(found, before, case.tolerance, "run by the framework alone")
+
+
+def law_moves(case: Case) -> None:
+    """Equalisation and smoothing change the outputs by rounding only; equalised channels are made as they are read."""
+    adapter = case.open()
+    before, stats = outputs(adapter, case), adapter.moments(case.batches)
+    for name in ("equalise", "smooth"):
+        moved, report = scaling.move(adapter, stats, scaling.ScalingSettings(moves=name))
+        close(outputs(moved, case), before, case.tolerance, name)
+        assert set(report.factors) <= {g.name for g in adapter.structure().scalable} - set(report.left)
+    again = scaling.move(scaling.move(adapter, {}, EQUALISE)[0], {}, EQUALISE)[1]
+    assert all(np.abs(np.log(s)).max() < 0.05 for s in again.factors.values()), "equalised twice"
+
+
+EQUALISE = scaling.ScalingSettings(moves="equalise", passes=200)
 LAWS: tuple[Callable[[Case], None], ...] = (
     law_groups,
     law_keep_all,
@@ -251,6 +319,10 @@ LAWS: tuple[Callable[[Case], None], ...] = (
     law_rebuild,
     law_again,
     law_refused,
+    law_scalable,
+    law_powers_of_two,
+    law_scaled,
+    law_moves,
 )
 
 

@@ -114,6 +114,8 @@ NETS: dict[str, tuple[Any, tuple[int, ...], int]] = {
     "transposed": (transposed, IMAGE, 2),
 }
 EXAMPLES = {"lenet300": 2, "dwcnn": 5}
+SCALABLE = {"residual": 4, "depthwise": 4, "nested": 2, "words": 2, "transposed": 2, "lenet300": 2, "dwcnn": 9}
+"""Groups that can be scaled."""
 
 
 def run_plain(path: Path, model: Any, batch: Any) -> np.ndarray:
@@ -127,7 +129,8 @@ def case(name: str) -> laws.Case:
     rng = np.random.default_rng(0)
     if name in EXAMPLES:
         batch = {"image": rng.random((4, 28, 28, 1), np.float32)}
-        return laws.Case(KerasAdapter, lambda: MODELS / f"{name}.keras", [batch], run_plain, least=EXAMPLES[name])
+        options = {"least": EXAMPLES[name], "scalable": SCALABLE[name]}
+        return laws.Case(KerasAdapter, lambda: MODELS / f"{name}.keras", [batch], run_plain, **options)
 
     def make() -> keras.Model:
         keras.utils.set_random_seed(0)
@@ -135,7 +138,8 @@ def case(name: str) -> laws.Case:
 
     shape = NETS[name][1]
     x = rng.integers(0, 20, (4, *shape)) if name == "words" else rng.normal(size=(4, *shape)).astype(np.float32)
-    return laws.Case(KerasAdapter, make, [{"x": x}], run_plain, 2e-5, silent=name != "residual", least=NETS[name][2])
+    options = {"silent": name != "residual", "least": NETS[name][2], "scalable": SCALABLE[name]}
+    return laws.Case(KerasAdapter, make, [{"x": x}], run_plain, 2e-5, **options)
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)

@@ -20,6 +20,12 @@ from removal.onnx_nets import NETS  # noqa: E402
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
 EXAMPLES = {"lenet300": 2, "lenet5": 3, "dwcnn": 5, "resnet20": 12}
+SCALABLE = {
+    "residual": 1, "concat": 3, "depthwise": 2, "depthwise_multiplier": 2, "grouped": 2, "channels_last": 1,
+    "squeezed": 2, "split": 1, "attention": 0, "embedding": 2, "shared": 1, "kept": 2, "lenet300": 2, "lenet5": 3,
+    "dwcnn": 9, "resnet20": 12,
+}  # fmt: skip
+"""Groups that can be scaled: others than those that can go, since a depthwise kernel has factors on either side."""
 
 
 def run_plain(path: Path, model: onnx.ModelProto, batch) -> np.ndarray:
@@ -33,11 +39,19 @@ def case(name: str) -> laws.Case:
     rng = np.random.default_rng(0)
     if name in EXAMPLES:
         batch = {"image": rng.random((4, 1, 28, 28), np.float32)}
-        return laws.Case(OnnxAdapter, lambda: MODELS / f"{name}.onnx", [batch], run_plain, least=EXAMPLES[name])
+        return laws.Case(
+            OnnxAdapter,
+            lambda: MODELS / f"{name}.onnx",
+            [batch],
+            run_plain,
+            least=EXAMPLES[name],
+            scalable=SCALABLE[name],
+        )
     make, shape, count = NETS[name]
     values = rng.integers(0, 20, (4, *shape)) if name == "embedding" else rng.normal(size=(4, *shape))
     batch = {"x": values.astype(np.int64 if name == "embedding" else np.float32)}
-    return laws.Case(OnnxAdapter, make, [batch], run_plain, silent=name not in ("squeezed", "attention"), least=count)
+    silent = name not in ("squeezed", "attention")
+    return laws.Case(OnnxAdapter, make, [batch], run_plain, silent=silent, least=count, scalable=SCALABLE[name])
 
 
 @pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)

@@ -100,6 +100,11 @@ NETS: dict[str, tuple[Any, Any, int]] = {
     "feed_forward": (lambda: Net(lambda s, x: s.norm(x + s.down(F.gelu(s.up(x)))).mean(1), up=nn.Linear(6, 16), down=nn.Linear(16, 6), norm=nn.LayerNorm(6)), (4, 6), 1),
 }  # fmt: skip
 TRAINED = {"lenet5": 3, "dwcnn": 5, "resnet20": 12}
+SCALABLE = {
+    "gated": 5, "branches": 2, "depthwise": 4, "transposed": 1, "sizes": 1, "tied": 1, "embedding": 2, "feed_forward": 0,
+    "lenet5": 3, "dwcnn": 9, "resnet20": 12,
+}  # fmt: skip
+"""Groups that can be scaled."""
 
 
 def make(name: str) -> nn.Module:
@@ -133,7 +138,8 @@ def case(name: str) -> laws.Case:
     x = rng.integers(0, 9, (4, 5)) if shape == "ids" else rng.normal(size=(4, *shape)).astype(np.float32)
     count = TRAINED.get(name) or NETS[name][2]
     silent = name not in ("gated", "transposed")  # a sigmoid; a norm of nothing
-    return laws.Case(TorchAdapter, lambda: make(name), [{"x": x}], run_plain, 2e-5, silent=silent, least=count)
+    options = {"silent": silent, "least": count, "scalable": SCALABLE[name]}
+    return laws.Case(TorchAdapter, lambda: make(name), [{"x": x}], run_plain, 2e-5, **options)
 
 
 # An export takes seconds.

@@ -332,3 +332,16 @@ def test_a_file_that_tells_of_no_run_makes_no_page(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="must tell of a run"):
             write_report(tmp_path / "other.jsonl", tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_layers_whose_scales_were_moved_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = ledgers.sample()
+    assert 'id="scaled"' not in still_page(events, monkeypatch)
+    for layers, shown in ((["fc1", ledgers.HOSTILE], True), ("fc1", False), ([], False), (None, False)):
+        text = still_page([*events, {"event": "scaling", "moves": "equalise", "layers": layers}], monkeypatch)
+        assert ('id="scaled"' in text) == shown
+        assert ledgers.HOSTILE not in text
+        Outline(text)
+    text = still_page([*events, {"event": "scaling", "moves": ["odd"], "layers": ["fc1", "fc2"]}], monkeypatch)
+    assert "between layers, by factors" in text
+    assert "fc1</span>, <span" in text

@@ -172,3 +172,20 @@ class Grouped(Protocol):
         This one is unchanged. Layers keep their names. Raises UsageError for an unknown group or channel.
         """
         ...
+
+
+@runtime_checkable
+class Sparse(Protocol):
+    """An adapter whose format has a layout for weights with many zeros; runtimes make them dense on loading."""
+
+    @property
+    def sparse_suffixes(self) -> tuple[str, ...]:
+        """File endings that `save_sparse` takes, the default first; empty where this model has none."""
+        ...
+
+    def save_sparse(self, path: Path) -> Mapping[str, tuple[int, int]]:
+        """Like `save`, with weights without their zeros where that is smaller: their bytes before and after, by name.
+
+        The file loads without attar, and computes what the plain one does.
+        """
+        ...

@@ -10,7 +10,7 @@ import keras
 
 from attar.adapters.keras_walk import is_graph
 from attar.errors import ModelError
-from attar.structure.graph import Along, Graph, Node, Opaque, Sizes, Vector
+from attar.structure.graph import Along, Factors, Graph, Node, Opaque, Sizes, Vector
 
 FREE = (1000003, 1000033, 1000037, 1000039, 1000081, 1000099)
 """What stands for a free size, by its axis."""
@@ -99,7 +99,7 @@ def _read(reader: Reader, node: Any, given: list[str]) -> list[str]:
 
 def along(
     place: str, given: Sequence[str], made: Sequence[str], vectors: Sequence[Vector] = (),
-    mixed: Sequence[int] = (), *, drop: bool = False,
+    mixed: Sequence[int] = (), *, drop: bool = False, factors: Factors = "",
 ) -> Along:  # fmt: skip
     """Position by position but for the axes in `mixed`."""
-    return Along(place, tuple(given), tuple(made), tuple(vectors), tuple(mixed), drop)
+    return Along(place, tuple(given), tuple(made), tuple(vectors), tuple(mixed), drop, factors)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from keras import activations
 from keras import layers as kl
 
 from attar.adapters.keras_groups import Reader, along
-from attar.structure.graph import Join, Multiply, Node, Permute, Reshape
+from attar.structure.graph import Factors, Join, Multiply, Node, Permute, Reshape
 
 Handler = Callable[[Reader, Any, list[str], list[str]], list[Node] | None]
 """(reader, layer, values read, values made) -> nodes; None where it is used in a way that is not described."""
@@ -19,6 +20,10 @@ POINTWISE = (
 )  # fmt: skip
 OPERATIONS = ("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Relu", "Sigmoid", "Tanh", "Silu", "Gelu", "Relu6")
 """keras.ops in a functional graph that work position by position on their values."""
+HOMOGENEOUS = ("linear", "relu", "leaky_relu")
+"""Activations f with f(s x) = s f(x) for s > 0."""
+SUMS = ("Add", "Subtract", "Average", "Maximum", "Minimum")
+"""Operations and layers that take the factors of all that they read, if these are the same."""
 
 
 def handle(reader: Reader, node: Any, given: list[str], made: list[str]) -> list[Node] | None:
@@ -28,7 +33,8 @@ def handle(reader: Reader, node: Any, given: list[str], made: list[str]) -> list
     if kind.__module__.startswith("keras.src.ops") and kind.__name__ in OPERATIONS:
         numbers = [item for item in node.arguments.args if isinstance(item, int | float)]
         plain = len(numbers) + len(given) == len(node.arguments.args) and not node.arguments.kwargs
-        return [along(layer.name, given, made)] if plain else None
+        factors = _factors(kind.__name__, number=bool(numbers))
+        return [along(layer.name, given, made, factors=factors)] if plain else None
     for kinds, handler in LAYERS:
         if kind in kinds and getattr(layer, "quantization_mode", None) is None:
             return handler(reader, layer, given, made)
@@ -40,7 +46,8 @@ def _activated(layer: Any, name: str, nodes: list[Node], made: list[str]) -> lis
     kind = getattr(layer.activation, "__name__", "") if layer.activation is not None else "linear"
     if layer.activation is activations.softmax or kind == "log_softmax":
         return [*nodes, along(layer.name, [name], made, mixed=(-1,))]
-    return [*nodes, along(layer.name, [name], made)] if kind in POINTWISE else None
+    factors: Factors = "same" if kind in HOMOGENEOUS else ""
+    return [*nodes, along(layer.name, [name], made, factors=factors)] if kind in POINTWISE else None
 
 
 def _channel_axis(layer: Any, ndim: int) -> int:
@@ -107,8 +114,9 @@ def _embedding(reader: Reader, layer: Any, given: list[str], made: list[str]) ->
 def _batch_norm(reader: Reader, layer: Any, given: list[str], made: list[str]) -> list[Node] | None:
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
     axis %= len(reader.values[made[0]])
-    parts = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
-    return [along(layer.name, given, made, [v for part in parts for v in reader.vector(part, axis)])]
+    parts = ((layer.gamma, False), (layer.beta, True), (layer.moving_mean, True), (layer.moving_variance, False))
+    vectors = [replace(v, carries=carries) for part, carries in parts for v in reader.vector(part, axis)]
+    return [along(layer.name, given, made, vectors, factors="same")]
 
 
 def _layer_norm(reader: Reader, layer: Any, given: list[str], made: list[str]) -> list[Node] | None:
@@ -117,15 +125,31 @@ def _layer_norm(reader: Reader, layer: Any, given: list[str], made: list[str]) -
     parts = [part for part in (layer.gamma, layer.beta) if part is not None]
     if [axis % ndim for axis in axes] != list(range(ndim - len(axes), ndim)):
         return None
-    return [along(layer.name, given, made, [reader.broadcast(part, ndim) for part in parts], axes)]
+    vectors = [replace(reader.broadcast(part, ndim), carries=True) for part in parts]
+    return [along(layer.name, given, made, vectors, axes, factors="own")]
 
 
 def _prelu(reader: Reader, layer: Any, given: list[str], made: list[str]) -> list[Node] | None:
-    return [along(layer.name, given, made, [reader.broadcast(layer.alpha, len(reader.values[made[0]]))])]
+    slope = reader.broadcast(layer.alpha, len(reader.values[made[0]]))
+    return [along(layer.name, given, made, [slope], factors="same")]
 
 
 def _same(reader: Reader, layer: Any, given: list[str], made: list[str]) -> list[Node] | None:  # noqa: ARG001
-    return [along(layer.name, given, made)]
+    return [along(layer.name, given, made, factors=_factors(type(layer).__name__))]
+
+
+def _relu(reader: Reader, layer: Any, given: list[str], made: list[str]) -> list[Node] | None:  # noqa: ARG001
+    """Homogeneous where it has no upper end and its threshold is zero."""
+    plain = layer.max_value is None and not layer.threshold
+    return [along(layer.name, given, made, factors="same" if plain else "")]
+
+
+def _factors(kind: str, *, number: bool = False) -> Factors:
+    """What an operation of this class makes of factors; a number beside values is the same for all channels."""
+    if kind == "Multiply":
+        return "product"
+    plain = kind in SUMS or kind in ("Relu", "Identity", "LeakyReLU") or kind.endswith("Dropout")
+    return "same" if plain and not number and kind not in ("AlphaDropout", "GaussianDropout") else ""
 
 
 def _activation(reader: Reader, layer: Any, given: list[str], made: list[str]) -> list[Node] | None:  # noqa: ARG001
@@ -142,7 +166,7 @@ def _spatial(reader: Reader, layer: Any, given: list[str], made: list[str]) -> l
     ndim = len(reader.values[given[0]])
     channels = ndim - 1 if getattr(layer, "data_format", "channels_last") in (None, "channels_last") else 1
     mixed = [axis for axis in range(1, ndim) if axis != channels]
-    return [along(layer.name, given, made, mixed=mixed, drop=len(reader.values[made[0]]) < ndim)]
+    return [along(layer.name, given, made, mixed=mixed, drop=len(reader.values[made[0]]) < ndim, factors="same")]
 
 
 def _concatenate(reader: Reader, layer: Any, given: list[str], made: list[str]) -> list[Node] | None:  # noqa: ARG001
@@ -178,11 +202,12 @@ LAYERS: tuple[tuple[Sequence[type], Handler], ...] = (
     (_kinds("PReLU"), _prelu),
     (
         _kinds(
-            "ReLU LeakyReLU ELU Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianNoise AlphaDropout "
+            "LeakyReLU ELU Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianNoise AlphaDropout "
             "GaussianDropout Identity Rescaling Add Subtract Multiply Average Maximum Minimum ActivityRegularization"
         ),
         _same,
     ),
+    (_kinds("ReLU"), _relu),
     (_kinds("Activation"), _activation),
     (_kinds("Softmax"), _softmax),
     (

@@ -31,6 +31,7 @@ class OnnxAdapter:
 
     framework: ClassVar[str] = "onnx"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    sparse_suffixes = suffixes
 
     def __init__(self, store: Store):
         from attar.adapters.onnx_run import Runner
@@ -222,6 +223,12 @@ class OnnxAdapter:
         from attar.adapters.onnx_files import write_file
 
         write_file(self._store, Path(path))
+
+    def save_sparse(self, path: Path) -> Mapping[str, tuple[int, int]]:
+        """One .onnx file with sparse initializers where they are smaller; raises ModelError beyond 2 GB."""
+        from attar.adapters.onnx_files import write_sparse
+
+        return write_sparse(self._store, Path(path))
 
 
 def _plain(values: Array) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import GraphProto, ModelProto, TensorProto
 
+from attar.adapters.onnx_sparse import densified, sparsified
 from attar.adapters.onnx_tensors import DTYPES, Store, bodies_of, named, put
 from attar.errors import AttarError, FormatError, ModelError
 from attar.types import Array
@@ -39,7 +40,7 @@ LOOKS_LIKE = (
 def open_store(model: object) -> Store:
     """A private store of a path or a ModelProto; raises FormatError, ModelError."""
     if isinstance(model, ModelProto):
-        return Store(_check(_copy(model), "model"))
+        return Store(densified(_check(_copy(model), "model")))
     path = Path(str(model))
     try:
         data = path.read_bytes()
@@ -47,7 +48,7 @@ def open_store(model: object) -> Store:
         raise FormatError(
             f"model {path.name!r}: it must be a file that can be read. Received: {error.strerror}. Pass the .onnx file."
         ) from error
-    return Store(_check(_parse(data, path.name), path.name), path.parent)
+    return Store(densified(_check(_parse(data, path.name), path.name)), path.parent)
 
 
 def _parse(data: bytes, name: str) -> ModelProto:
@@ -196,6 +197,14 @@ def write_file(store: Store, path: Path) -> None:
         model = filled_externally(store, Path(folder) / data.name)
         (Path(folder) / data.name).replace(data)
     _replace(path, lambda temporary: temporary.write_bytes(model.SerializeToString()))
+
+
+def write_sparse(store: Store, path: Path) -> dict[str, tuple[int, int]]:
+    """Write one .onnx file with sparse initializers: their bytes before and after; raises ModelError beyond 2 GB."""
+    model = whole(store)
+    changed = sparsified(model)
+    _replace(path, lambda temporary: temporary.write_bytes(model.SerializeToString()))
+    return changed
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from onnx import NodeProto
 
 from attar.adapters.onnx_graph import Chain, attribute, is_op
 from attar.adapters.onnx_reader import Reader, resolve_in, stored_axis
-from attar.structure.graph import Along, Contract, Join, Multiply, Node, Part, Permute, Reshape, Vector
+from attar.structure.graph import Along, Contract, Factors, Join, Multiply, Node, Part, Permute, Reshape, Vector
 
 MICROSOFT = "com.microsoft"
 Handler = Callable[[Reader, NodeProto], Node | None]
@@ -36,7 +37,9 @@ def _conv(reader: Reader, node: NodeProto) -> Node | None:
         return None
     vectors = [] if bias is None else [reader.vector(bias, reader.rank(node.output[0]), 1)]
     groups = attribute(node, "group", 1)
-    return _multiply(node, weight, (0, 1, 1), vectors, groups=groups, window=True)
+    found = _multiply(node, weight, (0, 1, 1), vectors, groups=groups, window=True)
+    fused = attribute(node, "activation")
+    return found if found is None or fused in (None, *HOMOGENEOUS) else replace(found, linear=False)
 
 
 def _conv_transpose(reader: Reader, node: NodeProto) -> Node | None:
@@ -71,9 +74,10 @@ def _matmul(reader: Reader, node: NodeProto) -> Node | None:
 
 
 def _along(
-    reader: Reader, node: NodeProto, mixed: Sequence[int] = (), *, drop: bool = False, of: int = 99
-) -> Node | None:
-    """Position by position over the first `of` inputs, of which stored ones are broadcast."""
+    reader: Reader, node: NodeProto, mixed: Sequence[int] = (), *, drop: bool = False, of: int = 99,
+    factors: Factors = "", carries: bool = True,
+) -> Along | None:  # fmt: skip
+    """Position by position over the first `of` inputs, of which stored ones are broadcast, and carry where they can."""
     names = [name for name in node.input[:of] if reader.computed(name)]
     ndim = max(reader.rank(name) for name in names)
     vectors = []
@@ -82,36 +86,68 @@ def _along(
         if name and chain is not None:
             if len(chain.shape) > ndim or (vector := reader.vector(chain, ndim)) is None:
                 return None
-            vectors.append(vector)
-    return Along(node.name, tuple(names), (node.output[0],), tuple(vectors), tuple(mixed), drop)
+            vectors.append(replace(vector, carries=carries))
+    return Along(node.name, tuple(names), (node.output[0],), tuple(vectors), tuple(mixed), drop, factors)
 
 
 def _first(reader: Reader, node: NodeProto) -> Node | None:
     """An activation: the other inputs are numbers."""
-    return _along(reader, node, of=1)
+    return _along(reader, node, of=1, factors="same" if node.op_type in HOMOGENEOUS else "")
+
+
+def _sum(reader: Reader, node: NodeProto) -> Node | None:
+    return _along(reader, node, factors="same")
+
+
+def _product(reader: Reader, node: NodeProto) -> Node | None:
+    """Mul, and Div by a constant: another divisor would take its factors away again."""
+    divides = node.op_type == "Div"
+    plain = not divides or reader.chain(node, 1) is not None
+    return _along(reader, node, factors="product" if plain else "", carries=not divides)
+
+
+def _prelu(reader: Reader, node: NodeProto) -> Node | None:
+    return _along(reader, node, factors="" if reader.computed(node.input[1]) else "same", carries=False)
 
 
 def _clip(reader: Reader, node: NodeProto) -> Node | None:
-    return (
-        _first(reader, node) if all(c is None or not c.shape for c in map(resolve_in(reader), node.input[1:])) else None
-    )
+    """Homogeneous where it is a ReLU: nothing below zero, and no upper end."""
+    if not all(c is None or not c.shape for c in map(resolve_in(reader), node.input[1:])):
+        return None
+    low, high = _number(reader, node, "min", 1), _number(reader, node, "max", 2)
+    return _along(reader, node, of=1, factors="same" if low == 0 and high in (None, float("inf")) else "")
+
+
+def _number(reader: Reader, node: NodeProto, name: str, place: int) -> float | None:
+    """An attribute, or in newer versions a constant input: one number; None where missing, NaN where not known."""
+    given = attribute(node, name)
+    if given is not None or len(node.input) <= place or not node.input[place]:
+        return None if given is None else float(given)
+    chain = reader.chain(node, place)
+    known = chain is not None and chain.slot.values is not None and chain.slot.values.size == 1
+    return float(chain.read().ravel()[0]) if chain is not None and known else float("nan")
 
 
 def _norm(reader: Reader, node: NodeProto) -> Node | None:
-    """Batch and instance norm: one entry of each input for each channel."""
+    """Batch and instance norm: one entry of each input for each channel; a batch norm's shift and mean carry."""
     if any(node.output[1:]):
         return None
     ndim = reader.rank(node.input[0])
     chains = [reader.chain(node, place) for place in range(1, len(node.input))]
     vectors = [None if chain is None else reader.vector(chain, ndim, 1) for chain in chains]
-    known = tuple(vector for vector in vectors if vector is not None)
-    return Along(node.name, (node.input[0],), (node.output[0],), known) if len(known) == len(vectors) else None
+    batch = node.op_type == "BatchNormalization"
+    known = [replace(v, carries=not batch or place in (1, 2)) for place, v in enumerate(vectors) if v is not None]
+    if len(known) < len(vectors):
+        return None
+    factors: Factors = "same" if batch else "own"
+    return Along(node.name, (node.input[0],), (node.output[0],), tuple(known), factors=factors)
 
 
 def _pool(reader: Reader, node: NodeProto) -> Node | None:
     if any(node.output[1:]):
         return None
-    return _along(reader, node, range(2, reader.rank(node.input[0])), of=1)
+    factors: Factors = "" if "Lp" in node.op_type else "same"
+    return _along(reader, node, range(2, reader.rank(node.input[0])), of=1, factors=factors)
 
 
 def _softmax(reader: Reader, node: NodeProto) -> Node | None:
@@ -120,7 +156,9 @@ def _softmax(reader: Reader, node: NodeProto) -> Node | None:
 
 def _layer_norm(reader: Reader, node: NodeProto) -> Node | None:
     ndim = reader.rank(node.input[0])
-    return _along(reader, node, range(attribute(node, "axis", -1) % ndim, ndim))
+    stored = not any(reader.computed(name) for name in node.input[1:])
+    axes = range(attribute(node, "axis", -1) % ndim, ndim)
+    return _along(reader, node, axes, factors="own" if stored and not any(node.output[1:]) else "")
 
 
 def _reduce(reader: Reader, node: NodeProto) -> Node | None:
@@ -129,7 +167,8 @@ def _reduce(reader: Reader, node: NodeProto) -> Node | None:
         axes = () if attribute(node, "noop_with_empty_axes", 0) else tuple(range(ndim))
         if any(node.input[1:]):
             return None
-    return _along(reader, node, axes, drop=not attribute(node, "keepdims", 1), of=1)
+    factors: Factors = "same" if node.op_type in LINEAR_REDUCE else ""
+    return _along(reader, node, axes, drop=not attribute(node, "keepdims", 1), of=1, factors=factors)
 
 
 def _concat(reader: Reader, node: NodeProto) -> Node | None:
@@ -165,7 +204,7 @@ def _slice(reader: Reader, node: NodeProto) -> Node | None:
     axes = reader.ints(node, "axes", 3)
     if axes is None:
         axes = tuple(range(reader.rank(node.input[0])))
-    return _along(reader, node, axes, of=1)
+    return _along(reader, node, axes, of=1, factors="same")
 
 
 def _gather(reader: Reader, node: NodeProto) -> Node | None:
@@ -176,7 +215,7 @@ def _gather(reader: Reader, node: NodeProto) -> Node | None:
         found = (node.name, (node.input[1],), (node.output[0],), table.slot.name)
         return None if rows is None else Multiply(*found, rows, None, -1, -1)
     if table is None and ids is not None and not ids.shape:
-        return _along(reader, node, (axis,), drop=True, of=1)
+        return _along(reader, node, (axis,), drop=True, of=1, factors="same")
     return None
 
 
@@ -185,14 +224,18 @@ def _pad(reader: Reader, node: NodeProto) -> Node | None:
     if pads is None or any(node.input[3:]):
         return None
     half = len(pads) // 2
-    return _along(reader, node, [i for i in range(half) if pads[i] or pads[half + i]], of=1)
+    zero = _number(reader, node, "value", 2) in (None, 0)
+    mixed = [i for i in range(half) if pads[i] or pads[half + i]]
+    return _along(reader, node, mixed, of=1, factors="same" if zero else "")
 
 
 def _resize(reader: Reader, node: NodeProto) -> Node | None:
     if any(node.input[3:]):
         return None
     before, after = reader.values[node.input[0]], reader.values[node.output[0]]
-    return _along(reader, node, [i for i in range(len(before)) if before[i] != after[i] or i > 1], of=1)
+    inside = attribute(node, "coordinate_transformation_mode") != "tf_crop_and_resize"
+    mixed = [i for i in range(len(before)) if before[i] != after[i] or i > 1]
+    return _along(reader, node, mixed, of=1, factors="same" if inside else "")
 
 
 FIRST = (
@@ -200,10 +243,13 @@ FIRST = (
     "Gelu", "Mish", "Softplus", "Softsign", "Exp", "Log", "Sqrt", "Neg", "Abs", "Reciprocal", "Floor", "Ceil", "Round",
     "Sign", "Sin", "Cos", "Identity", "Dropout", "Cast", "Not", "IsNaN", "Swish",
 )  # fmt: skip
+HOMOGENEOUS = ("Relu", "LeakyRelu", "Identity", "Dropout", "Neg", "Abs")
+"""Those of FIRST for which f(s x) = s f(x), s > 0."""
+SUMS = ("Add", "Sub", "Max", "Min", "Sum", "Mean")
 BROADCAST = (
-    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "PRelu", "Where", "Equal", "Greater", "Less",
-    "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor", "Mod",
+    "Pow", "Where", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "Xor", "Mod",
 )  # fmt: skip
+LINEAR_REDUCE = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
 POOLS = ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 REDUCE = (
     "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
@@ -212,6 +258,9 @@ REDUCE = (
 HANDLERS: dict[tuple[str, str], Handler] = {
     **{("", op): _first for op in FIRST},
     **{("", op): _along for op in BROADCAST},
+    **{("", op): _sum for op in SUMS},
+    **{("", op): _product for op in ("Mul", "Div")},
+    ("", "PRelu"): _prelu,
     **{("", op): _pool for op in POOLS},
     **{("", op): _reduce for op in REDUCE},
     **{("", op): _flatten for op in ("Flatten", "Squeeze", "Unsqueeze")},

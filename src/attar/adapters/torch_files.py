@@ -19,6 +19,7 @@ from attar.adapters import torch_programs
 from attar.adapters.torch import FactorySpec
 from attar.adapters.torch_forms import COUNTER
 from attar.adapters.torch_source import Source, copied, from_module, from_program, from_script, make_plain
+from attar.adapters.torch_sparse import densified
 from attar.errors import FormatError, ModelError, OutputError, UsageError
 from attar.types import Array
 
@@ -107,7 +108,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise FormatError(
             f"{path}: it must hold a state dict. Received {type(state).__name__}. Save model.state_dict()."
         )
-    return dict(state)
+    return densified(dict(state))
 
 
 def _first(error: Exception) -> str:

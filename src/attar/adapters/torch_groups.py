@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from attar.adapters.torch_calls import name_of
 from attar.adapters.torch_forms import memory
 from attar.adapters.torch_source import Source
 from attar.errors import ModelError
-from attar.structure.graph import Along, Graph, Node, Opaque, Sizes, Vector
+from attar.structure.graph import Along, Factors, Graph, Node, Opaque, Sizes, Vector
 from attar.structure.groups import Coupled, coupled
 from attar.types import Array
 
@@ -60,16 +60,19 @@ class Reader:
         shape = self.tensors[name].shape
         return Vector(name, tuple((i, i - len(shape) + ndim) for i, size in enumerate(shape) if size > 1))
 
-    def along(self, node: fx.Node, items: Any, mixed: Any = (), *, drop: bool = False, more: Any = ()) -> Along | None:
-        """Position by position over values and stored tensors; other arguments are numbers."""
+    def along(
+        self, node: fx.Node, items: Any, mixed: Any = (), *, drop: bool = False, more: Any = (), factors: Factors = "",
+        carries: bool = True,
+    ) -> Along | None:  # fmt: skip
+        """Position by position over values and stored tensors, which carry; other arguments are numbers."""
         values = [item for item in items if self.is_value(item)]
         if not values or node.name not in self.values:
             return None
         ndim = max(self.rank(item) for item in values)
         own = [name for item in items if (name := self.stored(item)) is not None]
-        vectors = (*more, *(self.broadcast(name, ndim) for name in own))
+        vectors = (*more, *(replace(self.broadcast(name, ndim), carries=carries) for name in own))
         axes = tuple(axis % ndim for axis in mixed)
-        return Along(node.name, tuple(v.name for v in values), (node.name,), vectors, axes, drop)
+        return Along(node.name, tuple(v.name for v in values), (node.name,), vectors, axes, drop, factors)
 
 
 def all_tensors(network: nn.Module) -> dict[str, Tensor]:
@@ -82,8 +85,13 @@ Arguments = Callable[[Mapping[str, Array]], tuple[Any, Any]]
 """A batch -> what the network is called with, by place and by name."""
 
 
-def coupled_network(source: Source, example: Mapping[str, Array], arguments: Arguments) -> Coupled:
-    """What goes together in a module; example is a batch that it has run. Raises ModelError where it is not traced."""
+def coupled_network(
+    source: Source, example: Mapping[str, Array], arguments: Arguments, zeros: Collection[str] = ()
+) -> Coupled:
+    """What goes together in a module; example is a batch that it has run, zeros are tensors that are constantly zero.
+
+    Raises ModelError where it is not traced.
+    """
     if source.kind != "module" or not example:
         raise ModelError(
             f"model {type(source.network).__name__}: to remove channels, it must be a module that has run a batch. "
@@ -91,10 +99,10 @@ def coupled_network(source: Source, example: Mapping[str, Array], arguments: Arg
             "of a program or script, pass the module it was made from, or its ONNX export."
         )
     few = {name: np.zeros((EXAMPLES, *array.shape[1:]), array.dtype) for name, array in example.items()}
-    return coupled(neutral(source.network, *arguments(few)))
+    return coupled(neutral(source.network, *arguments(few), zeros))
 
 
-def neutral(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Graph:
+def neutral(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], zeros: Collection[str] = ()) -> Graph:
     """The graph of a module for these arguments, of EXAMPLES examples; raises ModelError where it cannot be traced."""
     from attar.adapters.torch_handlers import handle
 
@@ -116,8 +124,9 @@ def neutral(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
                 nodes.append(found)
             elif not _about_sizes(node):
                 nodes.append(_opaque(reader, node))
+    still = frozenset(names[memory(tensors[name])] for name in zeros)
     shapes = {names[memory(tensor)]: tuple(tensor.shape) for tensor in tensors.values()}
-    return Graph(nodes, reader.values, shapes, outputs, EXAMPLES, reader.unknown)
+    return Graph(nodes, reader.values, shapes, outputs, EXAMPLES, reader.unknown, still)
 
 
 def _traced(network: nn.Module, kwargs: Mapping[str, Any]) -> fx.Graph:

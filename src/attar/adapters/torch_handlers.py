@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
 
 from attar.adapters.torch_calls import name_of
 from attar.adapters.torch_groups import Reader
-from attar.structure.graph import Contract, Join, Multiply, Node, Permute, Reshape, Vector
+from attar.structure.graph import Contract, Factors, Join, Multiply, Node, Permute, Reshape, Vector
 
 ModuleHandler = Callable[[Reader, fx.Node, Any], Node | None]
 Handler = Callable[[Reader, fx.Node], Node | None]
@@ -57,29 +58,36 @@ def _norm(reader: Reader, node: fx.Node, module: Any) -> Node | None:
     """Batch and instance norms: by channel, which is the second axis."""
     if isinstance(module, nn.modules.instancenorm._InstanceNorm) and reader.rank(node) < 3:
         return None
-    parts = (module.weight, module.bias, module.running_mean, module.running_var)
-    return reader.along(node, node.args[:1], more=[v for part in parts for v in reader.along_axis(part, 1)])
+    stored = module.running_mean is not None
+    own = [(module.weight, not stored), (module.bias, True), (module.running_mean, stored), (module.running_var, False)]
+    vectors = [replace(v, carries=carries) for part, carries in own for v in reader.along_axis(part, 1)]
+    return reader.along(node, node.args[:1], more=vectors, factors="same" if stored else "own")
 
 
 def _layer_norm(reader: Reader, node: fx.Node, module: Any) -> Node | None:
     count = len(module.normalized_shape)
     own = [name for part in (module.weight, module.bias) if (name := reader.name(part)) is not None]
-    vectors = [reader.broadcast(name, reader.rank(node)) for name in own]
-    return reader.along(node, node.args[:1], range(-count, 0), more=vectors)
+    vectors = [replace(reader.broadcast(name, reader.rank(node)), carries=True) for name in own]
+    return reader.along(node, node.args[:1], range(-count, 0), more=vectors, factors="own")
 
 
 def _prelu(reader: Reader, node: fx.Node, module: Any) -> Node | None:
     vectors = reader.along_axis(module.weight, 1) if module.num_parameters > 1 else ()
-    return reader.along(node, node.args[:1], more=vectors)
+    return reader.along(node, node.args[:1], more=vectors, factors="same")
 
 
 def _same(reader: Reader, node: fx.Node, _: Any = None) -> Node | None:
     return reader.along(node, node.args[:1])
 
 
-def _spatial(reader: Reader, node: fx.Node, _: Any = None) -> Node | None:
+def _homogeneous(reader: Reader, node: fx.Node, _: Any = None) -> Node | None:
+    return reader.along(node, node.args[:1], factors="same")
+
+
+def _spatial(reader: Reader, node: fx.Node, module: Any = None) -> Node | None:
     """Pooling, padding, resizing: all axes but those of examples and channels."""
-    return reader.along(node, node.args[:1], range(2, reader.rank(node.args[0])))
+    factors: Factors = "" if isinstance(module, nn.LPPool1d | nn.LPPool2d) else "same"
+    return reader.along(node, node.args[:1], range(2, reader.rank(node.args[0])), factors=factors)
 
 
 def _softmax(reader: Reader, node: fx.Node, module: Any = None) -> Node | None:
@@ -95,7 +103,8 @@ def _pad(reader: Reader, node: fx.Node) -> Node | None:
     pads = _argument(node, 1, "pad", None)
     if not isinstance(pads, list | tuple):
         return None
-    return reader.along(node, node.args[:1], range(-(len(pads) // 2), 0))
+    zero = _argument(node, 3, "value", None) in (None, 0)
+    return reader.along(node, node.args[:1], range(-(len(pads) // 2), 0), factors="same" if zero else "")
 
 
 def _function_linear(reader: Reader, node: fx.Node) -> Node | None:
@@ -108,6 +117,30 @@ def _function_linear(reader: Reader, node: fx.Node) -> Node | None:
 
 def _binary(reader: Reader, node: fx.Node) -> Node | None:
     return None if node.kwargs.get("out") is not None else reader.along(node, [*node.args, *node.kwargs.values()])
+
+
+def _sum(reader: Reader, node: fx.Node) -> Node | None:
+    """Numbers are the same for all channels, whatever their factors."""
+    items = [*node.args, *node.kwargs.values()]
+    plain = all(reader.is_value(item) or reader.stored(item) is not None for item in items)
+    if node.kwargs.get("out") is not None:
+        return None
+    return reader.along(node, items, factors="same" if plain else "")
+
+
+def _times(reader: Reader, node: fx.Node) -> Node | None:
+    if node.kwargs.get("out") is not None or len(node.args) != 2:
+        return _binary(reader, node)
+    return reader.along(node, node.args, factors="" if node.kwargs else "product")
+
+
+def _quotient(reader: Reader, node: fx.Node) -> Node | None:
+    """By a number or a stored tensor: another divisor would take its factors away again."""
+    plain = len(node.args) == 2 and not node.kwargs and not reader.is_value(node.args[1])
+    if node.kwargs.get("out") is not None:
+        return None
+    items = [*node.args, *node.kwargs.values()]
+    return reader.along(node, items, factors="product" if plain else "", carries=False)
 
 
 def _matmul(reader: Reader, node: fx.Node) -> Node | None:
@@ -164,7 +197,7 @@ def _reduce(reader: Reader, node: fx.Node) -> Node | None:
     if not reader.is_value(node.args[0]):
         return None
     dims = tuple(range(reader.rank(node.args[0]))) if dims is None else (dims,) if isinstance(dims, int) else dims
-    return reader.along(node, node.args[:1], dims, drop=not keep) if _whole(dims) else None
+    return reader.along(node, node.args[:1], dims, drop=not keep, factors="same") if _whole(dims) else None
 
 
 def _getitem(reader: Reader, node: fx.Node) -> Node | None:
@@ -176,7 +209,7 @@ def _getitem(reader: Reader, node: fx.Node) -> Node | None:
     dropped = [i for i, part in enumerate(index) if isinstance(part, int)]
     if dropped and dropped != cut:
         return None
-    return reader.along(node, node.args[:1], cut, drop=bool(dropped))
+    return reader.along(node, node.args[:1], cut, drop=bool(dropped), factors="same")
 
 
 def _product(node: fx.Node, weight: str, axes: tuple[int, int], vectors: tuple[Vector, ...] = ()) -> Multiply:
@@ -210,12 +243,12 @@ MODULES: tuple[tuple[tuple[type, ...], ModuleHandler], ...] = (
     (_kinds("PReLU"), _prelu),
     (
         _kinds(
-            "Identity ReLU ReLU6 LeakyReLU ELU SELU CELU GELU SiLU Mish Sigmoid Hardsigmoid Hardswish Hardtanh "
-            "Tanh Softplus Softsign LogSigmoid Tanhshrink Threshold Dropout Dropout1d Dropout2d Dropout3d "
-            "AlphaDropout"
+            "ReLU6 ELU SELU CELU GELU SiLU Mish Sigmoid Hardsigmoid Hardswish Hardtanh Tanh Softplus Softsign "
+            "LogSigmoid Tanhshrink Threshold AlphaDropout"
         ),
         _same,
     ),
+    (_kinds("Identity ReLU LeakyReLU Dropout Dropout1d Dropout2d Dropout3d"), _homogeneous),
     (
         _kinds(
             "MaxPool1d MaxPool2d MaxPool3d AvgPool1d AvgPool2d AvgPool3d LPPool1d LPPool2d AdaptiveAvgPool1d "
@@ -230,17 +263,20 @@ MODULES: tuple[tuple[tuple[type, ...], ModuleHandler], ...] = (
 )
 _NAMES: tuple[tuple[str, Handler], ...] = (
     (
-        "relu relu6 leaky_relu elu selu celu gelu silu mish sigmoid hardsigmoid hardswish hardtanh tanh softplus "
-        "softsign logsigmoid abs neg exp log sqrt rsqrt square erf clamp clip dropout dropout2d contiguous float "
-        "to clone detach type_as",
+        "relu6 elu selu celu gelu silu mish sigmoid hardsigmoid hardswish hardtanh tanh softplus softsign logsigmoid "
+        "exp log sqrt rsqrt square erf clamp clip float to type_as",
         _same,
     ),
+    ("relu leaky_relu abs neg dropout dropout2d contiguous clone detach", _homogeneous),
     (
         "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
         "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d interpolate",
         _spatial,
     ),
-    ("add iadd sub isub mul imul truediv div pow maximum minimum", _binary),
+    ("add iadd sub isub maximum minimum", _sum),
+    ("mul imul", _times),
+    ("truediv div", _quotient),
+    ("pow", _binary),
     ("softmax log_softmax", _softmax),
     ("flatten squeeze unsqueeze", _flatten),
     ("view reshape", _view),

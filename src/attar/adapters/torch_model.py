@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.adapters import torch_files, torch_inputs, torch_skeleton
+from attar.adapters import torch_files, torch_inputs, torch_skeleton, torch_sparse
 from attar.adapters.base import Batch, Gradients
 from attar.adapters.torch import TorchAdapter
 from attar.adapters.torch_axes import Place, find_places
@@ -250,7 +250,11 @@ class TorchModel(TorchAdapter):
     def _coupled(self) -> Coupled:
         from attar.adapters.torch_groups import coupled_network
 
-        return coupled_network(self._source, self._example, lambda batch: self._signature.split(self._arguments(batch)))
+        def arguments(batch: Batch) -> tuple[Any, Any]:
+            return self._signature.split(self._arguments(batch))
+
+        zeros = [name for name, value in self._constants.items() if value == 0]
+        return coupled_network(self._source, self._example, arguments, zeros)
 
     def shrunk(self, keep: Mapping[str, Array]) -> Self:
         """A new adapter over a smaller module of the same class; this one is unchanged. Raises UsageError, ModelError.
@@ -270,6 +274,16 @@ class TorchModel(TorchAdapter):
     def save(self, path: Path) -> None:
         """A .pt2 or TorchScript as it came in, or a state dict: .safetensors, .pt for torch.load(weights_only=True)."""
         torch_files.save(self._source, Path(path))
+
+    @property
+    def sparse_suffixes(self) -> tuple[str, ...]:
+        """Those of state dicts, which scripts do not have."""
+        return () if self._source.kind == "script" else torch_sparse.SUFFIXES
+
+    def save_sparse(self, path: Path) -> Mapping[str, tuple[int, int]]:
+        """A state dict whose dense layers are CSR tensors where these are smaller; raises OutputError."""
+        dense = [site.name for site in self._sites.values() if site.layer().kind == "dense"]
+        return torch_sparse.save_sparse(self._source, Path(path), dense)
 
     def _owner(self, name: str) -> Site:
         site = self._sites[name]

@@ -24,6 +24,7 @@ class Ledger:
     skipped: Mapping[str, Json] = field(default_factory=dict)
     sensitivity: Mapping[str, Json] = field(default_factory=dict)
     sensitivity_method: str = ""
+    scaling: Mapping[str, Json] = field(default_factory=dict)
     candidates: Sequence[Mapping[str, Json]] = ()
     result: Mapping[str, Json] = field(default_factory=dict)
 
@@ -46,6 +47,7 @@ def gather(events: Iterable[Mapping[str, Json]]) -> Ledger:
         skipped=mapping(layers.get("skipped")),
         sensitivity=mapping(sensitivity.get("layers")),
         sensitivity_method=str(sensitivity.get("method") or ""),
+        scaling=last.get("scaling", {}),
         candidates=tuple(candidates.values()),
         result=last.get("result", {}),
     )

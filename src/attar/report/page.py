@@ -44,6 +44,8 @@ _SENSITIVITIES = {
     "fisher": "from gradients (the Fisher information)",
 }
 """How sensitivities were measured, in words."""
+_MOVES = {"equalise": "so that channels are made as large as they are read", "smooth": "as SmoothQuant does"}
+"""How scales were moved, in words."""
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 
 
@@ -219,6 +221,8 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "relative": number(mapping(run.get("budget")).get("max_relative_drop")),
         "sides": any(row.lost is not None for row in rows),
         "measured_by": _SENSITIVITIES.get(ledger.sensitivity_method, f"by {ledger.sensitivity_method}"),
+        "scaled": _texts(ledger.scaling.get("layers")),
+        "scaled_by": _MOVES.get(str(ledger.scaling.get("moves")), "by factors"),
         "changed": _sum(certificate.get("lost"), certificate.get("gained")),
         "flips": sorted(flips, key=lambda flip: flip["direction"] != "lost")[:MOST_FLIPS],
         "command": str(reproduce.get("command") or ""),

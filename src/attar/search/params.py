@@ -13,8 +13,8 @@ from attar.recipe import Recipe
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
-RECOVERY = "recovery"
-"""The table of settings that is no method's."""
+RECOVERY, SCALING = "recovery", "scaling"
+"""The tables of settings that are no method's."""
 SHOWN = 8
 
 
@@ -25,13 +25,13 @@ def params_of(name: str, settings: Settings | None) -> Any:
 
 def check_rules(recipe: Recipe, layers: Sequence[str]) -> None:
     """That methods, settings and patterns of a recipe are what they can be; raises UsageError."""
-    known = [*registry.names("method"), RECOVERY]
+    known = [*registry.names("method"), RECOVERY, SCALING]
     for place, methods, settings in [
         ("", recipe.methods, recipe.settings),
         *((f"layers.{pattern}.", rule.methods or (), rule.settings) for pattern, rule in recipe.layers.items()),
     ]:
         for name in dict.fromkeys([*methods, *settings]):
-            if name != RECOVERY:
+            if name not in (RECOVERY, SCALING):
                 if name in settings and name not in known:
                     raise UsageError(
                         f"{place}settings: each table must be one of {', '.join(known)}. Received {name!r}. "

@@ -48,6 +48,20 @@ class Group:
         return [member for member in self.members if member.side == side]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Scalable:
+    """Channels that can be scaled: `made` times s and `read` through s, all at once, leave the model's function.
+
+    Indices are [channels, k], as in a group. Of a layer, the side "in" is its columns, any other its rows: a depthwise
+    kernel that reads a channel does so with its rows. A layer's bias goes with its rows where they are made.
+    """
+
+    name: str
+    channels: int
+    made: tuple[Member, ...]
+    read: tuple[Member, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Product:
     """A weight's own shape, and how many times an example multiplies by each of its entries (0 for a lookup)."""
@@ -63,11 +77,15 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A model's groups, the weights whose outputs must stay with the reason, and every weight that multiplies."""
+    """A model's groups, the weights whose outputs must stay with the reason, every weight that multiplies.
+
+    scalable: what can be scaled without a change of the function; see `attar.structure.scalable`.
+    """
 
     groups: tuple[Group, ...] = ()
     fixed: Mapping[str, str] = field(default_factory=dict)
     products: Mapping[str, Product] = field(default_factory=dict)
+    scalable: tuple[Scalable, ...] = ()
 
     @property
     def macs(self) -> int:

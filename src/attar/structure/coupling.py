@@ -7,7 +7,7 @@ In the end labels that were united are one channel, and channels that are in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -76,17 +76,25 @@ class Walk:
         return classes, reasons
 
 
-def walked(graph: Graph) -> Walk:
-    """The labels of every value and tensor after all nodes, in order; a model's outputs must stay."""
-    walk = Walk(graph)
-    for node in graph.nodes:
-        if all(name in graph.values for name in (*node.inputs, *node.outputs)):
-            _HANDLERS[type(node)](walk, node)
+Handlers: TypeAlias = Mapping[type[Node], Callable[[Any, Any], None]]
+
+
+def follow(walk: Walk, handlers: Handlers) -> None:
+    """Hand labels on through all nodes, in order; a model's outputs must stay."""
+    for node in walk.graph.nodes:
+        if all(name in walk.graph.values for name in (*node.inputs, *node.outputs)):
+            handlers[type(node)](walk, node)
         else:
-            _opaque(walk, Opaque(node.place, node.inputs, node.outputs, "its sizes are not known"))
-    for name in graph.outputs:
+            opaque(walk, Opaque(node.place, node.inputs, node.outputs, "its sizes are not known"))
+    for name in walk.graph.outputs:
         for labels in walk.values.get(name, ()):
             walk.fix(labels, "an output of the model")
+
+
+def walked(graph: Graph) -> Walk:
+    """The labels of every value and tensor after all nodes."""
+    walk = Walk(graph)
+    follow(walk, _HANDLERS)
     for (tensor, _), labels in walk.axes.items():
         if tensor in graph.unknown:
             walk.fix(labels, graph.unknown[tensor])
@@ -144,7 +152,7 @@ def _vectors(walk: Walk, vectors: Sequence[Vector], made: Sequence[Labels | None
 
 def _along(walk: Walk, node: Along) -> None:
     ndim = max(len(walk.value(name)) for name in node.inputs)
-    made = [_aligned(walk, node, axis) for axis in range(-ndim, 0)]
+    made = [aligned(walk, node, axis) for axis in range(-ndim, 0)]
     _vectors(walk, node.vectors, made)
     mixed = {axis % ndim for axis in node.mixed}
     for axis in mixed:
@@ -153,7 +161,7 @@ def _along(walk: Walk, node: Along) -> None:
     walk.values[node.outputs[0]] = tuple(labels for i, labels in enumerate(made) if not (node.drop and i in mixed))
 
 
-def _aligned(walk: Walk, node: Node, axis: int) -> Labels | None:
+def aligned(walk: Walk, node: Node, axis: int) -> Labels | None:
     """The labels of one axis (counted from the end) of what operands broadcast to, united."""
     found: list[Labels | None] = []
     widest = max((walk.graph.values[n][axis] for n in node.inputs if len(walk.graph.values[n]) >= -axis), default=1)
@@ -175,11 +183,12 @@ def _aligned(walk: Walk, node: Node, axis: int) -> Labels | None:
     return known[0] if known else None
 
 
-def _join(walk: Walk, node: Join) -> None:
+def join(walk: Walk, node: Join) -> None:
+    """Values one after the other keep their labels; what has none gets fixed ones."""
     sizes = walk.graph.values[node.outputs[0]]
     axis = node.axis % len(sizes)
     parts = [walk.value(name)[axis] for name in node.inputs]
-    made = [None if i == axis else _aligned(walk, node, i - len(sizes)) for i in range(len(sizes))]
+    made = [None if i == axis else aligned(walk, node, i - len(sizes)) for i in range(len(sizes))]
     if any(part is not None for part in parts):
         filled = []
         for name, part in zip(node.inputs, parts, strict=True):
@@ -191,7 +200,8 @@ def _join(walk: Walk, node: Join) -> None:
     walk.values[node.outputs[0]] = tuple(made)
 
 
-def _part(walk: Walk, node: Part) -> None:
+def part(walk: Walk, node: Part) -> None:
+    """Each part has its own stretch of the labels."""
     source, start = walk.value(node.inputs[0]), 0
     axis = node.axis % len(source)
     labels = source[axis]
@@ -202,7 +212,8 @@ def _part(walk: Walk, node: Part) -> None:
         start = stop
 
 
-def _permute(walk: Walk, node: Permute) -> None:
+def permute(walk: Walk, node: Permute) -> None:
+    """Labels move with their axes."""
     source = walk.value(node.inputs[0])
     walk.values[node.outputs[0]] = tuple(source[axis] for axis in node.order)
 
@@ -212,7 +223,7 @@ def _reshape(walk: Walk, node: Reshape) -> None:
     before, after = walk.graph.values[node.inputs[0]], walk.graph.values[node.outputs[0]]
     made = relabelled(source, before, after, walk.unite)
     if made is None:
-        _opaque(walk, Opaque(node.place, node.inputs, node.outputs, f"reshaped by {node.place} across axes"))
+        opaque(walk, Opaque(node.place, node.inputs, node.outputs, f"reshaped by {node.place} across axes"))
         return
     for axis in node.rigid:
         walk.fix(made[axis], f"{node.place} has its size written in code")
@@ -224,11 +235,12 @@ def _contract(walk: Walk, node: Contract) -> None:
     walk.fix(left[-1], f"summed by {node.place} with another value")
     walk.fix(right[-2], f"summed by {node.place} with another value")
     ndim = len(walk.graph.values[node.outputs[0]])
-    made = [_aligned(walk, node, axis) for axis in range(-ndim, -2)]
+    made = [aligned(walk, node, axis) for axis in range(-ndim, -2)]
     walk.values[node.outputs[0]] = (*made, left[-2], right[-1])
 
 
-def _opaque(walk: Walk, node: Opaque) -> None:
+def opaque(walk: Walk, node: Opaque) -> None:
+    """Whatever is read must stay."""
     for name in node.inputs:
         for labels in walk.values.get(name, ()):
             walk.fix(labels, node.reason)
@@ -237,13 +249,13 @@ def _opaque(walk: Walk, node: Opaque) -> None:
             walk.values[name] = (None,) * len(walk.graph.values[name])
 
 
-_HANDLERS: dict[type[Node], Callable[[Walk, Any], None]] = {
+_HANDLERS: Handlers = {
     Multiply: _multiply,
     Along: _along,
-    Join: _join,
-    Part: _part,
-    Permute: _permute,
+    Join: join,
+    Part: part,
+    Permute: permute,
     Reshape: _reshape,
     Contract: _contract,
-    Opaque: _opaque,
+    Opaque: opaque,
 }

@@ -8,16 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 Sizes = tuple[int, ...]
+Factors: TypeAlias = Literal["", "same", "product", "own"]
+"""What an operator makes of positive factors by channel.
+
+"same": all operands and carrying vectors times s give the output times s (sums, ReLU, pooling, batch norm's shift and
+mean). "product": factors of operands multiply, and vectors scale the output (products and quotients). "own": the
+output's channels are scaled by the carrying vectors alone (the gain and shift of a layer norm). "": not described, so
+that no factor may reach it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A stored tensor that an operator broadcasts over its output: (own axis, axis of the output) that go together."""
+    """A stored tensor that an operator broadcasts over its output: (own axis, axis of the output) that go together.
+
+    carries: it is to be scaled with the channels that it goes along with (a bias; not a variance or a slope).
+    """
 
     tensor: str
     axes: tuple[tuple[int, int], ...]
+    carries: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,8 @@ class Multiply(Node):
     """A product with a stored weight: channels on x_axis are summed with in_axis, out_axis becomes y_axis.
 
     in_axis is None for a lookup. window: other axes are summed over as well (a convolution). A depthwise convolution
-    is one whose groups are its input's channels; its in_axis is of size one.
+    is one whose groups are its input's channels; its in_axis is of size one. linear: its output is scaled with its rows
+    (not so where an activation is fused with it).
     """
 
     weight: str
@@ -45,6 +59,7 @@ class Multiply(Node):
     groups: int = 1
     window: bool = False
     vectors: tuple[Vector, ...] = ()
+    linear: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +67,13 @@ class Along(Node):
     """Anything that works position by position, with broadcasting, but for the axes in `mixed`.
 
     Additions, activations and norms by channel; also pooling, softmax and means, which mix some axes, and drop those
-    where `drop`.
+    where `drop`. factors: see `Factors`.
     """
 
     vectors: tuple[Vector, ...] = ()
     mixed: tuple[int, ...] = ()
     drop: bool = False
+    factors: Factors = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +130,5 @@ class Graph:
     examples: int
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Tensors that are used in a way that is not described, with the reason."""
+    zeros: frozenset[str] = frozenset()
+    """Tensors that are constantly zero, whatever they are scaled by: what a folded norm leaves behind."""

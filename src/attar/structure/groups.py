@@ -11,6 +11,8 @@ import numpy as np
 from attar.structure.base import Group, Index, Member, Product, Structure, checked, kept_positions
 from attar.structure.coupling import Walk, walked
 from attar.structure.graph import Graph, Multiply
+from attar.structure.occurrences import alike, index_of
+from attar.structure.scalable import scalable
 from attar.types import Array
 
 Occurrence = tuple[tuple[tuple[str, int], int], ...]
@@ -49,16 +51,8 @@ def coupled(graph: Graph) -> Coupled:
     """The channels of a graph: which go together, and which must stay."""
     walk = walked(graph)
     classes, reasons = walk.classes()
-    occurrences: dict[int, list[tuple[tuple[str, int], int]]] = {}
-    for key, labels in walk.axes.items():
-        for channel, count in zip(*np.unique(classes[labels], return_counts=True), strict=True):
-            occurrences.setdefault(int(channel), []).append((key, int(count)))
-    alike: dict[Occurrence, list[int]] = {}
-    for channel, places in occurrences.items():
-        if channel not in reasons:
-            alike.setdefault(tuple(places), []).append(channel)
-    groups, channels = _named(walk, classes, alike)
-    structure = Structure(groups, _fixed(walk, classes, reasons), _products(graph))
+    groups, channels = _named(walk, classes, alike(walk.axes, classes, reasons))
+    structure = Structure(groups, _fixed(walk, classes, reasons), _products(graph), scalable(graph))
     values = {
         name: tuple(None if labels is None else classes[labels] for labels in axes)
         for name, axes in walk.values.items()
@@ -66,13 +60,11 @@ def coupled(graph: Graph) -> Coupled:
     return Coupled(structure, graph, values, channels)
 
 
-def _named(
-    walk: Walk, classes: Index, alike: Mapping[Occurrence, list[int]]
-) -> tuple[tuple[Group, ...], dict[str, Index]]:
+def _named(walk: Walk, classes: Index, found: Mapping[Occurrence, Index]) -> tuple[tuple[Group, ...], dict[str, Index]]:
     """Groups of two or more channels that are made somewhere and read somewhere, named by what first makes them."""
     groups: list[Group] = []
     channels: dict[str, Index] = {}
-    for places, unordered in alike.items():
+    for places, unordered in found.items():
         sides = {walk.sides[key] for key, _ in places}
         if len(unordered) < 2 or not {"out", "in"} <= sides:
             continue
@@ -82,7 +74,7 @@ def _named(
         in_order = order[np.sort(starts)]
         numbers = in_order[np.isin(in_order, unordered)]
         members = tuple(
-            Member(*key, _index(classes[walk.axes[key]], numbers, count), walk.sides[key]) for key, count in places
+            Member(*key, index_of(classes[walk.axes[key]], numbers, count), walk.sides[key]) for key, count in places
         )
         name, number = first[0], 1
         while name in channels:
@@ -91,15 +83,6 @@ def _named(
         groups.append(Group(name, len(numbers), members))
         channels[name] = numbers
     return tuple(groups), channels
-
-
-def _index(owners: Index, numbers: Index, count: int) -> Index:
-    """Where each of the channels `numbers` is among an axis' owners, [channels, count], ascending."""
-    place = np.full(int(max(owners.max(initial=0), numbers.max(initial=0))) + 1, -1)
-    place[numbers] = np.arange(len(numbers))
-    own = place[owners]
-    positions = np.flatnonzero(own >= 0)
-    return positions[np.argsort(own[positions], kind="stable")].reshape(len(numbers), count)
 
 
 def _fixed(walk: Walk, classes: Index, reasons: Mapping[int, str]) -> dict[str, str]:
