@@ -67,6 +67,7 @@ bench: setup
 	$(BIN)/python benchmarks/methods.py
 	$(BIN)/python benchmarks/structure.py
 	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/recovery_settings.py
 	$(BIN)/python benchmarks/structure_recovery.py
 	$(BIN)/python benchmarks/efficientnet.py
 

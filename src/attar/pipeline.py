@@ -27,6 +27,7 @@ from attar.evaluate.certificate import smallest_certifiable
 from attar.evaluate.score import check_labels
 from attar.opening import check_weights, from_archive
 from attar.recipe import Recipe
+from attar.recover import pruning
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.run.ledger import Ledger
@@ -93,8 +94,11 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
 
 
 def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits) -> tuple[Dataset | None, list[str]]:
-    """The set for recovery without what is measured on, and warnings; raises ModelError without gradients."""
-    recovery_settings(recipe)
+    """The set for recovery without what is measured on, and warnings.
+
+    Raises ModelError without gradients, UsageError for settings that cannot be, or cannot be without a set.
+    """
+    pruning.check(recovery_settings(recipe), recipe.methods, trains=source is not None)
     if source is None:
         return None, []
     if not isinstance(adapter, Differentiable):

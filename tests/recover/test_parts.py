@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from attar.recover.augment import augmented
 from attar.recover.base import Latent
 from attar.recover.latents import bits, decoded, forms_of, stored, weight_of
 from attar.recover.penalties import PENALTIES, penalty
+from attar.recover.settings import RecoverySettings
 from attar.types import Dataset, Encoded, Layer, Weight
 from kits.method_laws import problem
 
@@ -101,6 +103,12 @@ def test_the_penalties_that_the_page_explains() -> None:
     assert set(PENALTIES) == {"none", "entropy", "l1", "group", "variational"}
     page = (Path(__file__).parents[2] / "docs" / "recovery.md").read_text(encoding="utf-8")
     assert ", ".join(PENALTIES) in page
+
+
+def test_the_page_has_every_setting_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recovery.md").read_text(encoding="utf-8")
+    for field in fields(RecoverySettings):
+        assert f"| `recovery.{field.name}` | `{field.default!r}` | {field.metadata['help']}" in page
 
 
 def test_flips_and_shifts_keep_what_a_picture_shows() -> None:

@@ -113,6 +113,16 @@ class Composed(Protocol):
 
 
 @runtime_checkable
+class Rescalable(Protocol):
+    """A tunable method whose steps have a common factor in the file: training may move it at no cost in bytes."""
+
+    @staticmethod
+    def rescaled(encoded: Encoded, factor: float) -> Encoded:
+        """The same codes, of the bias too, with every step times a factor above 0."""
+        ...
+
+
+@runtime_checkable
 class Expanding(Protocol):
     """A method whose arrays are smaller than the matrix that they stand for: it says its size before it is decoded."""
 

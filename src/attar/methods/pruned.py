@@ -90,6 +90,11 @@ class Pruned:
         return np.asarray(unit * (encoded.arrays["codes"] != 0)), row
 
     @staticmethod
+    def rescaled(encoded: Encoded, factor: float) -> Encoded:
+        """As `uniform`."""
+        return replace(Uniform.rescaled(encoded, factor), method=Pruned.name)
+
+    @staticmethod
     def retold(encoded: Encoded, values: F32, bias: F32 | None) -> Encoded:
         """The nearest codes where weights are."""
         kept = np.where(encoded.arrays["codes"] != 0, values, np.float32(0))

@@ -107,6 +107,12 @@ class Uniform:
             arrays["bias"] = np.rint(bias).astype(np.int32)
         return Encoded(Uniform.name, arrays, encoded.meta)
 
+    @staticmethod
+    def rescaled(encoded: Encoded, factor: float) -> Encoded:
+        """Every step, in which weights and bias are counted, times a factor."""
+        step = float(np.float32(float(encoded.meta["step"]) * factor))
+        return Encoded(Uniform.name, encoded.arrays, {**encoded.meta, "step": step})
+
 
 def solve(
     problem: grid.Problem, slope: float, passes: int = 3, sweeps: int = 2, zeros: NDArray[np.bool_] | None = None

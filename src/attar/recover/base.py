@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ class Latent:
 
     values [rows, cols] and bias [rows] (in units of row_unit) are what the optimiser moves; `unit` broadcasts to
     [rows, cols]. snapped: whether the model sees values on the grid, or as they are. priced: whether a penalty counts.
-    limit: the largest code. The layer is a part of one where the method is composed.
+    limit: the largest code. factor: how much larger the units are than those of `encoded`. zeros [rows, cols]: where
+    the model computes with nothing, whatever the values. The layer is a part of one where the method is composed.
     """
 
     layer: Layer
@@ -33,18 +34,23 @@ class Latent:
     snapped: bool = True
     priced: bool = True
     limit: float = np.inf
+    factor: np.float32 = field(default_factory=lambda: np.float32(1))
+    zeros: NDArray[np.bool_] | None = None
 
     def codes(self) -> F32:
-        """Whole numbers nearest to the values."""
-        return np.clip(np.rint(self.values), -self.limit, self.limit)
+        """Whole numbers nearest to the values, nothing at `zeros`."""
+        return self._cleared(np.clip(np.rint(self.values), -self.limit, self.limit))
 
     def weight(self) -> Weight:
         """What the model computes with."""
-        values = self.codes() if self.snapped else self.values
+        values = self.codes() if self.snapped else self._cleared(self.values)
         bias = self.bias
         if bias is not None:
             bias = (np.rint(bias) if self.snapped else bias) * self.row_unit
         return Weight(values * self.unit, bias)
+
+    def _cleared(self, values: F32) -> F32:
+        return values if self.zeros is None else np.where(self.zeros, np.float32(0), values)
 
 
 @dataclass

@@ -29,8 +29,10 @@ def stored(form: Form) -> Encoded:
     """What the file holds of a layer as it stands."""
     told: dict[str, Encoded] = {}
     for name, latent in form.latents.items():
-        method = registry.get("method", latent.encoded.method)
-        told[name] = method.retold(latent.encoded, latent.values, latent.bias)
+        method, encoded = registry.get("method", latent.encoded.method), latent.encoded
+        if latent.factor != 1:
+            encoded = method.rescaled(encoded, float(latent.factor))
+        told[name] = method.retold(encoded, latent.values, latent.bias)
     if "" in told:
         return told[""]
     joined: Encoded = registry.get("method", form.encoded.method).joined(form.encoded, told)

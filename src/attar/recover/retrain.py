@@ -29,7 +29,7 @@ def retrain(
 
     The teacher may be a larger model than the adapter's. Raises ModelError for an operation without a gradient.
     """
-    plain = replace(settings, penalty="none")
+    plain = replace(settings, penalty="none", steps="kept", sparsity=0.0, pattern="")
     forms = _floats(adapter)
     course = Course(teacher, forms, plain, slope=0.0, classification=classification, rng=rng, adapter=adapter)
     rest = course.run(progress)

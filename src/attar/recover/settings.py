@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from attar.recover.augment import CHANGES
 from attar.recover.penalties import PENALTIES
 
+PATTERNS = ("", "2:4", "4:8")
+STEPS = ("kept", "learned")
 PARTS = ("all", "norms")
 """What is trained: everything, or biases and the scales of norms alone."""
 
@@ -40,4 +42,16 @@ class RecoverySettings:
     )
     train: str = field(
         default="all", metadata={"help": "everything, or biases and the scales of norms alone", "choices": PARTS}
+    )
+    steps: str = field(
+        default="kept", metadata={"help": "the grid's steps as planned, or trained too", "choices": STEPS}
+    )
+    sparsity: float = field(
+        default=0.0, metadata={"help": "share of zeros at the end; 0: as it comes", "low": 0.0, "high": 0.999}
+    )
+    pattern: str = field(
+        default="", metadata={"help": "most weights of so many that are not zero", "choices": PATTERNS}
+    )
+    cycles: int = field(
+        default=0, metadata={"help": "leaps in which sparsity grows; 0: smoothly", "low": 0, "high": 1000}
     )

@@ -15,8 +15,9 @@ from attar.adapters.base import Adapter, Differentiable
 from attar.recover.adam import Adam
 from attar.recover.base import F32, Form, Latent
 from attar.recover.losses import Loss, loss_for
-from attar.recover.penalties import penalty
+from attar.recover.pruning import interval, penalties_of
 from attar.recover.settings import RecoverySettings
+from attar.recover.steps import learned
 from attar.recover.teacher import CHUNK, Teacher
 from attar.run.progress import Progress
 from attar.types import Array, Weight
@@ -48,7 +49,10 @@ class Course:
         self.slope, self.classification, self.rng = slope, classification, rng
         self.adapter: Adapter = adapter or teacher.adapter
         self.fixed = fixed or {}
-        self.penalties = {x.layer.name: penalty(settings.penalty if x.priced else "none") for x in self.latents}
+        self.length = settings.epochs * _batches(len(teacher.data), settings.batch)
+        self.look = interval(settings, self.length, LOOK)
+        self.penalties = penalties_of(forms, settings, -(-self.length // self.look))
+        self.steps = learned(self.latents) if (settings.steps, settings.train) == ("learned", "all") else {}
         self.seen: dict[str, dict[str, Weight]] = {}
         rest = teacher.rest if adapter is None else adapter.remainder()
         self.rest = {name: np.array(value) for name, value in rest.items()}
@@ -63,9 +67,7 @@ class Course:
         Raises ModelError where the model has an operation without a gradient.
         """
         size = self.settings.batch
-        n = len(self.teacher.data)
-        per_epoch = sum(-(-min(CHUNK, n - start) // size) for start in range(0, n, CHUNK))
-        optimiser = Adam(self.settings.epochs * per_epoch)
+        optimiser = Adam(self.length)
         progress.stage("training", self.settings.epochs)
         for _ in range(self.settings.epochs):
             for chunk, said in self.teacher.epoch(self.rng):
@@ -76,6 +78,8 @@ class Course:
                     batch = chunk.take(rows)
                     values, gradients = self._gradients(batch.inputs, batch.labels, said[rows.start : rows.stop])
                     optimiser.step(values, gradients, self.settings.rate)
+                    for step in self.steps.values():
+                        step.settle()
             progress.step()
         for latent in self.latents:
             self.penalties[latent.layer.name].finish(latent)
@@ -88,7 +92,7 @@ class Course:
         """Values that are trained and their gradients, in units."""
         if self.loss is None:
             self.loss = loss_for(said, self.classification, self.settings)
-        if self.done % LOOK == 0:
+        if self.done % self.look == 0:
             for latent in self.latents:
                 self.penalties[latent.layer.name].refresh(latent)
         self.done += 1
@@ -115,7 +119,11 @@ class Course:
         name = latent.layer.name
         if self.settings.train == "all":
             loss = np.asarray(got.matrix * latent.unit, np.float32)
-            loss += self.penalties[name].gradient(latent, loss, self.slope) if latent.snapped else np.float32(0)
+            pull = self.penalties[name].gradient(latent, loss, self.slope) if latent.snapped else 0.0
+            if name in self.steps:
+                step, bias = self.steps[name], None if got.bias is None else got.bias * latent.row_unit
+                values[f"{name}/step"], gradients[f"{name}/step"] = step.place, step.gradient(loss, pull, bias)
+            loss += pull
             values[name], gradients[name] = latent.values, loss
         if latent.bias is not None and got.bias is not None:
             values[f"{name}/bias"] = latent.bias
@@ -140,6 +148,11 @@ class Course:
         """All other tensors, with those that were trained."""
         trained = {n: (v * self.units[n]).astype(self.rest[n].dtype) for n, v in self.moved.items()}
         return {**self.rest, **trained}
+
+
+def _batches(n: int, size: int) -> int:
+    """Batches of an epoch."""
+    return sum(-(-min(CHUNK, n - start) // size) for start in range(0, n, CHUNK))
 
 
 def _unit(value: Array) -> np.float32:

@@ -121,11 +121,12 @@ Extend = Callable[[float, Target, Callable[[], bool]], list[Trial]]
 
 
 def search(
-    loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False, extend: Extend | None = None
-) -> Outcome:
+    loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False, extend: Extend | None = None, *,
+    alone: bool = False,
+) -> Outcome:  # fmt: skip
     """Land on the budget with at most `most` full evaluations, certification included.
 
-    extend adds candidates of its own, which are tested with the safest of the others.
+    extend adds candidates of its own, which are tested with the safest of the others, or alone.
     """
     limit, bound = loop.limit(), loop.budget.guarantee == "bound"
     power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
@@ -145,9 +146,10 @@ def search(
     further = extend(slope_of(solve(trials, target)), target, interrupted) if extend is not None else []
     if not further:
         return certify_in_order(loop, slopes)
-    expected = {slope: drop_at(trials, slope, target) for slope in slopes[1:SURE]}
+    expected = {} if alone else {slope: drop_at(trials, slope, target) for slope in slopes[1:SURE]}
     expected |= {trial.slope: shown(trial, target, 0) for trial in further}
-    return certify_in_order(loop, front(loop, slopes[0], expected))
+    safest = min(expected, key=lambda slope: expected[slope]) if alone else slopes[0]
+    return certify_in_order(loop, front(loop, safest, expected))
 
 
 def front(loop: Loop, safest: float, expected: Mapping[float, float]) -> list[float]:

@@ -15,6 +15,7 @@ import numpy as np
 from attar.methods.base import distortion
 from attar.plan.planner import Plan
 from attar.recover.latents import bits, decoded, forms_of, stored, weight_of
+from attar.recover.pruning import allows, asked, holds
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
@@ -44,8 +45,17 @@ class Recovery:
     seed: int
     ends: dict[float, tuple[Mapping[str, Weight], Mapping[str, Array]]] = field(default_factory=dict)
 
+    @property
+    def alone(self) -> bool:
+        """Whether no candidate may be handed back that was rounded only: it would lack the zeros that are asked for."""
+        return asked(self.settings)
+
     def extend(self, landed: float, target: Target, interrupted: Callable[[], bool]) -> list[Trial]:
-        """Train candidates from above the slope that rounding landed on; those that may pass on the certify split."""
+        """Train candidates from above the slope that rounding landed on; those that may pass on the certify split.
+
+        Where they stand alone the safest of them at least; none where the run was interrupted before the first.
+        """
+        self._forewarn(interrupted())
         trials: list[Trial] = []
         step = step_of(landed) + AHEAD
         while len(trials) < self.settings.candidates and not interrupted():
@@ -54,7 +64,22 @@ class Recovery:
             if following is None:
                 break
             step = following
-        return [trial for trial in trials if shown(trial, target, -BOLD) <= target.limit]
+        likely = [trial for trial in trials if shown(trial, target, -BOLD) <= target.limit]
+        if self.alone and trials and not likely:
+            return [min(trials, key=lambda trial: shown(trial, target, 0))]
+        return likely
+
+    def _forewarn(self, interrupted: bool) -> None:
+        """Say where zeros that are asked for will not be."""
+        subject, pattern, note = self.loop.subject, self.settings.pattern, self.loop.progress.note
+        if self.alone and interrupted:
+            note("recovery: interrupted before a candidate was trained; what is handed back lacks the zeros asked for.")
+        for layer in (layer for layer in subject.layers if self.alone and not subject.excluded(layer)):
+            methods, _ = subject.allowed(layer)
+            if not any(holds(name) for name in methods):
+                note(f"{layer.name}: {', '.join(methods)} cannot have the zeros asked for; it stays without them.")
+            elif pattern and not allows(layer, pattern):
+                note(f"{layer.name}: {layer.groups} x {layer.cols} columns do not allow the pattern {pattern}.")
 
     def trial(self, slope: float) -> Trial:
         """Train a candidate and evaluate it on the select split."""
@@ -63,7 +88,8 @@ class Recovery:
         n, settings = len(self.teacher.data), self.settings
         self.loop.ledger.add(
             "training", slope=slope, epochs=settings.epochs, examples=n, labels=self.teacher.data.labels is not None,
-            bytes=self.loop.built[slope].size_bytes, seconds=perf_counter() - started,
+            bytes=self.loop.built[slope].size_bytes, zeros=zeros_in(self.loop.built[slope].plan),
+            seconds=perf_counter() - started,
         )  # fmt: skip
         return self.loop.trial(slope, sharpen=False)
 
@@ -92,7 +118,18 @@ class Recovery:
         """The subject with the weights of the nearest milder candidate, the original's where there is none."""
         before = self.loop.subject
         weights, rest = self.ends.get(max((s for s in self.ends if s < slope), default=0.0), ({}, {}))
-        return replace(before, weights={**before.weights, **weights}, remainder=rest or before.remainder)
+        rules = {
+            pattern: rule.model_copy(update={"methods": self._fitting(rule.methods)}) if rule.methods else rule
+            for pattern, rule in (before.rules or {}).items()
+        }
+        return replace(
+            before, weights={**before.weights, **weights}, remainder=rest or before.remainder,
+            methods=self._fitting(before.methods), rules=rules,
+        )  # fmt: skip
+
+    def _fitting(self, methods: Sequence[str]) -> Sequence[str]:
+        """The methods that can have the zeros that are asked for, if they are; all where none can."""
+        return [name for name in methods if not self.alone or holds(name)] or methods
 
     def _point(self, encoded: Encoded, plan: Plan, name: str) -> Point:
         """Where a trained layer stands on its chart; its distortion is from the original's weights."""
@@ -100,6 +137,12 @@ class Recovery:
         layer = next(layer for layer in subject.layers if layer.name == name)
         loss = distortion(layer, subject.weights[name], decoded(encoded), subject.stats[name])
         return Point(bits(encoded), loss, {**plan.choices[name].choice, "recovered": True}, encoded)
+
+
+def zeros_in(plan: Plan) -> float:
+    """The share of a plan's weights that are zero."""
+    matrices = [decoded(point.encoded).matrix for point in plan.choices.values() if point.encoded is not None]
+    return 1 - sum(np.count_nonzero(one) for one in matrices) / max(1, sum(one.size for one in matrices))
 
 
 def next_step(trials: Sequence[Trial], target: Target) -> int | None:
