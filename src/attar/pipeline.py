@@ -36,7 +36,7 @@ from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, Outcome
 from attar.search.params import RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
-from attar.search.sensitivity import measure_rows
+from attar.search.sensitivity import measure_rows, row_deviation, tempered
 from attar.search.subject import Measure, Subject, blind_stats, shared
 from attar.types import Array, Dataset, Json, Layer, Splits
 
@@ -319,7 +319,10 @@ def with_sensitivities(job: Job, subject: Subject, few: Dataset, kind: Kind, pro
     if job.recipe.sensitivity == "fisher" and fisher is not None and kind != "regression":
         progress.stage("gradients", 1)
         rows = fisher(list(few.batches(_differentiable(subject))), job.recipe.seed)
-        stats = {name: replace(s, sensitivity=rows.get(name)) for name, s in subject.stats.items()}
+        stats = dict(subject.stats)
+        for layer in (layer for layer in subject.layers if layer.name in rows):
+            deviation = row_deviation(layer, subject.weights[layer.name], stats[layer.name])
+            stats[layer.name] = replace(stats[layer.name], sensitivity=tempered(rows[layer.name], deviation))
         return replace(subject, stats=stats), "fisher"
     if job.recipe.sensitivity == "fisher":
         progress.note(f"sensitivity: {job.adapter.framework} models give no gradients here; output KL is measured.")

@@ -5,7 +5,7 @@ import pytest
 
 from attar.run.progress import Silent
 from attar.search.divergence import divergence, kind_of
-from attar.search.sensitivity import measure_rows, row_deviation
+from attar.search.sensitivity import FLOOR, measure_rows, row_deviation, tempered
 from attar.types import Stats
 from fakes import trained
 
@@ -77,3 +77,14 @@ def test_divergence_of_plain_numbers_has_their_own_unit() -> None:
     y = rng.normal(5, 3, (200, 2))
     moved = divergence(y, y + 0.3, "regression").mean()
     np.testing.assert_allclose(divergence(1000 * y, 1000 * (y + 0.3), "regression").mean(), moved, rtol=1e-6)
+
+
+def test_a_unit_without_a_gradient_is_not_free() -> None:
+    sensitivity, deviation = np.array([4.0, 0.0, 1.0, 0.0]), np.array([1.0, 1.0, 2.0, 0.0])
+    found = tempered(sensitivity, deviation)
+    even = FLOOR * np.mean(sensitivity * deviation**2)
+    np.testing.assert_allclose(found[1], even, rtol=0.05)  # rounded to eighths of an octave
+    np.testing.assert_allclose(found[0], 4 * (1 - FLOOR) + even, rtol=0.05)
+    np.testing.assert_allclose(found[2], 1 - FLOOR + even / 4, rtol=0.05)
+    assert np.isfinite(found).all()
+    assert found[3] > found[1], "the output that never moves has the finest step"

@@ -32,6 +32,8 @@ OCTAVE = 8
 """Steps of an octave that sensitivities are rounded to, so that sums that differ in the last digits agree."""
 PRIOR = 4
 """Observations of the layer's mean that every row is shrunk with."""
+FLOOR = 0.03
+"""Share of a layer's sensitivity that its rows have in equal parts where it was found by gradients."""
 BATCH = 256
 
 
@@ -84,6 +86,16 @@ def rounded(sensitivity: NDArray[np.float64]) -> NDArray[np.float64]:
     """Whole powers of 2 ** (1 / OCTAVE), zero as it is: measured to a tenth, and not to differ in the last digits."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.exp2(np.rint(OCTAVE * np.log2(sensitivity)) / OCTAVE))
+
+
+def tempered(sensitivity: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sensitivities [rows] by gradients, mixed with FLOOR of what equal relative noise in every row would cost.
+
+    A unit that is clipped or dead on every example has no gradient, but an error as large as its outputs wakes it.
+    """
+    cost = sensitivity * np.square(deviation)
+    even = float(cost.mean()) / np.maximum(np.square(deviation), 1e-6 * float(np.square(deviation).mean()) + 1e-24)
+    return rounded((1 - FLOOR) * sensitivity + FLOOR * even)
 
 
 def _spread(sums: NDArray[np.float64]) -> float:
