@@ -69,7 +69,9 @@ bench: setup
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/recovery_settings.py
 	$(BIN)/python benchmarks/structure_recovery.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/efficientnet.py
+	$(BIN)/python benchmarks/efficientnet_channels.py
 
 docs: setup
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --group docs

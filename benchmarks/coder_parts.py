@@ -38,6 +38,19 @@ def dense(weights: list[Array], repeats: int) -> Part:
     return _rates(("dense",), weights, 1)
 
 
+def pooled(weights: list[Array], repeats: int) -> Part:
+    """Sizes of all matrices where one step is for all of them, over the entropy of one table for all."""
+    del repeats
+    coders = {name: Attar(name) for name in ("rans", "dense")}
+    rates = []
+    for bits in RATES[1:5]:
+        matrices = inputs.together(weights, bits)
+        whole = inputs.order0_bytes(np.concatenate([codes.ravel() for codes in matrices]))
+        sizes = {name: {"bytes": sum(len(c.encode(m)) for m in matrices)} for name, c in coders.items()}
+        rates.append({"entropy": whole, "coders": sizes})
+    return {"rates": rates}
+
+
 def path(weights: list[Array], repeats: int) -> Part:
     """Two layers on the path that ATTAR_SIMD names, beside the rivals of the targets."""
     return _rates(PATH, layers(weights), repeats)
@@ -127,6 +140,7 @@ PARTS: dict[str, tuple[Callable[[list[Array], int], Part], dict[str, str]]] = {
     "every": (every, {}),
     "slow": (slow, {}),
     "dense": (dense, {}),
+    "pooled": (pooled, {}),
     "avx512": (path, {"ATTAR_SIMD": "avx512"}),
     "avx2": (path, {"ATTAR_SIMD": "avx2"}),
     "scalar": (path, {"ATTAR_SIMD": "scalar"}),

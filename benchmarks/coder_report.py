@@ -47,8 +47,12 @@ def lines(parts: Parts) -> list[Line]:
         Line("size over order-0 entropy, order-0 tables", 1, _each(every, "order-0", excess), at_most=True, unit="%"),
         Line("fast over order-0 entropy", -4, _each(every, "rans", excess, RATES[1:5]), at_most=True, unit="%"),
         Line("dense over order-0 entropy", -10, _each(dense, "dense", excess, RATES[1:4]), at_most=True, unit="%"),
+        Line("fast over pooled entropy, one step for all", -4, _pooled(parts, "rans"), at_most=True, unit="%"),
+        Line("dense over pooled entropy, one step for all", -10, _pooled(parts, "dense", 3), at_most=True, unit="%"),
         Line("AVX-512 decode / zstd -19", 2.5, _faster(fast, ("zstd",)), unit="x"),
         Line("AVX-512 decode / huff0's fastest", 1.3, _faster(fast, HUFF0), unit="x"),
+        Line("AVX-512 decode, order-0 tables / zstd -19", 2.5, _faster(fast, ("zstd",), "order-0"), unit="x"),
+        Line("AVX-512 decode, order-0 tables / huff0's", 1.3, _faster(fast, HUFF0, "order-0"), unit="x"),
         Line("AVX2 decode / huff0's fastest", 1.0, _faster(wide, HUFF0), unit="x"),
         Line("scalar decode / constriction", 10, _faster(parts["scalar"], ("ans",)), unit="x"),
         Line("fast decode / NNCodec", 200, _faster(slow, ("cabac",)), unit="x"),
@@ -56,6 +60,7 @@ def lines(parts: Parts) -> list[Line]:
         Line("dense size / NNCodec", 1.0, _smaller(slow, "dense"), at_most=True, unit="x"),
         Line("dense decode / NNCodec", 1.0, _faster(slow, ("cabac",), "dense"), unit="x"),
         Line("encode, 10^9 symbols/s", 0.3, _each(every, "rans", encode)),
+        Line("encode with order-0 tables", 0.3, _each(every, "order-0", encode)),
         Line("decode on two threads / one", 1.8, _of(parts["threads"], lambda s: s["1"] / s["2"]), unit="x",
              note=f"one matrix, {parts['threads']['symbols']} symbols"),
         Line("fused float32 / copy to new array", 0.4, _of(parts["fused"], lambda s: s["copy"] / s["fused"]), unit="x"),
@@ -98,6 +103,12 @@ def _faster(part: Part, rivals: tuple[str, ...], name: str = "rans") -> list[flo
         own = rate["coders"].get(name)
         found.append(min(seconds) / own["decode"] if seconds and own else None)
     return found
+
+
+def _pooled(parts: Parts, name: str, rates: int | None = None) -> list[float | None]:
+    """Per cent over the entropy of all matrices as one sample, at 1 to 4 bits; dense at 1 to 3."""
+    found = [excess(rate, name) for rate in parts["pooled"]["rates"]][:rates]
+    return [None, *found, *[None] * (len(RATES) - 1 - len(found))]
 
 
 def _smaller(part: Part, name: str) -> list[float | None]:

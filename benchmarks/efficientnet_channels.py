@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 import tempfile
-import warnings
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from attar.structure.importance import importances
 from attar.structure.remove import apart, subject_of
 from attar.structure.select import Goal, selected
 from attar.types import Dataset
-from efficientnet import SIDE, answers, compared, crops, network, pictures
+from efficientnet import SIDE, answers, compared, crops, exported, network, pictures
 from structure import table
 from timing import machine, medians
 
@@ -105,18 +104,6 @@ def _norms(model: Any, x: Any) -> None:
         for start in range(0, len(x), 32):
             model(x[start : start + 32])
     model.eval()
-
-
-def exported(model: Any, path: Path) -> Path:
-    """As ONNX by PyTorch."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model.eval(), (torch.zeros(1, 3, SIDE, SIDE),), str(path), dynamo=False, input_names=["x"]
-        )  # fmt: skip
-    return path
 
 
 def main() -> None:

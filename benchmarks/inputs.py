@@ -54,6 +54,12 @@ def quantised(weights: list[Array], bits: float) -> list[Array]:
     return [_codes(weight, _step(weight, bits)) for weight in weights]
 
 
+def together(weights: list[Array], bits: float) -> list[Array]:
+    """Int8 codes of all matrices, rounded with one step under which they have this order-0 entropy as one sample."""
+    step = _step(np.concatenate([weight.ravel() for weight in weights]), bits)
+    return [_codes(weight, step) for weight in weights]
+
+
 def order0_bytes(codes: Array) -> float:
     """Order-0 entropy of int8 codes, without any table."""
     counts = np.bincount(codes.ravel().view(np.uint8), minlength=256)
