@@ -2,7 +2,7 @@
 
     python benchmarks/efficientnet_channels.py [--shares 10 20 30] [--crops 256] [--json FILE]
 
-Statistics, gradients and re-estimated norms from the crops of efficientnet.py's first pictures; agreement and KL with
+Statistics and re-estimated norms from the crops of efficientnet.py's first pictures; agreement and KL with
 the original on 80 crops of the others. Torch-Pruning's Taylor importance sees the original's answers as labels, of 32
 crops at each of its 40 steps; its norms are re-estimated on the crops that attar's refit sees. Channels are multiples
 of 8 for both; latency is onnxruntime's on one thread, batch 1.
@@ -15,7 +15,6 @@ import json
 import sys
 import tempfile
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,13 @@ import numpy as np
 
 from attar.adapters.base import Adapter
 from attar.adapters.torch import TorchAdapter
+from attar.opening import open_model
 from attar.structure.importance import importances
 from attar.structure.remove import apart, subject_of
 from attar.structure.select import Goal, selected
 from attar.types import Dataset
 from efficientnet import SIDE, answers, compared, crops, exported, network, pictures
-from structure import table
+from structure import statistics, table
 from timing import machine, medians
 
 STEPS, GRADIENTS, MULTIPLE = 40, 32, 8
@@ -36,14 +36,21 @@ HEADS = {"how": "how", "share": "asked %", "removed": "multiply-adds removed %",
          "time": "time"}  # fmt: skip
 
 
-def ours(shares: list[int], seen: Dataset) -> list[tuple[str, int, float, Adapter]]:
-    """Chosen by elimination and refitted; sensitivities by gradients of the model's own answers."""
-    adapter: Any = TorchAdapter.open(network())
-    adapter.run(next(seen.batches(2)))
-    stats = dict(adapter.moments(seen.batches(32)))
-    rows = adapter.fisher(list(seen.batches(16)), 0)
-    stats = {name: replace(one, sensitivity=rows.get(name)) for name, one in stats.items()}
-    subject = subject_of(adapter, stats)
+def folded(folder: str) -> Adapter:
+    """The network as onnxruntime folds it: PyTorch's export computes its padding from the size of the input."""
+    import onnxruntime
+
+    path = Path(folder, "folded.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    onnxruntime.InferenceSession(str(exported(network(), Path(folder, "whole.onnx"))), options)
+    return open_model(str(path))
+
+
+def ours(adapter: Any, shares: list[int], seen: Dataset) -> list[tuple[str, int, float, Adapter]]:
+    """Chosen by elimination and refitted."""
+    subject = subject_of(adapter, statistics(adapter, seen, len(seen)))
     scores, found = importances(subject, "refitted"), []
     for share in shares:
         keep = selected(subject.structure, scores, Goal(share / 100, multiple=MULTIPLE))
@@ -116,14 +123,16 @@ def main() -> None:
     options = parser.parse_args()
     first, others = pictures()
     seen, test = crops(first, options.crops, 0), crops(others, 80, 1)
-    original = TorchAdapter.open(network())
-    expected = answers(original, test)
-    models = ours(options.shares, seen)
-    for kind in ("L2", "Taylor"):
-        models += rival(kind, options.shares, seen)
     with tempfile.TemporaryDirectory() as folder:
-        paths = {str(k): exported(one[3].model(), Path(folder, f"{k}.onnx")) for k, one in enumerate(models)}
-        paths["original"] = exported(original.model(), Path(folder, "original.onnx"))
+        original = folded(folder)
+        expected = answers(original, test)
+        models = ours(original, options.shares, seen)
+        for kind in ("L2", "Taylor"):
+            models += rival(kind, options.shares, seen)
+        paths = {str(k): Path(folder, f"{k}.onnx") for k in range(len(models))}
+        for path, (*_, adapter) in zip(paths.values(), models, strict=True):
+            adapter.save(path) if adapter.framework == "onnx" else exported(adapter.model(), path)
+        paths["original"] = Path(folder, "folded.onnx")
         seconds = medians({key: _once(path) for key, path in paths.items()}, options.repeats)
     rows = [
         {"how": how, "share": share, "removed": removed, **compared(expected, answers(adapter, test)),
