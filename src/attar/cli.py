@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attar import registry
+from attar.cli_data import data
 from attar.ending import guard, interrupts
 from attar.errors import OutputError, UsageError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 usage or data, 3 budget not met (best file written), 4 unsupported model, "
     "130 interrupted.",
 )
+app.add_typer(data, name="data")
 
 MODELS = "Model file: .onnx, .pt2, TorchScript, .keras, .h5, .attar, or a state dict with --factory."
 ModelArg = Annotated[str, typer.Argument(help=MODELS)]

@@ -25,6 +25,7 @@ FORMATS = {
     "Keras on TensorFlow": ("tensorflow", ("tensorflow",)),
     "Keras on JAX": ("jax", ("jax",)),
     "folders of images": ("images", ("PIL",)),
+    "tables; cleaning data sets": ("data", ("pandas", "pyarrow", "PIL", "sklearn", "datasketch")),
     "charts in the report": ("report", ("vl_convert",)),
 }
 """What it is for: the extra that brings it, and the modules that must be there."""

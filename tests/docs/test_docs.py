@@ -29,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
-COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+TOP = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS = {name: one for name, one in TOP.items() if not hasattr(one, "commands")} | {
+    f"{group} {name}": one for group in TOP for name, one in getattr(TOP[group], "commands", {}).items()
+}
 DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
 
 

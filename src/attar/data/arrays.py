@@ -45,14 +45,19 @@ def from_mapping(arrays: Mapping[str, Array], origin: str) -> Dataset | dict[str
     """
     parts: dict[str, dict[str, Array]] = {}
     for name, values in arrays.items():
-        found = re.fullmatch(r"(.+)_(train|test|val)|(train|test|val)_(.+)", str(name))
-        part = (found[2] or found[3]) if found else ""
-        parts.setdefault(part, {})[(found[1] or found[4]) if found else str(name)] = values
+        base, part = base_and_part(str(name))
+        parts.setdefault(part, {})[base] = values
     if set(parts) == {"train", "val"}:
         parts["test"] = parts.pop("val")
     if set(parts) == {"train", "test"}:
         return {part: _split(parts[part], f"{origin}:{part}") for part in ("train", "test")}
     return _split({str(name): values for name, values in arrays.items()}, origin)
+
+
+def base_and_part(name: str) -> tuple[str, str]:
+    """An array's name without the part that it belongs to, and the part: x_train is ("x", "train"), x is ("x", "")."""
+    found = re.fullmatch(r"(.+)_(train|test|val)|(train|test|val)_(.+)", name)
+    return (found[1] or found[4], found[2] or found[3]) if found else (name, "")
 
 
 def _split(arrays: Mapping[str, Array], origin: str) -> Dataset:
@@ -73,16 +78,20 @@ def read_npz(path: Path) -> Dataset | dict[str, Dataset]:
 
     Raises FormatError where the file is broken or claims more than it holds, DataError where the arrays do not fit.
     """
+    return from_mapping(npz_arrays(path), str(path))
+
+
+def npz_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an .npz file as they are; raises FormatError as `read_npz` does."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            return {name: file[name] for name in file.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise FormatError(
             f"data {path.name!r}: it must be a whole .npz file of plain arrays. Received: {error}."
         ) from None
-    return from_mapping(arrays, str(path))
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:

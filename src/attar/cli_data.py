@@ -1,0 +1,181 @@
+"""`attar data ...`: parse, call attar.data, print. Results go to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attar.ending import guard
+from attar.errors import OutputError
+
+if TYPE_CHECKING:
+    from attar.data.clean import Inspection
+
+data = typer.Typer(no_args_is_help=True, help="Look at, clean, compare and pack data sets.")
+
+SourceArg = Annotated[
+    str, typer.Argument(help="Table (.csv, .parquet, .jsonl), .npz, idx file, or folder of idx files or images.")
+]
+Target = Annotated[str | None, typer.Option(help="Column of labels (default: label, labels, target, targets or y).")]
+MaxMissing = Annotated[float, typer.Option(help="Examples of which a larger share is missing are dropped.")]
+NoLabels = Annotated[bool, typer.Option("--no-labels", help="Do not look for labels that are probably wrong.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and the library's log.")]
+
+
+@data.command(epilog="Example: attar data inspect images/ --html page.html")
+def inspect(
+    source: SourceArg,
+    target: Target = None,
+    max_missing: MaxMissing = 0.5,
+    no_labels: NoLabels = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures of the examples concerned.")] = None,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what is in a data set and what is wrong with it; nothing is changed."""
+    with guard(verbose):
+        from attar.data.clean import inspect as look
+        from attar.data.table_steps import CleanSettings
+        from attar.show_data import inspection_text
+
+        if html is not None:
+            _check_page(html, force)
+        with _progress("looking at examples") as step:
+            settings = CleanSettings(target, max_missing, find_noisy=not no_labels, seed=seed)
+            found = look(source, settings, step=step)
+        if html is not None:
+            _write_page(found, html)
+        _print(_json(found.facts()) if as_json else inspection_text(found))
+
+
+@data.command(epilog="Example: attar data clean table.csv -o clean.parquet --target label")
+def clean(
+    source: SourceArg,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Table, .npz or folder to write; not needed with --dry-run.")
+    ] = None,
+    target: Target = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and write nothing.")] = False,
+    max_missing: MaxMissing = 0.5,
+    outliers: Annotated[str, typer.Option(help="What is done to outliers of tables: list, clip or drop.")] = "list",
+    drop_noisy: Annotated[
+        bool, typer.Option("--drop-noisy", help="Drop examples whose label is probably wrong.")
+    ] = False,
+    no_labels: NoLabels = False,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a data set without its faults, and list every change; the original stays as it is."""
+    with guard(verbose):
+        from attar.data.clean import clean as written
+        from attar.data.table_steps import CleanSettings
+        from attar.errors import UsageError
+        from attar.show_data import cleaned_text
+
+        if out is None and not dry_run:
+            raise UsageError("clean: an output is needed. Received none. Pass -o OUT, or --dry-run to write nothing.")
+        find = drop_noisy or not no_labels
+        settings = CleanSettings(target, max_missing, outliers, drop_noisy, find_noisy=find, seed=seed)
+        place = None if dry_run else out
+        with _progress("cleaning examples") as step:
+            found = written(source, place, settings, force=force, step=step)
+        facts = {**found.facts(), "out": None if place is None else str(place)}
+        _print(_json(facts) if as_json else cleaned_text(found, place))
+
+
+@data.command(epilog="Example: attar data dedupe train/ --near --against test/ --strict")
+def dedupe(
+    source: SourceArg,
+    against: Annotated[str | None, typer.Option(help="Another set, which must not share examples with it.")] = None,
+    near: Annotated[
+        bool, typer.Option("--near", help="Find nearly equal images, or text, as well.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 2 where sets or parts share.")] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the set without its duplicates.")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Find duplicates within a data set, and leaks between its parts or to another set."""
+    with guard(verbose):
+        from attar.data.dedupe import dedupe as compare
+        from attar.errors import DataError
+        from attar.show_data import duplicates_text
+
+        with _progress("comparing examples") as step:
+            found = compare(source, against, near=near, out=out, force=force, step=step)
+        _print(_json(found.facts()) if as_json else duplicates_text(found, out))
+        if strict and found.leaked:
+            raise DataError(
+                f"data {source!r}: no example may be in {found.against} as well. Received {found.leaked:,} of "
+                f"{len(found.examples.names):,}, e.g. {found.leaks[0][0]} = {found.leaks[0][1]}. Take them out of one."
+            )
+
+
+def _check_page(place: Path, force: bool) -> None:
+    """That a page can be written; raises OutputError before any work is done."""
+    from attar.outputs import check_free
+
+    check_free(place.parent, [place.name], force)
+
+
+def _write_page(found: Inspection, place: Path) -> None:
+    """The page with pictures; raises OutputError."""
+    from attar.data.clean import drawings
+    from attar.outputs import publish, staged, write
+    from attar.report.data_page import render
+
+    page = render(found.facts(), drawings(found))
+    with staged(place.parent) as stage:
+        write(stage / place.name, page.encode("utf-8"))
+        publish(stage, place.parent)
+
+
+class _progress:
+    """A line on stderr every few thousand examples, with what has been done."""
+
+    EVERY = 5000
+
+    def __init__(self, name: str) -> None:
+        self.name, self.done = name, 0
+
+    def __enter__(self) -> _progress:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        return None
+
+    def __call__(self, count: int) -> None:
+        """So many more are done."""
+        from attar.show import say
+
+        self.done += count
+        if self.done % self.EVERY == 0:
+            say(f"{self.name}: {self.done:,}")
+
+
+def _json(value: object) -> str:
+    """The value as one line of JSON that every parser takes: what is not finite is null."""
+    from attar.run.ledger import plain
+
+    return json.dumps(plain(value), allow_nan=False)
+
+
+def _print(text: str) -> None:
+    """A result on stdout; raises OutputError where it cannot be written."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout: it must take the results. Received {error.strerror}.") from None

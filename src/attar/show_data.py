@@ -1,0 +1,91 @@
+"""What a person reads of `attar data` on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attar.show import printable
+from attar.types import Json
+
+if TYPE_CHECKING:
+    from attar.data.clean import Inspection
+    from attar.data.dedupe import Duplicates
+
+MOST_LEAKS = 10
+"""Leaks and groups that are named; all of them are in the JSON."""
+
+
+def inspection_text(found: Inspection) -> str:
+    """A table of what is there, then a line for each fault."""
+    head = f"{found.source.path}: {found.before:,} examples"
+    return printable_lines([head, "", *contents(found.rows), "", *_faults(found)])
+
+
+def cleaned_text(found: Inspection, out: Path | None) -> str:
+    """A line for each fault with what was done, and what was written."""
+    kept = f"kept {found.after:,} of {found.before:,} examples"
+    end = "dry run: nothing was written" if out is None else f"written to {out}; the original is unchanged"
+    return printable_lines([*_faults(found), f"{kept}; {end}"])
+
+
+def _faults(found: Inspection) -> list[str]:
+    """One line each; a line where there are none."""
+    return [fault.line() for fault in found.faults] or ["no faults found"]
+
+
+def contents(rows: Sequence[Mapping[str, Json]]) -> list[str]:
+    """Rows as aligned columns; numbers to the right."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = [names] + [[_cell(row.get(name, "")) for name in names] for row in rows]
+    right = [all(isinstance(row.get(name, 0), int | float) for row in rows) for name in names]
+    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
+    return [
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in table
+    ]
+
+
+def _cell(value: Json) -> str:
+    """A value in a table."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def duplicates_text(found: Duplicates, out: Path | None) -> str:
+    """How many are equal, how many nearly, which, and what sets share."""
+    names, total = found.examples.names, len(found.examples.names)
+    near = f", {found.surplus - found.exact:,} near" if found.near else ""
+    lines = [f"duplicates  {found.surplus:,} of {total:,} examples: {found.exact:,} equal{near}"]
+    lines += [f"  {' = '.join(names[at] for at in group[:4])}" for group in found.groups[:MOST_LEAKS]]
+    lines += _more(len(found.groups), "groups")
+    if found.conflicts:
+        lines.append(f"labels      {found.conflicts:,} groups of duplicates carry different labels")
+    if found.against:
+        lines.append(f"leaks       {found.leaked:,} of {total:,} examples are in {found.against} as well")
+        lines += [f"  {one} = {other} ({kind})" for one, other, kind in found.leaks[:MOST_LEAKS]]
+        lines += _more(len(found.leaks), "pairs")
+    if out is not None:
+        lines.append(
+            f"kept {total - found.surplus:,} of {total:,} examples; written to {out}; the original is unchanged"
+        )
+    return printable_lines(lines)
+
+
+def _more(count: int, what: str) -> list[str]:
+    """What is not named."""
+    return [f"  and {count - MOST_LEAKS:,} more {what}"] if count > MOST_LEAKS else []
+
+
+def printable_lines(lines: Sequence[str]) -> str:
+    """Lines without control characters of strangers' files."""
+    return "\n".join(printable(line) for line in lines)
