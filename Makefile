@@ -52,7 +52,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -m attar.types
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -m attar.types
 	$(BIN)/lint-imports
 
 format: setup
@@ -63,6 +63,7 @@ bench: setup
 	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/coder.py
 	$(BIN)/python benchmarks/lossless.py
+	$(BIN)/python benchmarks/image_sets.py
 	$(BIN)/python benchmarks/layer.py
 	$(BIN)/python benchmarks/methods.py
 	$(BIN)/python benchmarks/structure.py

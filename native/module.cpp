@@ -14,4 +14,5 @@ NB_MODULE(_native, m) {
     bind_static(m);
     bind_values(m);
     bind_feedback(m);
+    bind_sites(m);
 }

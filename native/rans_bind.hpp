@@ -10,3 +10,4 @@ void bind_side(nanobind::module_& m);
 void bind_dense(nanobind::module_& m);
 void bind_plan(nanobind::module_& m);
 void bind_values(nanobind::module_& m);
+void bind_sites(nanobind::module_& m);

@@ -185,6 +185,8 @@ def inspect(model: object, *, factory: str | None = None) -> list[dict[str, Json
         archive.verify()
         if archive.files:
             return summary.packed_rows(archive)
+        if archive.parts:
+            return summary.part_rows(archive)
         return summary.layer_rows(archive, path.stat().st_size)
     adapter = open_model(model, factory)
     return summary.model_rows(adapter, pipeline.size_of(model, adapter))

@@ -122,6 +122,41 @@ def dedupe(
             )
 
 
+@data.command()
+def pack(
+    source: Annotated[Path, typer.Argument(help="Folder (of images by class, of idx files), idx file, .npz.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The archive (default: SOURCE.attar).")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Pack a data set without losing a value; what was written is read back and compared."""
+    with guard(verbose):
+        from dataclasses import asdict
+
+        from attar import show
+        from attar.sets.pack import pack as packing
+
+        with show.Bars() as progress:
+            result = packing(source, out, force=force, progress=progress)
+        facts = {**asdict(result), "path": str(result.path)}
+        _print(_json(facts) if as_json else "\n".join(show.packed_set_lines(result)))
+
+
+@data.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="What `attar data pack` wrote.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the files.")],
+    force: Force = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the files of a packed data set."""
+    with guard(verbose):
+        from attar.sets.unpack import unpack as unpacking
+
+        _print(str(unpacking(archive, out, force=force)))
+
+
 def _check_page(place: Path, force: bool) -> None:
     """That a page can be written; raises OutputError before any work is done."""
     from attar.outputs import check_free

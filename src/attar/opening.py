@@ -88,6 +88,10 @@ def from_archive(archive: Archive, into: object | None = None) -> Adapter:
             "archive: it must hold a compressed model. Received a packed checkpoint. `attar unpack` writes it as "
             "it was, and attar.open reads its tensors."
         )
+    if archive.parts:
+        raise UsageError(
+            "archive: it must hold a compressed model. Received a data set. `attar data unpack` writes its files."
+        )
     framework = archive.meta.get("framework")
     if framework not in list(registry.names("adapter")):
         raise FormatError(

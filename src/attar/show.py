@@ -17,6 +17,7 @@ from attar.types import Certificate, Json
 if TYPE_CHECKING:
     from attar.api import Result
     from attar.packing.pack import Packed
+    from attar.sets.pack import PackedSet
 
 FORMATS = {
     "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
@@ -67,6 +68,19 @@ def packed_lines(result: Packed) -> list[str]:
         f"ratio     {facts['ratio']:.3f}x smaller",
         f"archive   {result.path}",
         *(f"note      {note}" for note in result.notes),
+    ]
+
+
+def packed_set_lines(result: PackedSet) -> list[str]:
+    """What packing a data set came to, for a person."""
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in result.kinds.items())
+    lines = [f"before    {result.bytes_before:,} bytes in files ({kinds})"]
+    if result.images:
+        lines.append(f"pixels    {result.pixels:,} bytes in {result.images:,} images")
+    return [
+        *lines,
+        f"after     {result.bytes_after:,} bytes, read back and compared",
+        f"archive   {result.path}",
     ]
 
 

@@ -179,6 +179,8 @@ def _damage(archive: Archive, section: SectionInfo) -> str | None:
             decode(archive, section.name)
         elif section.kind in ("piece", "shell"):
             archive.check_piece(section)
+        elif section.kind == "part":
+            archive.part(section)
         elif section.kind == "remainder":
             archive.remainder()
         else:
@@ -186,6 +188,21 @@ def _damage(archive: Archive, section: SectionInfo) -> str | None:
     except FormatError as error:
         return str(error)
     return None
+
+
+def part_rows(archive: Archive) -> list[dict[str, Json]]:
+    """One row for each part of a data set; bits are for each element of its arrays."""
+    total = sum(section.nbytes for section in archive.sections)
+    rows: list[dict[str, Json]] = []
+    for name, section in archive.parts.items():
+        size = sum(array.size for array in section.arrays)
+        rows.append({
+            "name": name, "kind": "part", "shape": [size], "size": size,
+            "method": "/".join(sorted({array.coder for array in section.arrays})),
+            "bits_per_weight": 8 * section.nbytes / max(size, 1), "bytes": section.nbytes,
+            "share": section.nbytes / max(total, 1),
+        })  # fmt: skip
+    return rows
 
 
 def packed_rows(archive: Archive) -> list[dict[str, Json]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from attar.archive import manifest as manifests
 from attar.archive.base import GROUPED, LONGEST_HEADER, VERSION, SectionInfo, broken, strict_json
 from attar.archive.manifest import Manifest
+from attar.archive.parts import PART
 from attar.types import Json
 
 GROUP = "attar"
@@ -28,7 +29,8 @@ def groups(manifest: Manifest) -> dict[str, list[SectionInfo]]:
         result[GROUP] = small
     for section in sections:
         if section.nbytes >= GROUPED:
-            result[f"layer/{section.name}" if section.kind == "layer" else section.kind] = [section]
+            named = section.kind in ("layer", PART)
+            result[f"{section.kind}/{section.name}" if named else section.kind] = [section]
     return result
 
 

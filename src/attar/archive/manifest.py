@@ -15,6 +15,7 @@ from attar.archive import records
 from attar.archive.base import ArrayInfo, LayerInfo, SectionInfo, SkeletonInfo, TensorInfo, broken, strict_json
 from attar.archive.packed import FileInfo
 from attar.archive.packed_records import files_from, files_json
+from attar.archive.parts import PART, parts_from, parts_json
 from attar.coding import DTYPES, known_dtype
 from attar.types import Json, Layer
 
@@ -33,7 +34,7 @@ _DICTIONARY = (
 class Manifest:
     """sections in the order of their bytes within each of the two groups; layers, then remainder, then skeleton.
 
-    Where there are packed files, there is nothing else: the sections are their pieces.
+    Where there are packed files, there is nothing else: the sections are their pieces. So it is with parts.
     """
 
     meta: dict[str, Json]
@@ -55,6 +56,11 @@ def packed(meta: dict[str, Json], files: tuple[FileInfo, ...]) -> Manifest:
     """The manifest of packed files: their pieces are its sections, file after file."""
     sections = tuple(section for file in files for section in file.sections)
     return Manifest(meta, sections, (), (), None, files)
+
+
+def in_parts(meta: dict[str, Json], sections: tuple[SectionInfo, ...]) -> Manifest:
+    """The manifest of a data set: parts that are named arrays."""
+    return Manifest(meta, sections, (), (), None)
 
 
 def to_text(manifest: Manifest) -> str:
@@ -109,6 +115,8 @@ def _to_json(manifest: Manifest) -> Json:
     """Lists in a fixed order of fields; see the readers below for their meaning."""
     if manifest.files:
         return {"meta": manifest.meta, "files": files_json(manifest.files)}
+    if any(section.kind == PART for section in manifest.sections):
+        return {"meta": manifest.meta, "parts": parts_json(manifest.sections)}
     by_kind = {kind: [s for s in manifest.sections if s.kind == kind] for kind in ("layer", "remainder", "skeleton")}
     result: dict[str, Json] = {
         "meta": manifest.meta,
@@ -134,6 +142,8 @@ def _from_json(value: Json) -> Manifest:
     fields = records.typed(value, dict, "manifest")
     if set(fields) == {"meta", "files"}:
         return packed(records.typed(fields["meta"], dict, "manifest: meta"), files_from(fields["files"]))
+    if set(fields) == {"meta", "parts"}:
+        return in_parts(records.typed(fields["meta"], dict, "manifest: meta"), parts_from(fields["parts"]))
     unknown = set(fields) - {"meta", "layers", "remainder", "skeleton"}
     if unknown:
         raise broken("manifest", "its fields must be known", ", ".join(sorted(map(str, unknown))), "Upgrade attar.")

@@ -13,6 +13,7 @@ from attar.archive.base import LayerInfo, SectionInfo, TensorInfo, broken, decod
 from attar.archive.header import groups, header_length, parse_header
 from attar.archive.manifest import Manifest
 from attar.archive.packed import FileInfo, decode_piece, decode_shell
+from attar.archive.parts import PART
 from attar.errors import FormatError
 from attar.types import Array, Encoded, Json, Layer
 
@@ -151,8 +152,24 @@ class Archive:
         else:
             self.piece(section)
 
+    @property
+    def parts(self) -> dict[str, SectionInfo]:
+        """The parts of a data set by name; none in other archives."""
+        return {section.name: section for section in self._manifest.sections if section.kind == PART}
+
+    def part(self, section: SectionInfo) -> dict[str, Array]:
+        """The arrays of one part, checked and decoded."""
+        return blobs.decode_arrays(section, self._blob(section))
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return self._source.size
+
     def verify(self) -> None:
         """Read, check and decode everything; raises FormatError that names the section."""
+        for section in self.parts.values():
+            self.part(section)
         for file in self.files:
             for section in file.sections:
                 self.check_piece(section)

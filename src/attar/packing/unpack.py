@@ -38,6 +38,11 @@ def unpack(path: PathLike, out: PathLike | None = None, *, base: PathLike | None
     place = Path(path)
     other = Base(Path(base)) if base is not None else None
     archive = read_archive(place)
+    if archive.parts:
+        raise UsageError(
+            f"archive {place.name!r}: unpack takes what `attar pack` wrote. Received a data set. "
+            "`attar data unpack` writes its files."
+        )
     if not archive.files:
         raise UsageError(
             f"archive {place.name!r}: unpack takes what `attar pack` wrote. Received a compressed model. "

@@ -1,0 +1,162 @@
+"""The contents of a data set's files, from the files or from an archive, with a bounded number of bytes in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.archive import Archive, blobs
+from attar.archive.base import SkeletonInfo, broken, count, decoded_limit
+from attar.archive.records import row
+from attar.coding import known_dtype
+from attar.errors import UsageError
+from attar.sets import files, images
+from attar.sets.records import FileRecord, from_json, image_shapes
+from attar.sets.tiles import Stack, stacks_of, tiles_of
+from attar.types import Array
+
+U8 = NDArray[np.uint8]
+KEPT = 1 << 28
+"""Bytes of decoded stacks that are kept for the next image."""
+
+
+def named(path: Path) -> Path:
+    """The same place with a name of its own: "." and ".." have none to put a hidden file beside."""
+    return path.resolve() if path.name in ("", "..") else path
+
+
+class Source:
+    """The files that are packed; the contents of one of them are kept."""
+
+    def __init__(self, places: Mapping[str, Path], records: Sequence[FileRecord]) -> None:
+        self.records = tuple(records)
+        self._places = dict(places)
+        self._kept: tuple[int, files.Content] = (-1, {})
+        counts = [sum(array.images for array in record.arrays) for record in records]
+        self._firsts = np.array([0, *accumulate(counts)])
+
+    def content(self, index: int) -> files.Content:
+        """All arrays of a file; raises UsageError where it has changed."""
+        if self._kept[0] != index:
+            record = self.records[index]
+            self._kept = index, files.content(self._places[record.name], record)
+        return self._kept[1]
+
+    def image(self, number: int) -> U8:
+        """One image of the set, [height, width, channels]."""
+        index = int(np.searchsorted(self._firsts, number, side="right")) - 1
+        at = number - int(self._firsts[index])
+        for array in self.records[index].arrays:
+            if at < array.images:
+                pixels = self.content(index)[array.name][at]
+                return np.asarray(pixels.reshape(array.image_shape), np.uint8)
+            at -= array.images
+        raise IndexError(number)
+
+
+def stack_pixels(source: Source, stack: Stack) -> U8:
+    """The tiles of a stack, [n, height, width, channels]."""
+    height, width, _ = stack.shape
+    out = np.empty((len(stack.tiles), *stack.shape), np.uint8)
+    for k, (image, y, x) in enumerate(stack.tiles):
+        out[k] = source.image(image)[y : y + height, x : x + width]
+    return out
+
+
+def index_of(archive: Archive) -> tuple[FileRecord, ...]:
+    """The files of a packed data set; raises FormatError, and UsageError for another archive."""
+    if "index" not in archive.parts:
+        raise UsageError(
+            "archive: it must be a data set. Received another one. `attar data pack` makes one; `attar unpack` and "
+            "`attar expand` are for models."
+        )
+    codec, length = row(archive.meta.get("index"), (str, int), "meta: index")
+    data = archive.part(archive.parts["index"]).get("bytes", np.zeros(0, np.uint8)).tobytes()
+    return from_json(blobs.decode_skeleton(SkeletonInfo(codec, length), data), decoded_limit(archive.nbytes))
+
+
+def contents(archive: Archive) -> Iterator[tuple[FileRecord, dict[str, Array]]]:
+    """Each file with its arrays, in order; raises FormatError."""
+    records = index_of(archive)
+    reader = _Reader(archive, records)
+    for f, record in enumerate(records):
+        found: dict[str, Array] = {}
+        for a, array in enumerate(record.arrays):
+            if array.images:
+                found[array.name] = reader.pictures(array.images, array.image_shape).reshape(array.shape)
+            else:
+                found[array.name] = reader.values(f, a)
+        yield record, found
+    reader.finish()
+
+
+class _Reader:
+    """Images in order, out of the stacks that hold their tiles."""
+
+    def __init__(self, archive: Archive, records: Sequence[FileRecord]) -> None:
+        self._archive, self._records = archive, records
+        self._stacks = stacks_of(image_shapes(records))
+        self._where = {tile: (k, at) for k, stack in enumerate(self._stacks) for at, tile in enumerate(stack.tiles)}
+        self._decoded: OrderedDict[int, U8] = OrderedDict()
+        self._image = 0
+        self._used = {"index"}
+
+    def pictures(self, number: int, shape: tuple[int, int, int]) -> U8:
+        """The next images, [number, height, width, channels]."""
+        out = np.empty((number, *shape), np.uint8)
+        tiles = list(tiles_of(shape))
+        for k in range(number):
+            for y, x, (height, width, _) in tiles:
+                stack, at = self._where[self._image + k, y, x]
+                out[k, y : y + height, x : x + width] = self._stack(stack)[at]
+        self._image += number
+        return out
+
+    def _stack(self, k: int) -> U8:
+        if k in self._decoded:
+            self._decoded.move_to_end(k)
+            return self._decoded[k]
+        stack = self._stacks[k]
+        while self._decoded and sum(one.nbytes for one in self._decoded.values()) > KEPT:
+            self._decoded.popitem(last=False)
+        shape = (len(stack.tiles), *stack.shape)
+        sizes = images.part_sizes(shape[0], count(stack.shape))
+        parts = [self._bytes(f"stack {k} part {j}") for j in range(len(sizes))]
+        self._decoded[k] = images.decode(self._part(f"stack {k}"), parts, shape)
+        return self._decoded[k]
+
+    def values(self, f: int, a: int) -> Array:
+        """An array that holds no images."""
+        record, array = self._records[f], self._records[f].arrays[a]
+        name = f"file {f} array {a}"
+        if record.kind == "bytes":
+            data = self._bytes(name).tobytes()
+            return np.frombuffer(blobs.decode_skeleton(SkeletonInfo(record.detail, array.shape[0]), data), np.uint8)
+        found = self._part(name).get("values")
+        if found is None or found.dtype != known_dtype(array.dtype) or found.shape != array.shape:
+            raise broken(f"section {name!r}", f"it must hold {array.dtype} {list(array.shape)}", "another array")
+        return found
+
+    def _bytes(self, name: str) -> U8:
+        found = self._part(name).get("bytes")
+        if found is None or found.dtype != np.uint8 or found.ndim != 1:
+            raise broken(f"section {name!r}", "it must hold bytes", "another array")
+        return found
+
+    def _part(self, name: str) -> dict[str, Array]:
+        section = self._archive.parts.get(name)
+        if section is None:
+            raise broken("manifest", f"it must have the part {name!r}", "none")
+        self._used.add(name)
+        return self._archive.part(section)
+
+    def finish(self) -> None:
+        """That every part has been of use."""
+        left = sorted(set(self._archive.parts) - self._used)
+        if left:
+            raise broken("manifest", "every part must belong to a file", repr(left)[:200])
