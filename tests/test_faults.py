@@ -99,6 +99,7 @@ def test_asked_to_end_it_writes_the_best_so_far(tmp_path: Path) -> None:
 
 
 def test_what_ends_a_run_and_what_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         with interrupts() as asked:
             assert not asked()
