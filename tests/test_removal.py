@@ -93,3 +93,32 @@ def test_what_has_no_groups_is_refused(monkeypatch) -> None:
         attar.compress(net, data, remove=0.5, max_drop=2)
     with pytest.raises(UsageError, match="'remove'"):
         attar.compress(net, data, remove=1.5, max_drop=2)
+
+
+def test_a_recipe_says_how_channels_are_removed(fashion) -> None:
+    train, select, certify = fashion
+    sets = {"calibrate": train.take(range(1000)), "select": select, "certify": certify}
+    path = ROOT / "examples/models/lenet300.onnx"
+    result = attar.compress(
+        path, **sets, remove=0.3, max_drop=8, guarantee="estimate", settings={"removal": {"multiple": 32, "floor": 0.3}}
+    )
+    event = next(e for e in result.events if e["event"] == "removal")
+    for before, after in event["channels"].values():
+        assert after == before or (after % 32 == 0 and after >= 0.3 * before)
+    assert any(after < before for before, after in event["channels"].values())
+
+
+def test_settings_of_removal_are_checked_before_any_work(fashion) -> None:
+    train, select, certify = fashion
+    sets = {"calibrate": train, "select": select, "certify": certify}
+    path = ROOT / "examples/models/lenet300.onnx"
+    for settings, said in (
+        ({"multiple": 0}, "settings.removal.multiple: it must be from 1 to 256"),
+        ({"unit": "seconds"}, "settings.removal.unit: it must be one of 'macs', 'bytes'"),
+        ({"share": 0.5}, "settings.removal: a parameter must be one of unit, multiple, floor"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            attar.compress(path, **sets, remove=0.3, max_drop=8, settings={"removal": settings})
+    rule = {"fc1*": {"settings": {"removal": {"multiple": 4}}}}
+    with pytest.raises(UsageError, match=r"layers.fc1.*settings: each table must be one of .* Received 'removal'"):
+        attar.compress(path, **sets, remove=0.3, max_drop=8, layers=rule)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from attar import pipeline
 from attar.adapters.base import Grouped
 from attar.errors import ModelError, UsageError
 from attar.pipeline import Job
+from attar.recipe import Recipe
 from attar.recover.retrain import retrain
 from attar.recover.teacher import Teacher
 from attar.run.executor import generator
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
+from attar.search.params import REMOVAL, checked
 from attar.structure.remove import remove
-from attar.structure.select import Goal
+from attar.structure.select import Goal, RemovalSettings
 from attar.types import Array
+
+
+def goal_of(recipe: Recipe) -> Goal:
+    """The recipe's share with its [settings.removal], checked; raises UsageError."""
+    return Goal(recipe.remove, **asdict(checked(RemovalSettings, REMOVAL, recipe.settings)))
 
 
 def check(job: Job) -> None:
     """That channels can be removed where that is asked for; raises ModelError, UsageError."""
+    goal_of(job.recipe)
     if job.recipe.remove and not isinstance(job.adapter, Grouped):
         raise ModelError(
             f"model: channels are removed from ONNX, PyTorch and Keras models. Received a {job.adapter.framework} "
@@ -46,7 +54,7 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
     seen = original.moments(job.splits.calibrate.batches(pipeline.BATCH))
     stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
     progress.stage("removing channels", 1)
-    smaller, report = remove(original, stats, Goal(share=job.recipe.remove))
+    smaller, report = remove(original, stats, goal_of(job.recipe))
     progress.step()
     for name, (before, after) in report.channels.items():
         if after < before:

@@ -13,8 +13,8 @@ from attar.recipe import Recipe
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
-RECOVERY, SCALING = "recovery", "scaling"
-"""The tables of settings that are no method's."""
+RECOVERY, REMOVAL, SCALING = STAGES = "recovery", "removal", "scaling"
+"""The tables of settings that are a stage's and no method's: they hold for the whole model."""
 SHOWN = 8
 
 
@@ -25,25 +25,27 @@ def params_of(name: str, settings: Settings | None) -> Any:
 
 def check_rules(recipe: Recipe, layers: Sequence[str]) -> None:
     """That methods, settings and patterns of a recipe are what they can be; raises UsageError."""
-    known = [*registry.names("method"), RECOVERY, SCALING]
-    for place, methods, settings in [
-        ("", recipe.methods, recipe.settings),
-        *((f"layers.{pattern}.", rule.methods or (), rule.settings) for pattern, rule in recipe.layers.items()),
-    ]:
-        for name in dict.fromkeys([*methods, *settings]):
-            if name not in (RECOVERY, SCALING):
-                if name in settings and name not in known:
-                    raise UsageError(
-                        f"{place}settings: each table must be one of {', '.join(known)}. Received {name!r}. "
-                        "Correct the recipe."
-                    )
-                params_of(name, settings)
+    _check_tables("", recipe.methods, recipe.settings, STAGES)
+    for pattern, rule in recipe.layers.items():
+        _check_tables(f"layers.{pattern}.", rule.methods or (), rule.settings, ())
     for pattern in [*recipe.exclude, *recipe.layers]:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise UsageError(
                 f"recipe: a pattern must fit a layer. Received {pattern!r}, and the layers are "
                 f"{', '.join(layers[:SHOWN])}{', ...' if len(layers) > SHOWN else ''}. Correct it: * is any text."
             )
+
+
+def _check_tables(place: str, methods: Sequence[str], settings: Settings, stages: Sequence[str]) -> None:
+    """That methods are known, and tables theirs or a stage's."""
+    known = [*registry.names("method"), *stages]
+    for name in dict.fromkeys([*methods, *settings]):
+        if name in settings and name not in known:
+            raise UsageError(
+                f"{place}settings: each table must be one of {', '.join(known)}. Received {name!r}. Correct the recipe."
+            )
+        if name not in stages:
+            params_of(name, settings)
 
 
 def checked(cls: type[T], name: str, settings: Settings | None) -> T:

@@ -17,18 +17,29 @@ STEPS = 64
 """Parts that a group is taken down in at most, so that wide models take no longer."""
 
 
+@dataclass(frozen=True)
+class RemovalSettings:
+    """How channels are removed, in a recipe; the share is its `remove`.
+
+    Runtimes work on blocks of 8 or 16 channels: odd counts make many models slower than they were.
+    """
+
+    unit: str = field(default="macs", metadata={"help": "what the share is of", "choices": UNITS})
+    multiple: int = field(default=8, metadata={"help": "kept channels are a multiple of it", "low": 1, "high": 256})
+    floor: float = field(default=0.1, metadata={"help": "least share of a group that stays", "low": 0.0, "high": 1.0})
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """What to remove: share of the multiply-adds (or bytes) in 0..1; kept channels of a group are a multiple.
 
-    floor is the share of each group's channels that stays at least; one multiple of them always stays. Runtimes work on
-    blocks of 8 or 16 channels: odd counts make many models slower than they were.
+    floor is the share of each group's channels that stays at least; one multiple of them always stays.
     """
 
-    share: float = field(default=0.3, metadata={"help": "share of the work that goes", "low": 0.0, "high": 1.0})
-    unit: str = field(default="macs", metadata={"help": "macs or bytes"})
-    multiple: int = field(default=8, metadata={"help": "kept channels are a multiple of it", "low": 1, "high": 256})
-    floor: float = field(default=0.1, metadata={"help": "least share of a group that stays", "low": 0.0, "high": 1.0})
+    share: float = 0.3
+    unit: str = RemovalSettings.unit
+    multiple: int = RemovalSettings.multiple
+    floor: float = RemovalSettings.floor
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1 or self.unit not in UNITS or self.multiple < 1 or not 0 <= self.floor <= 1:
