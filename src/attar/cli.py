@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,8 @@ import typer
 from attar import registry
 from attar.cli_data import data
 from attar.ending import guard, interrupts
-from attar.errors import OutputError, UsageError
+from attar.errors import UsageError
+from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
     from attar.api import Result
@@ -56,7 +56,7 @@ def _version(asked: bool) -> None:
     if asked:
         from attar import __version__
 
-        _print(f"attar {__version__}")
+        tell(f"attar {__version__}")
         raise typer.Exit
 
 
@@ -174,7 +174,7 @@ def expand(
         _reach_working_folder(factory)
         with _bars() as progress:
             place = api.expand(archive, out, into=made_by(factory), force=force, sparse=sparse, progress=progress)
-        _print(str(place))
+        tell(str(place))
 
 
 @app.command(name="eval")
@@ -197,7 +197,7 @@ def evaluate(
         _reach_working_folder(data, metric, factory)
         measured = api.evaluate(model, data, metric or "accuracy", against=against, **given)
         line = {"metric": measured.metric, "value": measured.value, "n": measured.n}
-        _print(_json(line) if as_json else f"{measured.metric} {measured.value:.4f} on {measured.n:,} examples")
+        tell(json_line(line) if as_json else f"{measured.metric} {measured.value:.4f} on {measured.n:,} examples")
 
 
 @app.command()
@@ -208,7 +208,7 @@ def inspect(model: ModelArg, factory: Factory = None, as_json: AsJson = False, v
 
         _reach_working_folder(factory)
         rows = api.inspect(model, factory=factory)
-        _print(_json(rows) if as_json else show.layer_table(rows))
+        tell(json_line(rows) if as_json else show.layer_table(rows))
 
 
 Base = Annotated[
@@ -232,7 +232,7 @@ def pack(
         from attar.packing.pack import pack as packing
 
         result = packing(path, out, base=base, force=force)
-        _print(_json(show.packed_facts(result)) if as_json else "\n".join(show.packed_lines(result)))
+        tell(json_line(show.packed_facts(result)) if as_json else "\n".join(show.packed_lines(result)))
 
 
 @app.command()
@@ -249,7 +249,7 @@ def unpack(
     with guard(verbose):
         from attar.packing.unpack import unpack as unpacking
 
-        _print(str(unpacking(archive, out, base=base, force=force)))
+        tell(str(unpacking(archive, out, base=base, force=force)))
 
 
 @app.command()
@@ -263,7 +263,7 @@ def verify(
         from attar import api, show
 
         found = {str(path): api.verify(path) for path in archives}
-        _print(_json(found) if as_json else show.verify_lines(found, every=verbose))
+        tell(json_line(found) if as_json else show.verify_lines(found, every=verbose))
         if any(row["error"] for rows in found.values() for row in rows):
             raise typer.Exit(1)
 
@@ -280,7 +280,7 @@ def report(
         from attar.report import write_report
 
         write_report(ledger, out, force=force)
-        _print(str(out))
+        tell(str(out))
 
 
 @app.command()
@@ -290,7 +290,7 @@ def doctor(as_json: AsJson = False) -> None:
         from attar import show
 
         facts = show.doctor()
-        _print(_json(facts) if as_json else show.doctor_text(facts))
+        tell(json_line(facts) if as_json else show.doctor_text(facts))
 
 
 def _share(text: str | None) -> float | None:
@@ -316,25 +316,6 @@ def _reach_working_folder(*values: object) -> None:
         sys.path.append(str(Path.cwd()))
 
 
-def _json(value: object) -> str:
-    """The value as one line of JSON that every parser takes: what is not finite is null."""
-    from attar.run.ledger import plain
-
-    return json.dumps(plain(value), allow_nan=False)
-
-
-def _print(text: str) -> None:
-    """A result on stdout; raises OutputError where it cannot be written. A closed pipe is the reader's choice."""
-    try:
-        typer.echo(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"stdout: it must take the results. Received {error.strerror}. What was to be written to files is there."
-        ) from None
-
-
 def _bars() -> Any:
     """Progress on stderr: bars with the remaining time on a terminal, plain lines elsewhere."""
     from attar.show import Bars
@@ -346,7 +327,7 @@ def _print_preview(events: Any, as_json: bool) -> None:
     """What a run would work on."""
     from attar import show
 
-    _print(_json(list(events)) if as_json else show.preview_text(events))
+    tell(json_line(list(events)) if as_json else show.preview_text(events))
 
 
 def _print_result(result: Result, out: Path, as_json: bool) -> None:
@@ -357,12 +338,12 @@ def _print_result(result: Result, out: Path, as_json: bool) -> None:
 
     report_path = out / "report.html"
     if as_json:
-        _print(_json({
+        tell(json_line({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,
             "certificate": asdict(result.certificate), "within": result.within, "report": str(report_path),
         }))  # fmt: skip
         return
-    _print("\n".join(show.closing_lines(result, report_path)))
+    tell("\n".join(show.closing_lines(result, report_path)))
 
 
 def main() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attar.ending import guard
-from attar.errors import OutputError
+from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
     from attar.data.clean import Inspection
@@ -53,7 +52,7 @@ def inspect(
             found = look(source, settings, step=step)
         if html is not None:
             _write_page(found, html)
-        _print(_json(found.facts()) if as_json else inspection_text(found))
+        tell(json_line(found.facts()) if as_json else inspection_text(found))
 
 
 @data.command(epilog="Example: attar data clean table.csv -o clean.parquet --target label")
@@ -90,7 +89,7 @@ def clean(
         with _progress("cleaning examples") as step:
             found = written(source, place, settings, force=force, step=step)
         facts = {**found.facts(), "out": None if place is None else str(place)}
-        _print(_json(facts) if as_json else cleaned_text(found, place))
+        tell(json_line(facts) if as_json else cleaned_text(found, place))
 
 
 @data.command(epilog="Example: attar data dedupe train/ --near --against test/ --strict")
@@ -114,7 +113,7 @@ def dedupe(
 
         with _progress("comparing examples") as step:
             found = compare(source, against, near=near, out=out, force=force, step=step)
-        _print(_json(found.facts()) if as_json else duplicates_text(found, out))
+        tell(json_line(found.facts()) if as_json else duplicates_text(found, out))
         if strict and found.leaked:
             raise DataError(
                 f"data {source!r}: no example may be in {found.against} as well. Received {found.leaked:,} of "
@@ -140,7 +139,7 @@ def pack(
         with show.Bars() as progress:
             result = packing(source, out, force=force, progress=progress)
         facts = {**asdict(result), "path": str(result.path)}
-        _print(_json(facts) if as_json else "\n".join(show.packed_set_lines(result)))
+        tell(json_line(facts) if as_json else "\n".join(show.packed_set_lines(result)))
 
 
 @data.command()
@@ -154,7 +153,7 @@ def unpack(
     with guard(verbose):
         from attar.sets.unpack import unpack as unpacking
 
-        _print(str(unpacking(archive, out, force=force)))
+        tell(str(unpacking(archive, out, force=force)))
 
 
 def _check_page(place: Path, force: bool) -> None:
@@ -197,20 +196,3 @@ class _progress:
         self.done += count
         if self.done % self.EVERY == 0:
             say(f"{self.name}: {self.done:,}")
-
-
-def _json(value: object) -> str:
-    """The value as one line of JSON that every parser takes: what is not finite is null."""
-    from attar.run.ledger import plain
-
-    return json.dumps(plain(value), allow_nan=False)
-
-
-def _print(text: str) -> None:
-    """A result on stdout; raises OutputError where it cannot be written."""
-    try:
-        typer.echo(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"stdout: it must take the results. Received {error.strerror}.") from None

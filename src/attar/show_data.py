@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attar.report.data_page import cell
 from attar.show import printable
 from attar.types import Json
 
@@ -38,7 +39,7 @@ def _faults(found: Inspection) -> list[str]:
 def contents(rows: Sequence[Mapping[str, Json]]) -> list[str]:
     """Rows as aligned columns; numbers to the right."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = [names] + [[_cell(row.get(name, "")) for name in names] for row in rows]
+    table = [names] + [[cell(row.get(name, "")) for name in names] for row in rows]
     right = [all(isinstance(row.get(name, 0), int | float) for row in rows) for name in names]
     widths = [max(len(line[i]) for line in table) for i in range(len(names))]
     return [
@@ -48,17 +49,6 @@ def contents(rows: Sequence[Mapping[str, Json]]) -> list[str]:
         ).rstrip()
         for line in table
     ]
-
-
-def _cell(value: Json) -> str:
-    """A value in a table."""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def duplicates_text(found: Duplicates, out: Path | None) -> str:

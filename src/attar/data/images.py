@@ -119,7 +119,7 @@ def _stack(paths: Sequence[Path], size: Size, folder: Path) -> Array:
 
 def _read_image(path: Path, size: Size) -> Array:
     """One image, uint8, [height, width] or [height, width, 3]; transparent pixels lose their transparency."""
-    pillow = _pillow()
+    pillow = pillow_module()
     try:
         with pillow.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -139,7 +139,7 @@ def _read_image(path: Path, size: Size) -> Array:
         raise FormatError(f"image {str(path)!r}: it must be a whole image file. Received: {error}.") from None
 
 
-def _pillow() -> Any:
+def pillow_module() -> Any:
     """Pillow's Image module; raises UsageError."""
     try:
         from PIL import Image

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data.images import FORMATS, MAX_PIXELS, SUFFIXES, TEST, TRAIN, _pillow
+from attar.data.images import FORMATS, MAX_PIXELS, SUFFIXES, TEST, TRAIN, pillow_module
 from attar.errors import DataError
 from attar.types import Array
 
@@ -74,7 +74,7 @@ def part_and_label(path: str) -> tuple[str, str]:
 
 def look(folder: Path, paths: Sequence[str]) -> Iterator[tuple[Picture, Array | None]]:
     """Each image file with its pixels uint8 [h, w] (grey) or [h, w, 3]; None where it cannot be read."""
-    pillow = _pillow()
+    pillow = pillow_module()
     for path in paths:
         part, label = part_and_label(path)
         try:
@@ -111,7 +111,7 @@ def digest(pixels: Array) -> str:
 
 def thumbnail(pixels: NDArray[np.uint8], side: int, *, colour: bool = False) -> NDArray[np.uint8]:
     """The image as [side, side], or [side, side, 3], averaged down; smaller ones are made larger."""
-    pillow = _pillow()
+    pillow = pillow_module()
     image = pillow.fromarray(pixels).convert("RGB" if colour else "L")
     if image.size != (side, side):
         image = image.resize(

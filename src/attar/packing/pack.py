@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from attar.archive import header, read_archive
+from attar.archive.folder import named
 from attar.archive.manifest import packed
 from attar.archive.packed import (
     FileInfo,
@@ -25,7 +26,7 @@ from attar.errors import AttarError
 from attar.packing import finding
 from attar.packing.ahead import ahead
 from attar.packing.base import Base, code, pieces_beside
-from attar.packing.source import Bytes, Found, named, pieces_of, shell_pieces
+from attar.packing.source import Bytes, Found, pieces_of, shell_pieces
 from attar.packing.unpack import write_file
 from attar.types import Json
 

@@ -62,11 +62,6 @@ class Bytes:
         return FormatError(f"file {self.path.name!r}: {rule}. Received {received}. Fetch or save the file again.")
 
 
-def named(path: Path) -> Path:
-    """The same place with a name of its own: "." and ".." have none to put a hidden file beside."""
-    return path.resolve() if path.name in ("", "..") else path
-
-
 def gaps(size: int, spans: Sequence[SpanInfo]) -> Iterator[tuple[int, int]]:
     """(offset, length) of what is not in a tensor, in order."""
     at = 0

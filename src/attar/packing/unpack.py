@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol
 
 from attar.archive import Archive, read_archive
+from attar.archive.folder import named, write_folder
 from attar.archive.packed import FileInfo, PieceInfo, is_safe, to_bytes
-from attar.archive.write import check_free, part_of, replace_file, sweep, sync_folder
-from attar.errors import OutputError, UsageError
+from attar.archive.write import check_free, replace_file
+from attar.errors import UsageError
 from attar.packing.ahead import ahead
 from attar.packing.base import Base, pieces_beside, restore
-from attar.packing.source import named
 from attar.types import Array
 
 PathLike = str | os.PathLike[str]
@@ -52,43 +51,16 @@ def unpack(path: PathLike, out: PathLike | None = None, *, base: PathLike | None
     name = name if isinstance(name, str) and "/" not in name and is_safe(name) else "unpacked"
     goal = named(Path(out)) if out is not None else place.parent / name
     if archive.meta.get("folder") is True or len(archive.files) > 1:
-        return _write_folder(archive, goal, other, force)
+        return write_folder(goal, ((file.name, _writer(archive, file, other)) for file in archive.files), force)
     goal = goal / archive.files[0].name if goal.is_dir() else goal
     check_free(goal, force)
     replace_file(goal, lambda part: _write_synced(archive, archive.files[0], part, other), force)
     return goal
 
 
-def _write_folder(archive: Archive, goal: Path, base: Base | None, force: bool) -> Path:
-    """All files into a hidden folder beside, then under their names."""
-    if goal.exists() and (not goal.is_dir() or (not force and any(goal.iterdir()))):
-        raise OutputError(
-            f"output {str(goal)!r}: a folder will be written there. Received an existing one with files in it, or a "
-            "file. Choose another place with -o, or pass --force."
-        )
-    stage = part_of(goal, "folder")
-    try:
-        sweep(goal)
-        for file in archive.files:
-            place = stage / PurePosixPath(file.name)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _write_synced(archive, file, place, base)
-        if not goal.exists():
-            stage.rename(goal)
-        places = [goal / PurePosixPath(file.name) for file in archive.files]
-        for file, place in zip(archive.files, places, strict=True) if stage.exists() else ():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            (stage / PurePosixPath(file.name)).replace(place)
-        for folder in {goal.parent, goal, *(place.parent for place in places)}:
-            sync_folder(folder)
-    except OSError as error:
-        raise OutputError(
-            f"output {str(goal)!r}: the place must be writable and have room. Received {error.strerror or error}. "
-            "Free some space or choose another place with -o."
-        ) from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-    return goal
+def _writer(archive: Archive, file: FileInfo, base: Base | None) -> Callable[[Target], None]:
+    """What writes one file."""
+    return lambda target: write_file(archive, file, target, base)
 
 
 def _write_synced(archive: Archive, file: FileInfo, place: Path, base: Base | None) -> None:

@@ -45,16 +45,16 @@ def _environment() -> jinja2.Environment:
     """Jinja with autoescape: names come from strangers' files."""
     loader = jinja2.FileSystemLoader(_TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = cell
     return environment
 
 
-def _cell(value: Json) -> str:
-    """A value in the table."""
+def cell(value: Json) -> str:
+    """A value in the table of what is there."""
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)

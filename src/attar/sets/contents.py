@@ -25,11 +25,6 @@ KEPT = 1 << 28
 """Bytes of decoded stacks that are kept for the next image."""
 
 
-def named(path: Path) -> Path:
-    """The same place with a name of its own: "." and ".." have none to put a hidden file beside."""
-    return path.resolve() if path.name in ("", "..") else path
-
-
 class Source:
     """The files that are packed; the contents of one of them are kept."""
 

@@ -7,12 +7,12 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from attar.coding import DTYPES
 from attar.data.idx import TYPES, is_idx, read_idx
+from attar.data.images import pillow_module
 from attar.errors import AttarError, FormatError, UsageError
 from attar.sets.records import MODES, ArrayRecord, FileRecord
 from attar.types import Array
@@ -58,24 +58,16 @@ def content(path: Path, record: FileRecord) -> Content:
     return found
 
 
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise UsageError("data: images need Pillow. It is not installed. Run: pip install 'attar[images]'.") from None
-    return Image
-
-
 def _pixels(path: Path) -> tuple[str, Array]:
     """Mode, and pixels [1, height, width, channels]."""
-    with _pillow().open(path, formats=tuple(PICTURES.values())) as image:
+    with pillow_module().open(path, formats=tuple(PICTURES.values())) as image:
         pixels = np.asarray(image, np.uint8)
         return image.mode, pixels.reshape(1, *pixels.shape[:2], -1)
 
 
 def _picture(path: Path, name: str) -> tuple[FileRecord, Content | None] | None:
     """A picture of a plain mode, its pixels not kept; None for what is better kept as bytes."""
-    pillow = _pillow()
+    pillow = pillow_module()
     try:
         with pillow.open(path, formats=tuple(PICTURES.values())) as image:
             frames = getattr(image, "n_frames", 1)
@@ -139,7 +131,7 @@ def _picture_bytes(record: FileRecord, pixels: Array) -> bytes:
         )
     target = io.BytesIO()
     plain = pixels[..., 0] if record.detail == "L" else pixels
-    _pillow().fromarray(np.ascontiguousarray(plain)).save(target, form)
+    pillow_module().fromarray(np.ascontiguousarray(plain)).save(target, form)
     return target.getvalue()
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from attar.archive import blobs, header, read_archive
 from attar.archive.base import SectionInfo
+from attar.archive.folder import named
 from attar.archive.manifest import Manifest, in_parts
 from attar.archive.packed import is_safe
 from attar.archive.parts import PART
@@ -19,7 +20,7 @@ from attar.archive.write import check_free, check_size, part_of, replace_file
 from attar.errors import AttarError, UsageError
 from attar.run.progress import Progress, Silent
 from attar.sets import files, images
-from attar.sets.contents import Source, contents, named, stack_pixels
+from attar.sets.contents import Source, contents, stack_pixels
 from attar.sets.records import FileRecord, image_shapes, to_json
 from attar.sets.tiles import stacks_of
 from attar.types import Array, Json
