@@ -175,7 +175,7 @@ def test_no_zeros_no_mask() -> None:
     assert not isinstance(
         penalties_of([Form(one.layer, one.encoded, {"": one})], RecoverySettings(), 4)["layer"], Pruning
     )
-    assert {name for name in registry.names("method") if holds(name)} == {"uniform", "keep", "pruned"}
+    assert {name for name in registry.names("method") if holds(name)} == {"uniform", "keep", "pruned", "fixed"}
 
 
 def test_factors_of_a_layer_are_not_masked() -> None:
@@ -211,6 +211,7 @@ def share_of_zeros(found: dict[str, np.ndarray]) -> float:
         ("2:4", {"penalty": "variational", "steps": "learned"}, ["uniform", "keep"]),
         ("2:4", {"penalty": "group", "epochs": 1, "batch": 1500}, ["keep"]),
         ("2:4", {"train": "norms", "epochs": 1}, ["uniform"]),
+        ("2:4", {"steps": "learned"}, ["fixed"]),
     ],
 )
 def test_the_file_has_the_pattern(pattern: str, recovery: dict[str, Any], methods: Sequence[str]) -> None:

@@ -19,7 +19,9 @@ REMOVED = 3.0
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 """Of their approximation of the Kullback-Leibler term, equation 14."""
 NOISE_RATE = 0.02
-"""Step of a weight's log sigma^2, against the sign of its mean gradient."""
+"""Largest step of a weight's log sigma^2."""
+MEMORY, SCALE_MEMORY = 0.99, 0.999
+"""Of the mean and of the mean square of its gradient, of which most is chance."""
 
 
 class Penalty:
@@ -105,11 +107,14 @@ class Variational(Penalty):
     def __init__(self) -> None:
         self._log_variance = np.zeros((0, 0), np.float32)
         self._drawn = np.zeros((0, 0), np.float32)
+        self._mean = np.zeros((0, 0), np.float32)
+        self._square = np.zeros((0, 0), np.float32)
 
     def refresh(self, latent: Latent) -> None:
         """Noise of a tenth of a step to begin with."""
         if not self._log_variance.size:
             self._log_variance = np.full(latent.values.shape, 2 * np.log(0.1), np.float32)
+            self._mean, self._square = np.zeros((2, *latent.values.shape), np.float32)
 
     def noise(self, latent: Latent, rng: np.random.Generator) -> F32 | None:
         """sigma times a standard normal."""
@@ -117,10 +122,17 @@ class Variational(Penalty):
         return self._drawn
 
     def gradient(self, latent: Latent, loss: F32, slope: float) -> F32 | float:
-        """That of the Kullback-Leibler term; log sigma^2 takes a step of its own."""
+        """That of the Kullback-Leibler term; log sigma^2 takes a step of its own.
+
+        The step is the mean gradient over its root mean square: where a step says little of the loss, as for a weight
+        that is needed a little, the signs of single gradients would leave the pull alone to decide.
+        """
         pull = self._log_alpha_gradient(latent) * np.float32(slope / np.log(2))
         toward = 0.5 * loss * self._drawn + pull
-        self._log_variance -= np.float32(NOISE_RATE) * np.sign(toward)
+        self._mean += np.float32(1 - MEMORY) * (toward - self._mean)
+        self._square += np.float32(1 - SCALE_MEMORY) * (np.square(toward) - self._square)
+        size = np.sqrt(self._square) + np.float32(1e-12)
+        self._log_variance -= np.float32(NOISE_RATE) * np.clip(self._mean / size, -1, 1)
         np.clip(self._log_variance, -20, 6, out=self._log_variance)
         value = np.where(np.abs(latent.values) < 1e-3, np.float32(1e-3), latent.values)
         return np.asarray(-2 * pull / value, np.float32)

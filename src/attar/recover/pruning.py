@@ -17,9 +17,8 @@ import numpy as np
 from attar import registry
 from attar.errors import UsageError
 from attar.methods import masks
-from attar.methods.base import Scaled, Tunable
+from attar.methods.base import Tunable
 from attar.methods.grid import FEW_ROWS
-from attar.methods.keep import Keep
 from attar.recover.base import F32, Form, Latent
 from attar.recover.penalties import Penalty, penalty
 from attar.recover.settings import RecoverySettings
@@ -60,9 +59,8 @@ def check(settings: RecoverySettings, methods: Sequence[str], trains: bool) -> N
 
 
 def holds(name: str) -> bool:
-    """Whether a method can be trained and stores weights one by one: a zero in training is one in the file."""
-    method = registry.get("method", name)
-    return isinstance(method, Tunable) and (isinstance(method, Scaled) or method is Keep)
+    """Whether a method stores weights one by one and training moves these: a zero there is one in the file."""
+    return isinstance(registry.get("method", name), Tunable)
 
 
 def share_at(done: float, settings: RecoverySettings) -> float:
