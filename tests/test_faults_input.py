@@ -230,6 +230,6 @@ def test_a_folder_is_no_model(place: Path) -> None:
 
 
 def test_json_has_no_infinities() -> None:
-    from attar.cli import _json
+    from attar.stdout import json_line
 
-    assert json.loads(_json({"upper": float("inf"), "n": np.int64(3)})) == {"upper": None, "n": 3}
+    assert json.loads(json_line({"upper": float("inf"), "n": np.int64(3)})) == {"upper": None, "n": 3}
