@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "attacks"))
 import make
 
 from attar import api, pack
-from attar.archive import read_archive
+from attar.archive import Archive, read_archive
+from attar.errors import FormatError
+from attar.sets.contents import contents
+from attar.sets.files import to_bytes
+from attar.sets.pack import pack as data_pack
 
 VALUES = [
     0, 1, -1, 2, 7, 255, 1 << 16, (1 << 31) - 1, 1 << 32, (1 << 62) - 1, None, True, 1.5, [], {}, [1, 2], "", "x",
@@ -67,20 +72,47 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     altered = bytearray(blob)
     for _ in range(rng.randrange(1, 6)):
         altered[rng.randrange(len(altered))] = rng.randrange(256)
+    if "parts" in manifest and rng.random() < 0.8:
+        return resealed(header, manifest, bytes(altered))
     return (
         make.mend(header, manifest, bytes(altered)) if "layers" in manifest else make.joined(header, manifest, altered)
     )
 
 
+def resealed(header: Any, manifest: Any, blob: bytes) -> bytes:
+    """A data set's archive with the checksums that its parts' bytes have; its file is one group of them."""
+    at = 0
+    for record in manifest["parts"]:
+        size = sum(array[4] for array in record[1])
+        record[2] = zlib.crc32(blob[at : at + size])
+        at += size
+    return make.joined(header, manifest, blob)
+
+
 def seeds(folder: Path) -> list[bytes]:
-    """A model's archive and a packed checkpoint."""
+    """A model's archive, a packed checkpoint, and a data set of images, numbers and plain bytes."""
     import numpy as np
     from safetensors.numpy import save_file
 
     rng = np.random.default_rng(0)
     weights = {"w": rng.normal(size=(40, 30)).astype(np.float32), "n": np.arange(9), "h": np.ones(5, np.float16)}
     save_file(weights, folder / "m.safetensors")
-    return [make.honest(), pack(folder / "m.safetensors").path.read_bytes()]
+    images = np.cumsum(rng.integers(-3, 4, (9, 8, 7)), axis=1).astype(np.uint8)
+    (folder / "set").mkdir()
+    np.savez(folder / "set" / "a.npz", x=images, y=np.arange(9), z=rng.random(5))
+    (folder / "set" / "notes.txt").write_bytes(b"nine of them " * 9)
+    made = data_pack(folder / "set").path.read_bytes()
+    return [make.honest(), pack(folder / "m.safetensors").path.read_bytes(), made, made]
+
+
+def decoded(archive: Archive) -> bool:
+    """Whether a data set's files can be written, every one of them."""
+    try:
+        for record, arrays in contents(archive):
+            to_bytes(record, arrays)
+    except FormatError:
+        return False
+    return True
 
 
 def main() -> None:
@@ -102,7 +134,10 @@ def main() -> None:
                 rows = api.verify(place)
                 refused += any(row["error"] for row in rows)
                 if not any(row["error"] for row in rows):
-                    read_archive(data).verify()
+                    archive = read_archive(data)
+                    archive.verify()
+                    if archive.parts:
+                        refused += not decoded(archive)
                 if time.monotonic() - started > LIMIT:
                     raise TimeoutError(f"{time.monotonic() - started:.1f} s")
             except Exception:  # noqa: BLE001 - whatever it is, it is a finding

@@ -1,5 +1,6 @@
 // libFuzzer over the native readers: whatever the bytes, they are decoded or refused, alike on every path.
 // The first bytes choose what is tried and with which tables; the rest is the text. tests/fuzz/run.py builds and runs it.
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include "rans.hpp"
 #include "read_tables.hpp"
 #include "side.hpp"
+#include "sites.hpp"
 #include "static.hpp"
 #include "values.hpp"
 
@@ -235,6 +237,67 @@ void dense(Input in) {
     demand(read(text.data(), text.size(), other, Path::scalar).empty() && other == plain);
 }
 
+// Images: a model of any numbers, any bytes.
+void sites(Input in) {
+    const size_t count = 1 + in.byte() % 12, taps = 4 + in.byte() % 3, errors = in.byte() % 3, zones = 1 + in.byte() % 3;
+    const size_t n = 1 + in.byte() % 140, tables = 1 + in.byte() % 3;
+    const size_t means = in.byte() % 4, energies = in.byte() % 4, sides = in.byte() % 3;
+    const auto number = [&] { return static_cast<int16_t>(in.byte() << 8 | in.byte()); };
+    std::vector<int32_t> tap(count * taps), error(count * errors), zone(count);
+    const auto earlier = [&](size_t site) { return in.byte() % static_cast<int32_t>(site + 1) - 1; };
+    for (size_t k = 0; k < tap.size(); ++k) tap[k] = earlier(k / taps);
+    for (size_t k = 0; k < error.size(); ++k) error[k] = earlier(k / errors);
+    for (int32_t& one : zone) one = in.byte() % static_cast<int32_t>(zones);
+    if (in.byte() % 16 == 0) tap[0] = in.byte() - 128;
+    if (in.byte() % 16 == 0) zone[0] = in.byte() - 128;
+    std::vector<int16_t> weight(zones * (taps + 1) * kRegimes), spread(zones * (errors + kPairs + 1));
+    std::vector<int16_t> mean(means), energy(energies), side(sides);
+    for (std::vector<int16_t>* part : {&weight, &spread, &mean, &energy, &side})
+        for (int16_t& one : *part) one = number();
+    for (std::vector<int16_t>* part : {&mean, &energy, &side}) std::sort(part->begin(), part->end());
+    std::vector<uint8_t> regime(6), table((energies + 1) * (means + 1) * (sides + 1) * (sides + 1));
+    for (uint8_t& one : regime) one = in.byte();
+    for (uint8_t& one : table) one = static_cast<uint8_t>(in.byte() % (tables + (in.byte() % 64 == 0)));
+    const std::vector<uint16_t> frequencies = tables_from(in, tables, 256);
+    const SiteModel model{count, taps, errors, zones, tap.data(), error.data(), zone.data(), weight.data(), spread.data(),
+                          regime.data(), mean.data(), energy.data(), side.data(), means, energies, sides, table.data()};
+    try {
+        check(model);
+    } catch (const Malformed&) {
+        return;
+    }
+    std::vector<uint8_t> plain(count * n), other(count * n);
+    const auto read = [&](const std::vector<uint8_t>& text, std::vector<uint8_t>& out, Path path) -> std::string {
+        try {
+            decode_sites(model, text.data(), text.size(), frequencies.data(), tables, out.data(), n, path);
+        } catch (const Malformed& refused) {
+            return refused.what();
+        }
+        return "";
+    };
+    const std::vector<uint8_t> given(in.data, in.data + in.size);
+    const std::string refused = read(given, plain, Path::scalar);
+    demand(read(given, other, available(Path::avx512)) == refused && (!refused.empty() || other == plain));
+    if (std::any_of(table.begin(), table.end(), [&](uint8_t one) { return one >= tables; })) return demand(!refused.empty());
+    // What can be coded comes back.
+    std::vector<uint8_t> planes(count * n), residuals(planes.size()), chosen(planes.size()), again(planes.size());
+    std::vector<uint16_t> contexts(planes.size()), twice(planes.size());
+    for (size_t k = 0; k < planes.size(); ++k) planes[k] = in.size == 0 ? 0 : in.data[k % in.size];
+    scan_sites(model, planes.data(), n, residuals.data(), contexts.data(), Path::scalar);
+    scan_sites(model, planes.data(), n, again.data(), twice.data(), available(Path::avx512));
+    demand(residuals == again && contexts == twice);
+    for (size_t k = 0; k < planes.size(); ++k) chosen[k] = table[contexts[k]];
+    std::vector<uint8_t> text;
+    try {
+        text = encode_sites(residuals.data(), chosen.data(), count, n, frequencies.data(), tables);
+    } catch (const Malformed&) {
+        return;
+    }
+    demand(read(text, other, Path::scalar).empty());
+    for (size_t p = 0; p < count; ++p)
+        for (size_t i = 0; i < n; ++i) demand(other[i * count + p] == planes[p * n + i]);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -242,6 +305,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const uint8_t kind = in.byte();
     if (kind >= 240) dense(in);  // seldom, because it is slow
     else if (kind >= 220) arrays(in);
+    else if (kind >= 206) sites(in);
     else if (kind >= 192) whole(in);
     else if (kind % 3 == 0) chunks(in);
     else if (kind % 3 == 1) side(in);

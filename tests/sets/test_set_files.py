@@ -12,7 +12,10 @@ from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 from attar import cli
-from attar.archive import base, read_archive
+from attar.archive import base, header, read_archive
+from attar.archive import blobs as blobs_of
+from attar.archive.manifest import in_parts
+from attar.archive.parts import PART
 from attar.archive.write import part_of
 from attar.data.idx import read_idx
 from attar.errors import FormatError, OutputError, UsageError
@@ -195,3 +198,13 @@ def test_an_index_that_is_no_json_is_refused():
     for text in (b"", b"[", b"\xff", b"[" * 100000):
         with pytest.raises(FormatError):
             from_json(text, 1000)
+
+
+def test_parts_without_an_index_are_no_data_set(tmp_path):
+    section, data = blobs_of.code_arrays("alone", PART, {"bytes": np.arange(9, dtype=np.uint8)})
+    path = tmp_path / "a.attar"
+    path.write_bytes(header.header_bytes(in_parts({"name": "x"}, (section,))) + data)
+    read_archive(path).verify()
+    with pytest.raises(FormatError, match="a data set has an index"):
+        unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -65,11 +65,13 @@ def stack_pixels(source: Source, stack: Stack) -> U8:
 
 def index_of(archive: Archive) -> tuple[FileRecord, ...]:
     """The files of a packed data set; raises FormatError, and UsageError for another archive."""
-    if "index" not in archive.parts:
+    if not archive.parts:
         raise UsageError(
             "archive: it must be a data set. Received another one. `attar data pack` makes one; `attar unpack` and "
             "`attar expand` are for models."
         )
+    if "index" not in archive.parts:
+        raise broken("manifest", "a data set has an index", "none")
     codec, length = row(archive.meta.get("index"), (str, int), "meta: index")
     data = archive.part(archive.parts["index"]).get("bytes", np.zeros(0, np.uint8)).tobytes()
     return from_json(blobs.decode_skeleton(SkeletonInfo(codec, length), data), decoded_limit(archive.nbytes))
