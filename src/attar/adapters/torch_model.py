@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,6 @@ from torch import Tensor
 from attar.adapters import torch_files, torch_inputs, torch_skeleton, torch_sparse
 from attar.adapters.base import Batch, Gradients
 from attar.adapters.torch import TorchAdapter
-from attar.adapters.torch_axes import Place, find_places
 from attar.adapters.torch_fisher import fisher
 from attar.adapters.torch_fold import fold
 from attar.adapters.torch_forms import COUNTER, Site, covered, memory
@@ -25,16 +23,14 @@ from attar.adapters.torch_graph import exported, trace
 from attar.adapters.torch_layers import find_sites, first_names
 from attar.adapters.torch_moments import gathered
 from attar.adapters.torch_products import Product
+from attar.adapters.torch_run import Runner, to_numpy
 from attar.adapters.torch_script import script_graph
 from attar.adapters.torch_source import Source, restored_modes
-from attar.adapters.torch_taps import Hook, Watch, tapped
-from attar.errors import DataError, ModelError
+from attar.adapters.torch_taps import Hook
+from attar.errors import ModelError
 from attar.structure.base import Structure
 from attar.structure.groups import Coupled
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
-
-TRIED = 8
-"""Examples of the first batch that a model is tried with."""
 
 
 class TorchModel(TorchAdapter):
@@ -47,13 +43,8 @@ class TorchModel(TorchAdapter):
         self._sites = {site.name: site for site in sites}
         self._skipped = dict(skipped)
         self._constants = dict(constants)
-        self._signature = torch_inputs.Signature.of(source.network)
-        self._example: dict[str, Array] = {}
-        self._output: Array | None = None
+        self._runner = Runner(source, self._sites)
         self._declared: Mapping[str, TensorSpec] = {}
-        self._flat: list[str] = []
-        self._tried = False
-        self._places: dict[str, list[Place | None]] | None = None
         self._exact: dict[str, tuple[Array, Tensor]] = {}
         self.suffixes = torch_files.SUFFIXES[source.kind]
         if source.kind == "script":
@@ -81,23 +72,23 @@ class TorchModel(TorchAdapter):
         sites, constants = fold(graph.norms, found.sites, source.tensors)
         adapter = cls(source, sites, found.skipped, constants)
         adapter._declared = graph.inputs
-        adapter._flat = [norm.layer for norm in graph.norms if norm.flat and norm.weight in constants]
+        adapter._runner.flat = [norm.layer for norm in graph.norms if norm.flat and norm.weight in constants]
         return adapter
 
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs as the graph or the first batch shows them; an empty shape says that it is not known."""
-        if self._example:
-            return [torch_inputs.specification(name, array) for name, array in self._example.items()]
-        names = self._signature.required or self._signature.names[:1] or ("input",)
+        if self._runner.example:
+            return [torch_inputs.specification(name, array) for name, array in self._runner.example.items()]
+        names = self._runner.signature.required or self._runner.signature.names[:1] or ("input",)
         needed = [self._declared.get(name) or torch_inputs.guessed(name) for name in names]
-        others = [torch_inputs.guessed(name) for name in self._signature.names if name not in names]
+        others = [torch_inputs.guessed(name) for name in self._runner.signature.names if name not in names]
         return [*needed, *(replace(spec, optional=True) for spec in others)]
 
     def outputs(self) -> Sequence[TensorSpec]:
         """The output that metrics look at; an empty shape until a batch was run."""
-        if self._output is None:
+        if self._runner.output is None:
             return [TensorSpec("output", "float32", ())]
-        return [torch_inputs.specification("output", self._output)]
+        return [torch_inputs.specification("output", self._runner.output)]
 
     def layers(self) -> Sequence[Layer]:
         """Every compressible weight, in the order of the state dict."""
@@ -110,8 +101,8 @@ class TorchModel(TorchAdapter):
     def read(self, name: str) -> Weight:
         """The canonical matrix and bias, float32 copies; raises KeyError for a tied weight that another one owns."""
         site, tensors = self._owner(name), self._source.tensors
-        bias = None if site.bias is None else _numpy(site.bias.of(tensors))
-        return Weight(_numpy(site.form.matrix(tensors[name].detach())), bias)
+        bias = None if site.bias is None else to_numpy(site.bias.of(tensors))
+        return Weight(to_numpy(site.form.matrix(tensors[name].detach())), bias)
 
     @torch.no_grad()
     def write(self, name: str, weight: Weight) -> None:
@@ -130,7 +121,7 @@ class TorchModel(TorchAdapter):
     def _put(self, key: str, target: Tensor, value: Tensor) -> None:
         """Copy, but keep the digits of a float64 tensor beyond float32 where the value is its own rounding."""
         if target.dtype == torch.float64:
-            original = self._exact.setdefault(key, (_numpy(target), target.detach().clone()))
+            original = self._exact.setdefault(key, (to_numpy(target), target.detach().clone()))
             if np.array_equal(original[0], value.numpy()):
                 target.copy_(original[1])
                 return
@@ -147,70 +138,38 @@ class TorchModel(TorchAdapter):
                 # Copies: the model may go on to change its tensors in place.
                 found.append(Capture(product.name, *(None if a is None else np.array(a) for a in (x, y, ids))))
 
-            self._watched(batch, self._wanted(only), hook)
+            self._runner.watched(batch, self._wanted(only), hook)
             yield from found
 
     def moments(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Mapping[str, Stats]:
         """Input statistics; convolutions by a seeded sample of their patches (unfold.pick)."""
         wanted = self._wanted(only)
-        return gathered(lambda batch, hook: self._watched(batch, wanted, hook), self._sites, batches)
+        return gathered(lambda batch, hook: self._runner.watched(batch, wanted, hook), self._sites, batches)
 
     def run(self, batch: Batch, perturb: Mapping[str, Array] | None = None) -> Array:
         """The first output, [n, ...], float32; see the protocol for perturb."""
-        if not perturb:
-            return self._forward(batch)
-        for name in perturb:
-            if not self.can_perturb(name):
-                raise KeyError(name)
-        places = self._places_of(batch)
-        device = self._place()[1]
-        deltas = {name: torch.tensor(np.asarray(delta, np.float32)).to(device) for name, delta in perturb.items()}
-        calls = dict.fromkeys(deltas, 0)
-
-        def hook(product: Product) -> Tensor:
-            number = calls[product.name]
-            calls[product.name] += 1
-            place = (places.get(product.name, []) + [None] * (number + 1))[number]
-            if place is None or product.y is None:
-                raise KeyError(product.name)
-            return product.shifted(deltas[product.name], place.axis, fastest=place.fastest)
-
-        return self._watched(batch, list(deltas), hook)
-
-    def _places_of(self, batch: Batch) -> dict[str, list[Place | None]]:
-        """Where examples are in each layer's output; found with the first batch."""
-        if self._places is None:
-            names = [name for name in self._sites if self.can_perturb(name)]
-
-            @torch.no_grad()
-            def forward(probe: Batch, hook: Hook) -> object:
-                return self._tap(probe, names, hook)
-
-            self._places = find_places(forward, batch)
-        return self._places
+        return self._runner.perturbed(batch, perturb) if perturb else self._runner.run(batch)
 
     def can_perturb(self, name: str) -> bool:
         """All but recurrent kernels, whose products are hidden in a loop, and tied weights."""
-        site = self._sites[name]
-        return site.form.kind != "recurrent" and site.tied_to is None
+        return self._runner.can_perturb(name)
 
     def fisher(self, batches: Iterable[Batch], seed: int = 0) -> Mapping[str, Array]:
         """Row sensitivities [rows] by gradients, in nats per squared unit; see torch_fisher.py."""
         names = [name for name in self._sites if self.can_perturb(name)]
 
         def forward(batch: Batch, hook: Hook) -> Tensor:
-            return self._tap(batch, names, hook)
+            return self._runner.tap(batch, names, hook)
 
         return fisher(forward, batches, {name: self._sites[name].form.rows for name in names}, seed)
 
     def pullback(self, batch: Batch, cotangent: Callable[[Array], Array]) -> Gradients:
         """Gradients of weights, biases and other parameters; see adapters/base.py and torch_gradients.py."""
-        if not self._tried:
-            self._try(batch)
+        self._runner.ready(batch)
         sites = [site for site in self._sites.values() if site.tied_to is None]
         parameters = dict(self._source.network.named_parameters(remove_duplicate=False))
         others = [name for name in self._rest() if name in parameters]
-        return pullback(lambda: self._call(batch), cotangent, sites, self._source.tensors, others)
+        return pullback(lambda: self._runner.call(batch), cotangent, sites, self._source.tensors, others)
 
     def remainder(self) -> Mapping[str, Array]:
         """All other parameters and buffers by name, each once; constants of folded batch norms are not in it."""
@@ -230,7 +189,7 @@ class TorchModel(TorchAdapter):
         Raises ModelError before any batch ran, for TorchScript, and for modules that torch.export does not take.
         """
         return torch_skeleton.dump(
-            self._source, list(self._sites.values()), self._skipped, self._constants, self._example, self._rest()
+            self._source, list(self._sites.values()), self._skipped, self._constants, self._runner.example, self._rest()
         )
 
     @classmethod
@@ -238,7 +197,7 @@ class TorchModel(TorchAdapter):
         """See TorchAdapter.rebuild."""
         parts = torch_skeleton.load(skeleton)
         adapter = cls(parts.source, parts.sites, parts.skipped, parts.constants)
-        adapter._example = parts.example
+        adapter._runner.example = parts.example
         adapter.restore(remainder)
         return adapter
 
@@ -251,10 +210,10 @@ class TorchModel(TorchAdapter):
         from attar.adapters.torch_groups import coupled_network
 
         def arguments(batch: Batch) -> tuple[Any, Any]:
-            return self._signature.split(self._arguments(batch))
+            return self._runner.signature.split(self._runner.arguments(batch))
 
         zeros = [name for name, value in self._constants.items() if value == 0]
-        return coupled_network(self._source, self._example, arguments, zeros)
+        return coupled_network(self._source, self._runner.example, arguments, zeros)
 
     def shrunk(self, keep: Mapping[str, Array]) -> Self:
         """A new adapter over a smaller module of the same class; this one is unchanged. Raises UsageError, ModelError.
@@ -264,7 +223,7 @@ class TorchModel(TorchAdapter):
         from attar.adapters.torch_shrink import runs, shrunk
 
         smaller = type(self).over(shrunk(self._source, self._coupled, keep))
-        runs(self._source.network, lambda: smaller.run(self._example))
+        runs(self._source.network, lambda: smaller.run(self._runner.example))
         return smaller
 
     def model(self) -> Any:
@@ -309,101 +268,7 @@ class TorchModel(TorchAdapter):
         names = self._sites if only is None else only
         return [name for name in names if self._sites[name].tied_to is None]
 
-    def _place(self) -> tuple[torch.dtype, torch.device]:
-        """Dtype and device of the first parameter with a point."""
-        for tensor in self._source.tensors.values():
-            if tensor.is_floating_point():
-                return tensor.dtype, tensor.device
-        return torch.float32, torch.device("cpu")
-
-    def _arguments(self, batch: Batch) -> dict[str, Any]:
-        """The batch as tensors and numbers by forward's names, its shape remembered."""
-        arrays = self._signature.arguments(batch)
-        if len({len(array) for array in arrays.values()}) != 1:
-            raise DataError(
-                "model inputs: all must have as many examples. Received "
-                f"{ ({n: len(a) for n, a in arrays.items()}) }. Check the batch."
-            )
-        if not self._example:
-            self._example = {n: np.zeros((torch_inputs.EXAMPLES, *a.shape[1:]), a.dtype) for n, a in arrays.items()}
-        dtype, device = self._place()
-        return {
-            name: torch_inputs.to_number(array, name)
-            if name in self._signature.numbers
-            else torch_inputs.to_tensor(array, dtype, device)
-            for name, array in arrays.items()
-        }
-
-    def _call(self, batch: Batch) -> Tensor:
-        with _undisturbed():
-            args, kwargs = self._signature.split(self._arguments(batch))
-            return torch_inputs.first_tensor(self._source.network(*args, **kwargs))
-
-    @torch.no_grad()
-    def _try(self, batch: Batch) -> None:
-        """Before the first batch, outside of all hooks: whether the model takes it, and as it must."""
-        self._tried = True
-        try:
-            few = {name: values[:TRIED] for name, values in batch.items()}
-            torch_inputs.check_steady(self._source.network, lambda: self._call(few), few)
-            self._check_flat(few)
-        except BaseException:
-            self._tried = False
-            raise
-
-    def _check_flat(self, batch: Batch) -> None:
-        """Whether dense layers with a folded batch norm put out two axes."""
-
-        def hook(product: Product) -> None:
-            if product.y is not None and product.y.ndim != 2:
-                raise ModelError(
-                    f"layer {product.name!r}: a BatchNorm1d that follows a Linear must see one vector an example. "
-                    f"Received outputs of shape {tuple(product.y.shape)}. Pass the model as torch.export has it."
-                )
-
-        if self._flat:
-            self._tap(batch, self._flat, hook)
-
-    def _tap(self, batch: Batch, names: Sequence[str], hook: Hook) -> Tensor:
-        """The first output, with a hook on every use of the named sites."""
-        if not self._tried:
-            self._try(batch)
-        sites, examples = [self._sites[name] for name in names], len(next(iter(batch.values())))
-        watch = Watch(sites, self._source.tensors, examples, hook)
-        with tapped(watch, script=self._source.kind == "script"):
-            return self._call(batch)
-
-    @torch.no_grad()
-    def _forward(self, batch: Batch) -> Array:
-        if not self._tried:
-            self._try(batch)
-        return self._noted(self._call(batch))
-
-    @torch.no_grad()
-    def _watched(self, batch: Batch, names: Sequence[str], hook: Hook) -> Array:
-        return self._noted(self._tap(batch, names, hook))
-
-    def _noted(self, output: Tensor) -> Array:
-        array = _numpy(output)
-        if self._output is None:
-            self._output = array[:1].copy()
-        return array
-
 
 def _reasons(skipped: Mapping[str, str]) -> str:
     listed = "; ".join(f"{name}: {reason}" for name, reason in list(skipped.items())[:5])
     return f"Skipped: {listed}." if listed else "Pass a model with parameters of two or more axes."
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Within, random numbers start from a fixed state; the caller's generator is as before afterwards."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        torch.default_generator.manual_seed(0)
-        yield
-
-
-def _numpy(tensor: Tensor) -> Array:
-    """A float32 copy on the CPU."""
-    return np.array(tensor.detach().to("cpu", torch.float32).numpy())
