@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def fashion() -> tuple[Dataset, Dataset, Dataset]:
     """Train, select and certify: parts of the fresh images and of the test images."""
-    onnx = pytest.importorskip("onnx")
+    import onnx
+
     assert onnx
     specs = registry.get("adapter", "onnx").open(ROOT / "examples/models/lenet300.onnx").inputs()
     parts = read(ROOT / "examples/fashion-mnist")
@@ -62,7 +63,8 @@ def test_without_a_training_set_the_refit_stands_alone(fashion) -> None:
 
 
 def test_a_module_comes_back_smaller(fashion, monkeypatch) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.syspath_prepend(ROOT / "examples")
     from torch_models import LeNet300100
 

@@ -38,7 +38,8 @@ def test_a_trained_model_comes_back_as_a_file_that_keras_opens(name: str, tmp_pa
 
 
 def test_the_examples_are_twins_of_the_pytorch_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.syspath_prepend(MODELS.parent)  # before this folder, which has a module of that name too
     import keras_models as twins  # type: ignore[import-not-found]
 

@@ -20,7 +20,6 @@ OPENED = {
 
 @pytest.mark.parametrize("name", registry.names("adapter"))
 def test_gradients_and_groups_are_offered(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch" if name == "torch" else name)
     monkeypatch.syspath_prepend(MODELS.parents[1])
     adapter = registry.get("adapter", name).open(OPENED[name])
     assert isinstance(adapter, Differentiable)

@@ -7,23 +7,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-from adapters import onnx_models as models  # noqa: E402
-from attar.adapters.onnx import OnnxAdapter  # noqa: E402
-from attar.adapters.onnx_fold import identity  # noqa: E402
-from attar.adapters.onnx_forms import Product, gather, spread  # noqa: E402
-from attar.adapters.onnx_watch import perturbable  # noqa: E402
-from attar.adapters.unfold import Window, fold  # noqa: E402
-from attar.errors import DataError, ModelError  # noqa: E402
-from attar.types import Weight  # noqa: E402
+from adapters import onnx_models as models
+from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx_fold import identity
+from attar.adapters.onnx_forms import Product, gather, spread
+from attar.adapters.onnx_watch import perturbable
+from attar.adapters.unfold import Window, fold
+from attar.errors import DataError, ModelError
+from attar.types import Weight
 
 KINDS = {
     # name: (kind, rows, cols, groups, has_bias) of the first layer

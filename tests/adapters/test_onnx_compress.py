@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-
-import attar  # noqa: E402
-from adapters import onnx_models as models  # noqa: E402
+import attar
+from adapters import onnx_models as models
 
 RNG = np.random.default_rng(0)
 STATES = {"x": RNG.normal(size=(200, 4)), "state": RNG.normal(size=(200, 1, 5)), "gain": np.ones(200)}

@@ -9,19 +9,17 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-
-from adapters import onnx_models as models  # noqa: E402
-from attar.adapters import onnx_files  # noqa: E402
-from attar.adapters.onnx import OnnxAdapter  # noqa: E402
-from attar.errors import FormatError, ModelError  # noqa: E402
-from attar.types import Weight  # noqa: E402
+from adapters import onnx_models as models
+from attar.adapters import onnx_files
+from attar.adapters.onnx import OnnxAdapter
+from attar.errors import FormatError, ModelError
+from attar.types import Weight
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
 

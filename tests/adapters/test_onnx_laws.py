@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto
 
+from adapters.onnx_models import MODELS
+from attar.adapters.onnx import OnnxAdapter
 from kits.adapter_laws import LAWS, Case
-
-pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-
-from onnx import TensorProto  # noqa: E402
-
-from adapters.onnx_models import MODELS  # noqa: E402
-from attar.adapters.onnx import OnnxAdapter  # noqa: E402
 
 
 def run(source, batch):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from assets import asset
+from attar.adapters.onnx import OnnxAdapter
 from kits import adapter_laws as laws
-
-pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-
-from attar.adapters.onnx import OnnxAdapter  # noqa: E402
 
 pytestmark = pytest.mark.slow
 RNG = np.random.default_rng(0)

@@ -6,19 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from onnx import helper
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-torch = pytest.importorskip("torch")
-
-from hypothesis import assume, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from onnx import helper  # noqa: E402
-
-from attar.adapters.onnx_tensors import Store  # noqa: E402
-from attar.adapters.onnx_torch import TABLE, Program  # noqa: E402
-from attar.errors import ModelError  # noqa: E402
+from attar.adapters.onnx_tensors import Store
+from attar.adapters.onnx_torch import TABLE, Program
+from attar.errors import ModelError
 
 OPSET = 17
 FEW = settings(max_examples=25, deadline=None)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-pytest.importorskip("torch")
-
-from hypothesis import assume, given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-
-from adapters.test_onnx_torch import FEW, agree, ints, normal  # noqa: E402
+from adapters.test_onnx_torch import FEW, agree, ints, normal
 
 
 @pytest.mark.parametrize("target", [(2, 12), (-1, 3), (0, -1), (4, 0, 2), (24,)])

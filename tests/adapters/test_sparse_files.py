@@ -7,23 +7,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
 
-onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-torch = pytest.importorskip("torch")
-
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-import attar  # noqa: E402
-from adapters.onnx_models import model, node, random  # noqa: E402
-from attar import api  # noqa: E402
-from attar.adapters.keras import KerasAdapter  # noqa: E402
-from attar.adapters.onnx import OnnxAdapter  # noqa: E402
-from attar.adapters.torch import FactorySpec, TorchAdapter  # noqa: E402
-from attar.errors import FormatError, ModelError, OutputError  # noqa: E402
-from attar.run.progress import Silent  # noqa: E402
-from kits.adapter_laws import LAWS, Case  # noqa: E402
+import attar
+from adapters.onnx_models import model, node, random
+from attar import api
+from attar.adapters.keras import KerasAdapter
+from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.torch import FactorySpec, TorchAdapter
+from attar.errors import FormatError, ModelError, OutputError
+from attar.run.progress import Silent
+from kits.adapter_laws import LAWS, Case
 
 ROOT = Path(__file__).parents[2]
 IMAGES = {"x": np.random.default_rng(0).normal(size=(4, 3, 6, 6)).astype(np.float32)}

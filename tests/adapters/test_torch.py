@@ -6,11 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from adapters import torch_cases
 from kits.adapter_laws import LAWS, Case
-
-torch = pytest.importorskip("torch")
-
-from adapters import torch_cases  # noqa: E402
 
 
 @pytest.mark.parametrize(("name", "law"), torch_cases.pairs(torch_cases.MODELS, LAWS))

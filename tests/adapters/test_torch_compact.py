@@ -9,19 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
+from torch._export.serde import serialize as serde
 
+from adapters import torch_cases
+from attar.adapters.torch import TorchAdapter
+from attar.adapters.torch_compact import expand, shrink
+from attar.adapters.torch_skeleton import stripped
 from attar.archive.blobs import code_skeleton
 from attar.errors import FormatError, ModelError
-
-torch = pytest.importorskip("torch")
-
-from torch import Tensor, nn  # noqa: E402
-from torch._export.serde import serialize as serde  # noqa: E402
-
-from adapters import torch_cases  # noqa: E402
-from attar.adapters.torch import TorchAdapter  # noqa: E402
-from attar.adapters.torch_compact import expand, shrink  # noqa: E402
-from attar.adapters.torch_skeleton import stripped  # noqa: E402
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FREE = {0: torch.export.Dim.DYNAMIC}

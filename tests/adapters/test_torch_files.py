@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from adapters import torch_cases
 from attar.adapters.torch import FactorySpec, TorchAdapter
+from attar.adapters.torch_programs import check_program
 from attar.errors import FormatError, ModelError, OutputError
 from attar.types import Weight
-
-torch = pytest.importorskip("torch")
-
-from adapters import torch_cases  # noqa: E402
-from attar.adapters.torch_programs import check_program  # noqa: E402
 
 
 class Bomb:

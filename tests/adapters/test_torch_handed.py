@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
 
+from adapters import torch_cases
 from attar.adapters.torch import FactorySpec, TorchAdapter
 from attar.errors import DataError, FormatError, ModelError
 from attar.types import Weight
-
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-from torch.nn.utils import parametrizations  # noqa: E402
-
-from adapters import torch_cases  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
 

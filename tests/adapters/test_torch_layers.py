@@ -6,17 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from adapters import torch_cases
 from attar.adapters.torch import TorchAdapter
 from attar.errors import DataError, ModelError
 from attar.search.divergence import divergence
 from attar.types import Weight
-
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-from adapters import torch_cases  # noqa: E402
 
 
 def folded(name: str) -> dict[str, bool]:

@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters import torch_cases
 from kits.adapter_laws import LAWS, Case, law_rebuild, law_skeleton_holds_no_weights
-
-torch = pytest.importorskip("torch")
-
-from adapters import torch_cases  # noqa: E402
 
 PROGRAMS = (
     "dense-norm",

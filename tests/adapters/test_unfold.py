@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from attar.adapters.unfold import Window, channels_to_columns, fold, pick, rows_first, same_padding, unfold
 
-torch = pytest.importorskip("torch")
 RNG = np.random.default_rng(0)
 
 CASES = [

@@ -140,7 +140,8 @@ def test_the_script_on_removal_compares_measures_and_times(tmp_path):
 
 
 def test_deep_compression_prunes_shares_and_counts_every_bit():
-    torch = pytest.importorskip("torch")
+    import torch
+
     from attar.types import Dataset
     from deep_compression import KEEP, _huffman, deep_compression
 

@@ -6,17 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
-keras = pytest.importorskip("keras")
-
-from keras import layers  # noqa: E402
-
-from adapters.keras_models import subclassed, unsettled  # noqa: E402
-from attar.adapters.keras import KerasAdapter  # noqa: E402
-from attar.errors import ModelError  # noqa: E402
-from kits import structure_laws as laws  # noqa: E402
+from adapters.keras_models import subclassed, unsettled
+from attar.adapters.keras import KerasAdapter
+from attar.errors import ModelError
+from kits import structure_laws as laws
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
 IMAGE = (8, 8, 3)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
-pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
-
-import onnx  # noqa: E402
-
-from adapters.test_onnx_real import REAL  # noqa: E402
-from assets import asset  # noqa: E402
-from attar.adapters.onnx import OnnxAdapter  # noqa: E402
-from kits import structure_laws as laws  # noqa: E402
-from removal.onnx_nets import NETS  # noqa: E402
+from adapters.test_onnx_real import REAL
+from assets import asset
+from attar.adapters.onnx import OnnxAdapter
+from kits import structure_laws as laws
+from removal.onnx_nets import NETS
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
 EXAMPLES = {"lenet300": 2, "lenet5": 3, "dwcnn": 5, "resnet20": 12}

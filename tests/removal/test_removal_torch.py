@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-torch = pytest.importorskip("torch")
-
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-
-from adapters.torch_cases import Net, run_module, stirred  # noqa: E402
-from attar.adapters.torch import TorchAdapter  # noqa: E402
-from attar.errors import ModelError  # noqa: E402
-from kits import structure_laws as laws  # noqa: E402
+from adapters.torch_cases import Net, run_module, stirred
+from attar.adapters.torch import TorchAdapter
+from attar.errors import ModelError
+from kits import structure_laws as laws
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -219,7 +217,6 @@ def test_a_program_is_declined(tmp_path):
 
 
 def test_the_same_weights_have_the_same_groups_as_in_onnx():
-    pytest.importorskip("onnx")
     from attar.adapters.onnx import OnnxAdapter
 
     for name in TRAINED:

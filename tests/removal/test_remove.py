@@ -228,7 +228,6 @@ def test_goals_are_checked(wrong):
 
 @pytest.fixture(scope="module")
 def lenet():
-    pytest.importorskip("onnxruntime")
     from attar.adapters.onnx import OnnxAdapter
 
     adapter = OnnxAdapter.open(Path(__file__).parents[2] / "examples" / "models" / "lenet5.onnx")

@@ -8,10 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-
 from typer.testing import CliRunner
 
 import attar
@@ -227,7 +223,8 @@ def test_a_compression_with_moves(sets, moves, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_module_with_moves(sets, monkeypatch) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     monkeypatch.syspath_prepend(ROOT / "examples")
     from torch_models import LeNet300100
 
