@@ -276,9 +276,12 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     train = sets.pop("train")
     splits = pipeline.read_splits(sets, plan, adapter, metric)
     tuned, warnings = pipeline.read_train(train, plan, adapter, splits)
-    splits = replace(splits, warnings=(*splits.warnings, *warnings))
+    ready = pipeline.prepare(replace(splits, warnings=(*splits.warnings, *warnings)), tuned, plan)
     into = None if isinstance(model, str | os.PathLike) and plan.factory is None else model_of(model, plan.factory)
-    job = Job(plan, adapter, splits, metric, budget, size, name, tuned, into=into, jobs=jobs)
+    job = Job(
+        plan, adapter, ready.splits, metric, budget, size, name, ready.train, into=into, jobs=jobs,
+        data_steps=ready.steps,
+    )  # fmt: skip
     removal.check(job)
     scale_moves.check(job)
     return job

@@ -18,6 +18,7 @@ from attar.coding import simd_path
 from attar.data.fit import fit_inputs
 from attar.data.images import image_size
 from attar.data.overlap import without
+from attar.data.prepare import DataSettings, Prepared, Step, prepared
 from attar.data.read import read as read_data
 from attar.data.splits import make_splits
 from attar.errors import AttarError, DataError, ModelError, UsageError
@@ -34,7 +35,7 @@ from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, Outcome
-from attar.search.params import RECOVERY, check_rules, checked
+from attar.search.params import DATA, RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows, row_deviation, tempered
 from attar.search.subject import Measure, Subject, blind_stats, shared
@@ -71,6 +72,8 @@ class Job:
     into: object | None = None
     """What the result is put into: the caller's own object (copied), or None to rebuild it from the file alone."""
     jobs: int | None = None
+    data_steps: tuple[Step, ...] = ()
+    """What was looked for in the sets, and left out of them."""
 
 
 def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, metric: Metric) -> Splits:
@@ -110,6 +113,17 @@ def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits)
     train = fitted if isinstance(fitted, Dataset) else fitted["train"]
     _check_alike({"train": train, "certify": splits.certify})
     return without(train, {"select": splits.select, "certify": splits.certify})
+
+
+def prepare(splits: Splits, train: Dataset | None, recipe: Recipe) -> Prepared:
+    """The data stage: the sets without what the recipe's [settings.data] leaves out; raises DataError, UsageError."""
+    settings = checked(DataSettings, DATA, recipe.settings)
+    if settings.labels != "keep" and train is None:
+        raise UsageError(
+            "settings.data.labels: only a training set's labels are left out. Received no training set. Pass --train, "
+            "or leave the setting out."
+        )
+    return prepared(splits, train, settings, recipe.seed)
 
 
 def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> None:
@@ -171,6 +185,7 @@ def begin(job: Job, ledger: Ledger, progress: Progress) -> None:
         bytes_before=job.bytes_before, metric=metric, budget=asdict(job.budget), seed=job.recipe.seed, splits=splits,
         warnings=warnings, recipe=job.recipe.model_dump(exclude_none=True), machine=machine(),
     )  # fmt: skip
+    ledger.add("data", steps=[step.row() for step in job.data_steps])
     layers = [
         {"name": x.name, "kind": x.kind, "rows": x.rows, "cols": x.cols, "groups": x.groups, "shape": list(x.shape),
          "size": x.size, "tied_to": x.tied_to} for x in job.adapter.layers()

@@ -59,7 +59,7 @@ def check_leaks(count: int, least: float) -> None:
     """5 % of the test images are altered train images: nearly all are found, and few others are named."""
     train, test = (fashion(part, count)[0] for part in ("train", "test"))
     planted = leaking(train, test, 0.05, seed=0)
-    found = set(near_images([crops(image) for image in train], [crops(image) for image in test]))
+    found = set(near_images([crops(image[None])[0] for image in train], [crops(image[None])[0] for image in test]))
     pairs = {name: {(source, place) for place, source in each.items()} for name, each in planted.items()}
     every = set().union(*pairs.values())
     others = {place for _, place in found - every} - {place for _, place in every}
@@ -92,8 +92,10 @@ def test_near_duplicates_of_photographs(name: str) -> None:
     rng = np.random.default_rng(0)
     pictures = [photograph(rng) for _ in range(80)]
     altered = [ALTERED[name](picture, rng) for picture in pictures]
-    assert len(crops(pictures[0])) == 1 and min(pictures[0].shape) > SMALL
-    found = near_images([crops(picture) for picture in pictures], [crops(picture) for picture in altered])
+    assert crops(pictures[0][None]).shape[1] == 1 and min(pictures[0].shape) > SMALL
+    found = near_images(
+        [crops(picture[None])[0] for picture in pictures], [crops(picture[None])[0] for picture in altered]
+    )
     assert found == [(number, number) for number in range(80)]
 
 
@@ -101,9 +103,9 @@ def test_hashes_ignore_brightness_and_flat_images_are_like_nothing() -> None:
     images, _ = fashion("train", 50)
     dim = (images // 4).astype(np.uint8) * 2
     bright = dim + np.uint8(60)
-    one, other = (dct_hashes(np.stack([crops(image)[0] for image in stack])) for stack in (dim, bright))
+    one, other = (dct_hashes(np.stack([crops(image[None])[0, 0] for image in stack])) for stack in (dim, bright))
     assert np.bitwise_count(one ^ other).max() <= 2
-    flat = [crops(np.full((28, 28), grey, np.uint8)) for grey in (0, 0, 200)]
+    flat = [crops(np.full((1, 28, 28), grey, np.uint8))[0] for grey in (0, 0, 200)]
     assert near_images(flat) == []
 
 

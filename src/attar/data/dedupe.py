@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data.near import crops, near_images, near_texts
+from attar.data.near import array_crops, crops, grey, near_images, near_texts
 from attar.data.overlap import row_hashes
 from attar.data.pictures import as_images, look, silent
 from attar.data.sources import Arrays, Folder, Source, Table, check_output, open_source, save, taken
@@ -107,7 +107,7 @@ def dedupe(
         named += [(examples.names[i], other.names[j], kind) for i, j, kind in crossed]
         leaked |= {i for i, _, _ in crossed}
         said = str(against)
-    groups = _groups(len(examples.names), inside)
+    groups = groups_of(len(examples.names), inside)
     exact = sum(examples.parts[i] == examples.parts[j] for i, j in equal)
     conflicts = sum(len({examples.labels[at] for at in group}) > 1 for group in groups)
     found = Duplicates(examples, groups, exact, tuple(named), len(leaked), said, conflicts, near)
@@ -145,8 +145,8 @@ def _of_folder(source: Folder, *, near: bool, step: Callable[[int], None]) -> Ex
     rows, thumbnails = [], []
     for picture, pixels in look(source.path, source.files):
         rows.append((picture.path, picture.digest or picture.path, picture.label, picture.part))
-        grey = np.zeros((8, 8), np.uint8) if pixels is None else _grey(pixels)
-        thumbnails += [crops(grey)] if near else []
+        plain = np.zeros((8, 8), np.uint8) if pixels is None else grey(pixels[None])[0]
+        thumbnails += [crops(plain[None])[0]] if near else []
         step(1)
     names, digests, labels, parts = zip(*rows, strict=True)
     return Examples(names, digests, labels, parts, thumbnails if near else None)
@@ -164,20 +164,13 @@ def _of_arrays(source: Arrays, *, near: bool) -> Examples:
             for at, (key, mark) in enumerate(zip(keys, marks, strict=True))
         ]
         if near:
-            images = as_images(next(iter(inputs.values())))
-            if images is None:
+            first = next(iter(inputs.values()))
+            if as_images(first[:1]) is None:
                 shapes = {name: values.shape for name, values in inputs.items()}
                 raise DataError(f"data {str(source.path)!r}: near duplicates are found in images. Received {shapes}.")
-            thumbnails += [crops(_grey(image)) for image in images]
+            thumbnails += array_crops(first)
     names, digests, labels_, parts = zip(*rows, strict=True)
     return Examples(names, digests, labels_, parts, thumbnails if near else None)
-
-
-def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One channel [h, w], by the weights of ITU-R BT.601."""
-    if pixels.ndim == 2:
-        return pixels
-    return np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
 
 def _pairs(examples: Examples, *, near: bool) -> tuple[Pairs, Pairs]:
@@ -212,7 +205,7 @@ def _across(examples: Examples, other: Examples, *, near: bool) -> list[tuple[in
     return pairs
 
 
-def _groups(count: int, pairs: Pairs) -> tuple[tuple[int, ...], ...]:
+def groups_of(count: int, pairs: Pairs) -> tuple[tuple[int, ...], ...]:
     """Connected examples, those of more than one, in order."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.data.extras import extra
-from attar.data.pictures import thumbnail
+from attar.data.pictures import as_images
 from attar.types import Array
 
 SIDE = 32
@@ -29,25 +30,64 @@ BANDS = DISTANCE + 1
 """Hashes that differ in so few bits agree in at least one of so many parts (the pigeonhole principle)."""
 BLOCK = 1 << 22
 """Most pairs that are looked at in one go."""
+CHUNK = 256
+"""Images of an array that are turned into grey bytes in one go."""
 Bytes = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
 Pairs = list[tuple[int, int]]
 
 
-def crops(image: Bytes) -> Bytes:
-    """Thumbnails uint8 [k, SIDE, SIDE] of a grey image [h, w]: the middle first; of a small one at nine offsets.
+def crops(images: Bytes, *, middle: bool = False) -> Bytes:
+    """Thumbnails uint8 [n, k, SIDE, SIDE] of grey images [n, h, w]: the middle first; of small ones at nine offsets.
 
-    Each is cut a pixel short on every side, so that the middle of an image is, to the byte, the crop at an offset of
-    the same image moved by a pixel, whatever came in at its border.
+    Each is cut a pixel short on every side, so that the middle of an image is the crop at an offset of the same image
+    moved by a pixel, whatever came in at its border. `middle`: only that one.
     """
-    height, width = image.shape
+    height, width = images.shape[1:]
     if min(height, width) < 8:
-        return thumbnail(image, SIDE)[None]
-    if max(height, width) > SMALL:
-        return thumbnail(np.ascontiguousarray(image[1:-1, 1:-1]), SIDE)[None]
+        return thumbnails(images)[:, None]
+    if middle or max(height, width) > SMALL:
+        return thumbnails(images[:, 1:-1, 1:-1])[:, None]
     offsets = [(1, 1)] + [(down, right) for down in range(3) for right in range(3) if (down, right) != (1, 1)]
-    cut = [image[down : height - 2 + down, right : width - 2 + right] for down, right in offsets]
-    return np.stack([thumbnail(np.ascontiguousarray(one), SIDE) for one in cut])
+    cut = [images[:, down : height - 2 + down, right : width - 2 + right] for down, right in offsets]
+    return np.stack([thumbnails(one) for one in cut], 1)
+
+
+def thumbnails(images: Bytes) -> Bytes:
+    """Grey images [n, h, w] as uint8 [n, SIDE, SIDE], averaged down as Pillow does it; smaller ones are made larger."""
+    height, width = images.shape[1:]
+    box = min(height, width) >= SIDE
+    down, across = _weights(height, box), _weights(width, box)
+    out = np.empty((len(images), SIDE, SIDE), np.uint8)
+    step = max((BLOCK << 1) // (height * width), 1)
+    for at in range(0, len(images), step):
+        some = images[at : at + step].astype(np.float32)
+        out[at : at + step] = np.rint(np.matmul(np.matmul(down, some), across.T))
+    return out
+
+
+@cache
+def _weights(size: int, box: bool) -> NDArray[np.float32]:
+    """What a line of pixels is resized by, [SIDE, size]: their mean over a window, or a triangle (Pillow's filters)."""
+    scale = size / SIDE
+    centres = (np.arange(SIDE)[:, None] + 0.5) * scale
+    away = (np.arange(size) + 0.5 - centres) / max(scale, 1)
+    weights = np.where(box, (away > -0.5) & (away <= 0.5), np.maximum(1 - np.abs(away), 0))
+    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+
+
+def grey(images: Bytes) -> Bytes:
+    """One channel [n, h, w] of images [n, h, w] or [n, h, w, 3], by the weights of ITU-R BT.601."""
+    if images.ndim == 3:
+        return images
+    return np.rint(images @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+
+
+def array_crops(values: Array, *, middle: bool = False) -> Iterator[Bytes]:
+    """The `crops` of each image of an array of any scale, on which what is compared does not depend; of others none."""
+    for start in range(0, len(values), CHUNK):
+        images = as_images(values[start : start + CHUNK])
+        yield from () if images is None else crops(grey(images), middle=middle)
 
 
 def dct_hashes(thumbnails: Bytes) -> Hashes:
@@ -56,9 +96,10 @@ def dct_hashes(thumbnails: Bytes) -> Hashes:
     The cosine transform of pHash (Zauner, Implementation and benchmarking of perceptual image hash functions, 2010):
     8 x 8 coefficients. Adding to the brightness or scaling it changes none of the bits.
     """
-    from scipy.fft import dctn
+    from scipy.fft import dct
 
-    low = dctn(thumbnails.astype(np.float32), axes=(1, 2))[:, :8, :8].reshape(len(thumbnails), 64)
+    waves = dct(np.eye(SIDE, dtype=np.float32), axis=0)[:8]
+    low = np.matmul(np.matmul(waves, thumbnails.astype(np.float32)), waves.T).reshape(len(thumbnails), 64)
     median = np.median(low[:, 1:], axis=1, keepdims=True)
     return np.packbits(low > median, axis=1).view(np.uint64).ravel()
 
@@ -72,14 +113,17 @@ def near_images(first: Sequence[Bytes], second: Sequence[Bytes] | None = None) -
     others = list(first if second is None else second)
     owner = np.repeat(np.arange(len(others)), [len(one) for one in others])
     stack = np.concatenate(others)
-    found: set[tuple[int, int]] = set()
+    proposed = [np.zeros(0, np.int64)]
     for i, k in _close(dct_hashes(middles), dct_hashes(stack)):
-        wanted = np.flatnonzero(owner[k] > i if second is None else np.ones(len(k), bool))
-        for at in range(0, len(wanted), BLOCK >> 10):
-            some = wanted[at : at + (BLOCK >> 10)]
-            some = some[_correlation(middles[i[some]], stack[k[some]]) >= ALIKE]
-            some = some[_correlation(_detail(middles[i[some]]), _detail(stack[k[some]])) >= DETAIL]
-            found.update(zip(i[some].tolist(), owner[k[some]].tolist(), strict=True))
+        wanted = owner[k] > i if second is None else np.ones(len(k), bool)
+        proposed.append(i[wanted] * len(stack) + k[wanted])
+    i, k = np.divmod(np.unique(np.concatenate(proposed)), len(stack))
+    found: set[tuple[int, int]] = set()
+    for at in range(0, len(i), BLOCK >> 10):
+        some = np.arange(at, min(at + (BLOCK >> 10), len(i)))
+        some = some[_correlation(middles[i[some]], stack[k[some]]) >= ALIKE]
+        some = some[_correlation(_detail(middles[i[some]]), _detail(stack[k[some]])) >= DETAIL]
+        found.update(zip(i[some].tolist(), owner[k[some]].tolist(), strict=True))
     return sorted(found)
 
 

@@ -25,6 +25,7 @@ class Ledger:
     sensitivity: Mapping[str, Json] = field(default_factory=dict)
     sensitivity_method: str = ""
     scaling: Mapping[str, Json] = field(default_factory=dict)
+    data_steps: Sequence[Mapping[str, Json]] = ()
     candidates: Sequence[Mapping[str, Json]] = ()
     result: Mapping[str, Json] = field(default_factory=dict)
 
@@ -48,6 +49,7 @@ def gather(events: Iterable[Mapping[str, Json]]) -> Ledger:
         sensitivity=mapping(sensitivity.get("layers")),
         sensitivity_method=str(sensitivity.get("method") or ""),
         scaling=last.get("scaling", {}),
+        data_steps=mappings(last.get("data", {}).get("steps")),
         candidates=tuple(candidates.values()),
         result=last.get("result", {}),
     )

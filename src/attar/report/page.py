@@ -229,6 +229,15 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "recipe_file": str(reproduce.get("recipe") or ""),
         "conditions": _conditions(run, metric),
         "warnings": _texts(run.get("warnings")),
+        "data_steps": [
+            (
+                row.get("part"),
+                row.get("looked_for"),
+                *(number(row.get(k)) for k in ("examples", "found", "left_out")),
+                row.get("note"),
+            )
+            for row in ledger.data_steps
+        ],
     }
 
 

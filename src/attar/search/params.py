@@ -13,7 +13,7 @@ from attar.recipe import Recipe
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
-RECOVERY, REMOVAL, SCALING = STAGES = "recovery", "removal", "scaling"
+DATA, RECOVERY, REMOVAL, SCALING = STAGES = "data", "recovery", "removal", "scaling"
 """The tables of settings that are a stage's and no method's: they hold for the whole model."""
 SHOWN = 8
 
