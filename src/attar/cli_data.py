@@ -121,6 +121,26 @@ def dedupe(
             )
 
 
+@data.command(name="hash", epilog="Example: attar data hash clicks.csv -o hashed.npz --dims 4096")
+def hash_(
+    source: Annotated[Path, typer.Argument(help="Table (.csv, .parquet, .jsonl), of any size.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .npz to write, with x and y.")],
+    dims: Annotated[int, typer.Option(help="Length of the vectors.")] = 4096,
+    target: Target = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Hash the columns of a table into vectors of one length, and say what collides."""
+    with guard(verbose):
+        from attar.hashing.write import hash_table
+        from attar.show_data import hashed_text
+
+        with _progress("hashing rows") as step:
+            found = hash_table(source, out, dims=dims, target=target, force=force, step=step)
+        tell(json_line(found.facts()) if as_json else hashed_text(found))
+
+
 @data.command()
 def pack(
     source: Annotated[Path, typer.Argument(help="Folder (of images by class, of idx files), idx file, .npz.")],
@@ -193,6 +213,6 @@ class _progress:
         """So many more are done."""
         from attar.show import say
 
-        self.done += count
-        if self.done % self.EVERY == 0:
+        before, self.done = self.done, self.done + count
+        if self.done // self.EVERY > before // self.EVERY:
             say(f"{self.name}: {self.done:,}")

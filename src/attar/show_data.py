@@ -13,6 +13,7 @@ from attar.types import Json
 if TYPE_CHECKING:
     from attar.data.clean import Inspection
     from attar.data.dedupe import Duplicates
+    from attar.hashing.write import Hashed
 
 MOST_LEAKS = 10
 """Leaks and groups that are named; all of them are in the JSON."""
@@ -49,6 +50,31 @@ def contents(rows: Sequence[Mapping[str, Json]]) -> list[str]:
         ).rstrip()
         for line in table
     ]
+
+
+def hashed_text(found: Hashed) -> str:
+    """What was written, and what collides."""
+    report, survey = found.report, found.survey
+    kinds = [
+        f"{len(names)} {kind}"
+        for kind, names in (
+            ("of numbers", survey.numbers - {found.target}),
+            ("of free text", survey.texts - {found.target}),
+            ("of categories", set(survey.columns) - survey.numbers - survey.texts - {found.target}),
+        )
+        if names
+    ]
+    target = "" if found.target is None else f", target {found.target}"
+    classes = f" ({len(found.classes)} classes, numbered in the order of the alphabet)" if found.classes else ""
+    lines = [
+        f"read        {survey.rows:,} rows, {len(survey.columns)} columns: {', '.join(kinds)}{target}{classes}",
+        f"features    {report['features']:,} in {report['buckets']:,} of {found.dims:,} buckets",
+        f"collisions  {report['collided']:.1%} of the features share a bucket ({report['expected']:.1%} expected), "
+        f"{report['occurrences']:.1%} of what occurs",
+    ]
+    if report["larger"] != found.dims:
+        lines.append(f"            --dims {report['larger']} would bring it below 1 %")
+    return printable_lines([*lines, f"written to {found.path}"])
 
 
 def duplicates_text(found: Duplicates, out: Path | None) -> str:

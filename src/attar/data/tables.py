@@ -49,6 +49,15 @@ def read_table(path: Path) -> Any:
 
 def _read_csv(path: Path, pandas: Any) -> Any:
     """CSV as text, then columns of numbers as numbers."""
+    header_of(path)
+    frame = pandas.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+    if not isinstance(frame.index, pandas.RangeIndex):
+        raise ValueError("rows have more cells than the header")
+    return frame.apply(lambda column: numbers(column) if is_numeric_text(column) else column)
+
+
+def header_of(path: Path) -> list[str]:
+    """The names of a CSV file's columns; raises ValueError where it has no commas, DataError where one is twice."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         names = next(csv.reader(file), [])
     if len(names) == 1 and re.search(r"[;\t|]", names[0]):
@@ -56,10 +65,7 @@ def _read_csv(path: Path, pandas: Any) -> Any:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"table {path.name!r}: columns must have names of their own. Received {twice[0]!r} twice.")
-    frame = pandas.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-    if not isinstance(frame.index, pandas.RangeIndex):
-        raise ValueError("rows have more cells than the header")
-    return frame.apply(lambda column: numbers(column) if is_numeric_text(column) else column)
+    return names
 
 
 def is_numeric_text(column: Any) -> bool:
