@@ -8,8 +8,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES = {
+    "bench": "attar.benching",
     "compress": "attar.api",
     "evaluate": "attar.api",
+    "export": "attar.exporting",
     "inspect": "attar.api",
     "load": "attar.api",
     "open": "attar.packing.checkpoint",
@@ -22,8 +24,8 @@ _PLACES = {
     "Recipe": "attar.recipe",
 }
 __all__ = [
-    "Budget", "Recipe", "Result", "__version__", "compress", "evaluate", "inspect", "load", "pack", "save", "unpack",
-    "verify",
+    "Budget", "Recipe", "Result", "__version__", "bench", "compress", "evaluate", "export", "inspect", "load", "pack",
+    "save", "unpack", "verify",
 ]  # fmt: skip
 """Without `open`, which a star import must not put in the place of Python's own."""
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attar import registry
+from attar import cli_export
 from attar.cli_data import data
+from attar.cli_options import MODELS, AsJson, Data, Factory, Force, MetricName, ModelArg, Scale, Verbose, reach, share
 from attar.ending import guard, interrupts
-from attar.errors import UsageError
 from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
@@ -27,28 +27,10 @@ app = typer.Typer(
     "130 interrupted.",
 )
 app.add_typer(data, name="data")
+app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-drop 0.5")(cli_export.export)
+app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
 
-MODELS = "Model file: .onnx, .pt2, TorchScript, .keras, .h5, .attar, or a state dict with --factory."
-ModelArg = Annotated[str, typer.Argument(help=MODELS)]
-Data = Annotated[
-    str | None,
-    typer.Option(help=".npz with x and y, folder of idx files, folder of images by class, or package.module:function."),
-]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing results.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and the library's log.")]
-Factory = Annotated[
-    str | None,
-    typer.Option(help="package.module:function that makes the PyTorch module, where the file holds weights alone."),
-]
-Scale = Annotated[float | None, typer.Option(help="Factor for the inputs; uint8 without it: 1/255.")]
-MetricName = Annotated[
-    str | None,
-    typer.Option(
-        help=f"{', '.join(registry.names('metric'))} (default: accuracy), or package.module:function."
-    ),
-]  # fmt: skip
 
 
 def _version(asked: bool) -> None:
@@ -118,7 +100,7 @@ def compress(
 
         fields = {
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
-            "max_relative_drop": _share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
+            "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
             "train": train, "remove": remove, "exclude": exclude or None,
             "methods": methods.split(",") if methods else None,
@@ -132,7 +114,7 @@ def compress(
         if no_train:
             given.pop("train", None)
             base = base and base.model_copy(update={"train": None})
-        _reach_working_folder(data, *given.values(), *(base.model_dump().values() if base else ()))
+        reach(data, *given.values(), *(base.model_dump().values() if base else ()))
         if dry_run:
             _print_preview(api.preview(model, data, recipe=base, out=out, force=force, **given).events, as_json)
             return
@@ -171,7 +153,7 @@ def expand(
         from attar import api
         from attar.opening import made_by
 
-        _reach_working_folder(factory)
+        reach(factory)
         with _bars() as progress:
             place = api.expand(archive, out, into=made_by(factory), force=force, sparse=sparse, progress=progress)
         tell(str(place))
@@ -194,7 +176,7 @@ def evaluate(
 
         fields = {"scale": scale, "factory": factory}
         given = {name: value for name, value in fields.items() if value is not None}
-        _reach_working_folder(data, metric, factory)
+        reach(data, metric, factory)
         measured = api.evaluate(model, data, metric or "accuracy", against=against, **given)
         line = {"metric": measured.metric, "value": measured.value, "n": measured.n}
         tell(json_line(line) if as_json else f"{measured.metric} {measured.value:.4f} on {measured.n:,} examples")
@@ -206,7 +188,7 @@ def inspect(model: ModelArg, factory: Factory = None, as_json: AsJson = False, v
     with guard(verbose):
         from attar import api, show
 
-        _reach_working_folder(factory)
+        reach(factory)
         rows = api.inspect(model, factory=factory)
         tell(json_line(rows) if as_json else show.layer_table(rows))
 
@@ -291,29 +273,6 @@ def doctor(as_json: AsJson = False) -> None:
 
         facts = show.doctor()
         tell(json_line(facts) if as_json else show.doctor_text(facts))
-
-
-def _share(text: str | None) -> float | None:
-    """'2%' or '0.02' as 0.02."""
-    if text is None:
-        return None
-    try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise UsageError(
-            f"--max-relative-drop: it must be a share. Received {text!r}. Write it as 2% or 0.02."
-        ) from None
-
-
-def _reach_working_folder(*values: object) -> None:
-    """Let modules be found in the working folder, but only where a function of the user's is named, and last.
-
-    A folder of a stranger's may hold an onnx.py.
-    """
-    from attar.user_code import is_spec
-
-    if any(isinstance(value, str) and is_spec(value) for value in values):
-        sys.path.append(str(Path.cwd()))
 
 
 def _bars() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from attar.search.params import DATA, RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows, row_deviation, tempered
 from attar.search.subject import Measure, Subject, blind_stats, shared
-from attar.types import Array, Dataset, Json, Layer, Splits
+from attar.types import Array, Dataset, Json, Layer, Splits, TensorSpec
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
@@ -82,7 +82,7 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         raise UsageError(
             "data: examples are needed to measure the drop. Received none. Pass --data, or --calibrate and --certify."
         )
-    fitted = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
+    fitted = {name: None if value is None else _fitted(value, recipe, adapter.inputs()) for name, value in sets.items()}
     _check_alike(fitted)
     return make_splits(
         fitted["data"],
@@ -109,7 +109,7 @@ def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits)
             f"model: recovery needs gradients. Received a {adapter.framework} model, which gives none. "
             "Leave the training set out."
         )
-    fitted = _fitted(source, recipe, adapter)
+    fitted = _fitted(source, recipe, adapter.inputs())
     train = fitted if isinstance(fitted, Dataset) else fitted["train"]
     _check_alike({"train": train, "certify": splits.certify})
     return without(train, {"select": splits.select, "certify": splits.certify})
@@ -142,9 +142,8 @@ def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> 
             )
 
 
-def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
-    """One source read; every part of it fitted to the model's inputs."""
-    specs = adapter.inputs()
+def _fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
+    """One source read; every part of it fitted to a model's inputs."""
     options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
     data = source if isinstance(source, Dataset) else read_data(source, image_size=image_size(specs))
     if isinstance(data, Dataset):
@@ -154,7 +153,12 @@ def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mappi
 
 def read_whole(source: object, recipe: Recipe, adapter: Adapter) -> Dataset:
     """One data set for an evaluation: the test part where a set comes in parts."""
-    data = _fitted(source, recipe, adapter)
+    return read_fitted(source, recipe, adapter.inputs())
+
+
+def read_fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset:
+    """The same for a model of which only the inputs are known."""
+    data = _fitted(source, recipe, specs)
     if isinstance(data, Dataset):
         return data
     return data["test"] if "test" in data else next(iter(data.values()))

@@ -34,6 +34,11 @@ REGISTRY: dict[str, dict[str, str]] = {
         "rans": "attar.coding.rans:Rans",
         "dense": "attar.coding.dense:Dense",
     },
+    "export": {
+        "onnx-int8": "attar.exports.onnx_int8:OnnxInt8",
+        "onnx-fp16": "attar.exports.onnx_fp16:OnnxFp16",
+    },
+    "runtime": {"onnx": "attar.exports.onnx_model:runtime_of"},
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",
         "top5": "attar.evaluate.metrics:Top5",

@@ -16,6 +16,8 @@ from attar.types import Certificate, Json
 
 if TYPE_CHECKING:
     from attar.api import Result
+    from attar.benching import Timed
+    from attar.exporting import Exported
     from attar.packing.pack import Packed
     from attar.sets.pack import PackedSet
 
@@ -48,6 +50,34 @@ def closing_lines(result: Result, report: Path) -> list[str]:
         f"allowed {c.max_drop:g}: {verdict(c)}",
         f"report    {report}",
     ]
+
+
+def exported_lines(found: Exported) -> list[str]:
+    """What an export came to: the file, its certificate in its runtime, and what was decided."""
+    c = found.certificate
+    unit, digits = (" points", 2) if c.lost is not None else ("", 4)
+    lines = [
+        f"format    {found.format}, {found.bytes_before:,} -> {found.bytes_after:,} bytes",
+        f"metric    {c.metric} {c.before:.{digits}f} -> {c.after:.{digits}f} ({found.runtime}, {c.n:,} examples)",
+        f"drop      {c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{digits}f}, "
+        f"allowed {c.max_drop:g}: {verdict(c)}",
+    ]
+    ratio = found.facts.get("latency_ratio")
+    lines += [] if ratio is None else [f"latency   {ratio:.2f} of the float model's"]
+    return [*lines, *(f"note      {note}" for note in found.notes), f"file      {found.path}"]
+
+
+def bench_lines(found: Sequence[Timed], metric: str | None) -> list[str]:
+    """A table: bytes, milliseconds and ratio for each batch size, the metric."""
+    sizes = list(found[0].latency)
+    head = ["file", "bytes", *(f"batch {size}: ms   ratio" for size in sizes), *([metric] if metric else [])]
+    rows = [head]
+    for one in found:
+        cells = [f"{t.milliseconds:.3f}   {t.ratio:.2f} ({t.low:.2f} to {t.high:.2f})" for t in one.latency.values()]
+        value = [] if one.value is None else [f"{one.value:.4f}"]
+        rows.append([printable(one.path), f"{one.nbytes:,}", *cells, *value])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def packed_facts(result: Packed) -> dict[str, Json]:

@@ -1,0 +1,1 @@
+"""Artefacts that other runtimes execute, each with a certificate of its own."""

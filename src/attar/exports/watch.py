@@ -1,0 +1,67 @@
+"""What activations of an ONNX model are like on a user's examples."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from attar.adapters.onnx_session import feed_of
+from attar.exports.onnx_runtime import Runtime
+from attar.exports.ranges import Seen
+from attar.types import Array, Dataset
+
+FLOAT = onnx.TensorProto.FLOAT
+MOST_FLOATS, MOST_EXAMPLES = 1 << 26, 64
+"""Values of all activations that are held at once, and examples."""
+
+
+def activations(model: onnx.ModelProto) -> list[str]:
+    """Float tensors that are made in the graph, and its float inputs."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in [*inferred.value_info, *inferred.output]}
+    stored = {tensor.name for tensor in model.graph.initializer}
+    given = [v.name for v in model.graph.input if v.name not in stored and v.type.tensor_type.elem_type == FLOAT]
+    made = [name for node in model.graph.node for name in node.output if kinds.get(name) == FLOAT]
+    return [*given, *made]
+
+
+class Watched:
+    """The float model with every activation as an output."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.names = activations(model)
+        shown = copy.deepcopy(model)
+        inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
+        already = {value.name for value in [*shown.graph.output, *shown.graph.input]}
+        shown.graph.output.extend(inferred[name] for name in self.names if name not in already)
+        self._given = [name for name in self.names if name in {value.name for value in model.graph.input}]
+        self._made = [name for name in self.names if name not in self._given]
+        self._runtime = Runtime(shown.SerializeToString())
+
+    def __call__(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """The value of each activation."""
+        values = feed_of(batch, self._runtime.inputs, {}).values
+        made = self._runtime.session.run(self._made, values)
+        return {**{name: values[name] for name in self._given}, **dict(zip(self._made, made, strict=True))}
+
+
+def seen(model: onnx.ModelProto, data: Dataset) -> dict[str, Seen]:
+    """Histograms of every activation: a pass for the ends, a pass for the counts."""
+    watched = Watched(model)
+    one = sum(values.size for values in watched(next(data.batches(1))).values())
+    step = int(np.clip(MOST_FLOATS // max(one, 1), 1, MOST_EXAMPLES))
+    ends = dict.fromkeys(watched.names, (np.inf, -np.inf))
+    for batch in data.batches(step):
+        for name, values in watched(batch).items():
+            if values.size:
+                low, high = ends[name]
+                ends[name] = (min(low, float(values.min())), max(high, float(values.max())))
+    found = {name: Seen.between(*ends[name]) for name in watched.names if np.isfinite(ends[name]).all()}
+    for batch in data.batches(step):
+        for name, values in watched(batch).items():
+            if name in found:
+                found[name].add(values)
+    return found
