@@ -214,6 +214,20 @@ def test_fewer_operators_may_be_in_integers(lenet):
     assert 0 < ratio < 5 and set(choice.ops) >= set(CORE)
 
 
+def test_files_hold_nothing_that_is_not_needed(lenet):
+    _, work, _, test = lenet
+    work.ranges = {name: (one.low, one.high) for name, one in work.found.items()}
+    graph = onnx.load_from_string(work.build()).graph
+    used = {name for one in graph.node for name in one.input}
+    assert {tensor.name for tensor in graph.initializer} <= used and not graph.value_info
+    convolved = {one.input[k] for one in graph.node if one.op_type == "Conv" for k in (1, 2)}
+    short = [one for one in graph.node if one.output[0] in convolved]
+    assert len(short) == 4 and all(len(one.input) == 2 for one in short)
+    dense = {one.input[1] for one in graph.node if one.op_type == "Gemm"}
+    assert all(len(one.input) == 3 for one in graph.node if one.output[0] in dense)
+    assert np.isfinite(Runtime(work.build()).run(next(test.batches(8)))).all()
+
+
 def test_timing_is_interleaved_and_relative_to_the_first():
     order = []
     found = latencies({"a": lambda: order.append("a"), "b": lambda: order.append("b")})

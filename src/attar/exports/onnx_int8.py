@@ -35,7 +35,7 @@ WATCHED = 512
 CHOICE = {"bits": 8, "part": 0, "rounding": "descent", "range": "mse", "alpha": 0.0}
 SLOWER = 0.98
 """Of the float model's time, from which on int8 is no gain."""
-NOISE = 0.03
+NOISE = 0.05
 EVALUATIONS = 8
 """Most full passes over the select split that are spent on giving nodes back to float."""
 
