@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from attar import outputs, pipeline, removal, scale_moves, summary
+from attar import calibration, outputs, pipeline, removal, scale_moves, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
@@ -69,6 +69,11 @@ class Result:
         if self.recipe.guarantee == "bound":
             return self.certified
         return self.certificate.drop <= self.certificate.max_drop
+
+    @property
+    def calibration(self) -> Mapping[str, Json] | None:
+        """What the number of calibration examples costs (attar/calibration.py); None where they are too few to say."""
+        return next((event for event in self.events if event["event"] == "calibration"), None)
 
     def save(self, path: PathLike, *, force: bool = False) -> None:
         """Write a .attar file, or, with an ending of the framework's own, a plain model; raises OutputError."""
@@ -307,9 +312,11 @@ def _run(
 ) -> Result:
     """The straight path from a checked job to its result."""
     pipeline.begin(job, ledger, progress)
+    job = calibration.chosen(job, ledger, progress)
     job = removal.shrunk(job, ledger, progress)
     job = scale_moves.moved(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)
+    calibration.gauged(job, loop, ledger, progress)
     recovery = pipeline.recovery_of(job, loop)
     extend, alone = (None, False) if recovery is None else (recovery.extend, recovery.alone)
     outcome = search(loop, job.recipe.evaluations, interrupted, extend, alone=alone)

@@ -300,6 +300,7 @@ def _print_result(result: Result, out: Path, as_json: bool) -> None:
         tell(json_line({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,
             "certificate": asdict(result.certificate), "within": result.within, "report": str(report_path),
+            "calibration": result.calibration,
         }))  # fmt: skip
         return
     tell("\n".join(show.closing_lines(result, report_path)))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attar import registry
 from attar.ending import guard
 from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
     from attar.data.clean import Inspection
 
-data = typer.Typer(no_args_is_help=True, help="Look at, clean, compare and pack data sets.")
+data = typer.Typer(no_args_is_help=True, help="Look at, clean, compare, choose from and pack data sets.")
 
 SourceArg = Annotated[
     str, typer.Argument(help="Table (.csv, .parquet, .jsonl), .npz, idx file, or folder of idx files or images.")
@@ -139,6 +140,53 @@ def hash_(
         with _progress("hashing rows") as step:
             found = hash_table(source, out, dims=dims, target=target, force=force, step=step)
         tell(json_line(found.facts()) if as_json else hashed_text(found))
+
+
+@data.command(epilog="Example: attar data select train/ -k 2000 --for model.onnx -o chosen.npz")
+def select(
+    source: SourceArg,
+    count: Annotated[int, typer.Option("-k", "--count", help="How many examples.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Table, .npz or folder to write, or a list of positions (.json)."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--for", help="Model that they calibrate: examples are seen as its layers see them.")
+    ] = None,
+    factory: Annotated[
+        str | None, typer.Option(help="package.module:function that makes the PyTorch module of a state dict.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(registry.names('choice'))} (default: undecided with --for, else k-center)."),
+    ] = None,
+    target: Target = None,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Choose the examples that stand best for all of a set: for calibration, or wherever all are too many."""
+    with guard(verbose):
+        from attar.calibration import larger
+        from attar.opening import open_model
+        from attar.selection.choose import choose
+        from attar.selection.write import check_place, write_choice
+        from attar.show_data import chosen_text
+
+        opened = check_place(source, out, force)
+        adapter = None if model is None else open_model(model, factory)
+        with _progress("looking at examples") as step:
+            found = choose(opened, count, method=method, adapter=adapter, target=target, seed=seed, step=step)
+        beside = None
+        if adapter is not None and found.data is not None:
+            beside = larger(adapter, found.data, [found.positions, found.chance])
+        if out is not None:
+            write_choice(found, out)
+        names = ("larger", "random_larger")
+        facts = {**found.facts(), **dict(zip(names, beside or (None, None), strict=True))}
+        place = {"for": model, "out": None if out is None else str(out)}
+        tell(json_line({**facts, **place}) if as_json else chosen_text(found, beside, out))
 
 
 @data.command()

@@ -34,11 +34,12 @@ from attar.recover.teacher import Teacher
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
-from attar.search.loop import FIRST_KL, Loop, Outcome
-from attar.search.params import DATA, RECOVERY, check_rules, checked
+from attar.search.loop import Loop, Outcome, first_slope
+from attar.search.params import CALIBRATION, DATA, RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows, row_deviation, tempered
 from attar.search.subject import Measure, Subject, blind_stats, shared
+from attar.selection.base import CalibrationSettings
 from attar.types import Array, Dataset, Json, Layer, Splits, TensorSpec
 
 SENSITIVITY_EXAMPLES = 2000
@@ -48,6 +49,8 @@ CORRECTION_WORK, GLANCE = 2e12, 128
 KEPT_FLOATS = 1 << 26
 """Outputs of layers that are kept for gradients at once; norms and activations beside them keep as many again."""
 BATCH = 256
+WHOLE = 1 << 62
+"""As many examples of a set as a split may have."""
 NUMERIC = ("mse", "mae", "r2", "cosine")
 """Metrics of plain numbers."""
 WIDTHS = {"float16": 2, "bfloat16": 2, "float64": 8}
@@ -90,10 +93,15 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         select=fitted["select"],
         certify=fitted["certify"],
         seed=recipe.seed,
-        n_calibrate=recipe.calibration_examples,
+        n_calibrate=recipe.calibration_examples if choice_of(recipe) == "random" else WHOLE,
         n_select=recipe.select_examples,
         metric_needs_labels=metric.needs_labels,
     )
+
+
+def choice_of(recipe: Recipe) -> str:
+    """How the calibration examples are chosen: the recipe's [settings.calibration], checked; raises UsageError."""
+    return checked(CalibrationSettings, CALIBRATION, recipe.settings).method
 
 
 def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits) -> tuple[Dataset | None, list[str]]:
@@ -302,8 +310,7 @@ def _few(job: Job) -> Dataset:
 def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
     subject, method, kind, measure = measured(job, progress)
-    first = 2 * float(np.log(2)) * FIRST_KL / subject.weight_count
-    subject, factors = subject.corrected(first, measure, progress)
+    subject, factors = subject.corrected(first_slope(subject), measure, progress)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     original = job.original or job.adapter

@@ -73,7 +73,7 @@ class Recipe(BaseModel):
         default_factory=dict, description="methods and settings for layers by pattern; the first that fits holds"
     )
     settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="parameters by method, of data, recovery, removal and scaling"
+        default_factory=dict, description="parameters by method, of data, calibration, recovery, removal and scaling"
     )
 
     @field_validator("*")

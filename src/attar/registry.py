@@ -28,6 +28,15 @@ REGISTRY: dict[str, dict[str, str]] = {
         "rotated": "attar.methods.rotated:Rotated",
         "hashed": "attar.methods.hashed:Hashed",
     },
+    "choice": {
+        "random": "attar.selection.drawn:Random",
+        "balanced": "attar.selection.drawn:Balanced",
+        "k-center": "attar.selection.k_center:KCenter",
+        "herding": "attar.selection.herding:Herding",
+        "leverage": "attar.selection.leverage:Leverage",
+        "moments": "attar.selection.moments:Moments",
+        "undecided": "attar.selection.undecided:Undecided",
+    },
     "coder": {
         "raw": "attar.coding.raw:Raw",
         "planes": "attar.coding.planes:Planes",

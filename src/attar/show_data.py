@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from attar.data.clean import Inspection
     from attar.data.dedupe import Duplicates
     from attar.hashing.write import Hashed
+    from attar.selection.choose import Chosen
 
 MOST_LEAKS = 10
 """Leaks and groups that are named; all of them are in the JSON."""
@@ -94,6 +95,25 @@ def duplicates_text(found: Duplicates, out: Path | None) -> str:
         lines.append(
             f"kept {total - found.surplus:,} of {total:,} examples; written to {out}; the original is unchanged"
         )
+    return printable_lines(lines)
+
+
+def chosen_text(found: Chosen, larger: Sequence[float] | None, out: Path | None) -> str:
+    """How many were chosen and how, how well they stand for all beside random ones, and what was written."""
+    count = f"{len(found.positions):,}"
+    lines = [f"chosen      {count} of {found.size:,} examples by {found.method}, seed {found.seed}"]
+    if found.classes:
+        least, most = min(found.classes.values()), max(found.classes.values())
+        lines.append(f"classes     {len(found.classes)}, of {least:,} to {most:,} examples")
+    if found.error is not None and found.random_error is not None:
+        lines.append(f"moments     {found.error:.2%} off those of all; {count} at random: {found.random_error:.2%}")
+    if larger is not None:
+        lines.append(
+            f"layers      {larger[0]:+.1%} in size at equal KL, by their statistics instead of those of all; "
+            f"{count} at random: {larger[1]:+.1%}"
+        )
+    if out is not None:
+        lines.append(f"written to {out}; the original is unchanged")
     return printable_lines(lines)
 
 

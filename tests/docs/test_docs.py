@@ -23,6 +23,7 @@ from attar.coding.base import Coder
 from attar.evaluate.base import Metric
 from attar.methods.base import Method
 from attar.recipe import Recipe
+from attar.selection.base import CalibrationSettings
 from attar.structure.scaling import ScalingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +104,13 @@ def test_every_exit_code_is_explained() -> None:
 
 @pytest.mark.parametrize(
     ("page", "kind"),
-    [("certificate.md", "metric"), ("format.md", "coder"), ("method.md", "method"), ("methods.md", "method")],
+    [
+        ("certificate.md", "metric"),
+        ("format.md", "coder"),
+        ("method.md", "method"),
+        ("methods.md", "method"),
+        ("data.md", "choice"),
+    ],
 )
 def test_everything_registered_is_explained(page: str, kind: str) -> None:
     assert not [name for name in registry.names(kind) if f"`{name}`" not in TEXT[page]]
@@ -121,10 +128,14 @@ def test_every_parameter_of_a_method_is_explained(name: str) -> None:
         assert stated[field.name] == (repr(field.default), ", ".join([field.metadata["help"], *limits]))
 
 
-def test_every_parameter_of_scaling_is_explained() -> None:
-    found = re.findall(r"^\| `scaling\.(\w+)` \| `(.*?)` \| (.*?) \|$", TEXT["methods.md"], re.MULTILINE)
+@pytest.mark.parametrize(
+    ("page", "table", "settings"),
+    [("methods.md", "scaling", ScalingSettings), ("recipe.md", "calibration", CalibrationSettings)],
+)
+def test_every_parameter_of_a_stage_is_explained(page: str, table: str, settings: type) -> None:
+    found = re.findall(rf"^\| `{table}\.(\w+)` \| `(.*?)` \| (.*?) \|$", TEXT[page], re.MULTILINE)
     stated = {field: (default, meaning) for field, default, meaning in found}
-    fields = dataclasses.fields(ScalingSettings)
+    fields = dataclasses.fields(settings)
     assert list(stated) == [field.name for field in fields]
     for field in fields:
         limits = [f", {field.metadata['low']:g} to {field.metadata['high']:g}"] if "low" in field.metadata else []

@@ -67,7 +67,7 @@ def inspect(
     settings = settings or CleanSettings()
     found = open_source(source)
     if isinstance(found, Table):
-        settings = replace(settings, target=_target(found, settings.target))
+        settings = replace(settings, target=target_of(found, settings.target))
         frame, faults = found.frame, []
         for one in STEPS:
             frame, more = one(frame, settings)
@@ -115,8 +115,8 @@ def clean(
     return found
 
 
-def _target(table: Table, given: str | None) -> str | None:
-    """The column of labels; raises UsageError where it is not there."""
+def target_of(table: Table, given: str | None) -> str | None:
+    """The column of labels: the one given, or one whose name means labels, or None; raises UsageError."""
     names = list(table.frame.columns)
     if given is not None and given not in names:
         raise UsageError(f"target: it must be a column. Received {given!r}; there are {', '.join(names[:20])}.")

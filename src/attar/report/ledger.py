@@ -26,6 +26,8 @@ class Ledger:
     sensitivity_method: str = ""
     scaling: Mapping[str, Json] = field(default_factory=dict)
     data_steps: Sequence[Mapping[str, Json]] = ()
+    calibration: Mapping[str, Json] = field(default_factory=dict)
+    choice: Mapping[str, Json] = field(default_factory=dict)
     candidates: Sequence[Mapping[str, Json]] = ()
     result: Mapping[str, Json] = field(default_factory=dict)
 
@@ -50,6 +52,8 @@ def gather(events: Iterable[Mapping[str, Json]]) -> Ledger:
         sensitivity_method=str(sensitivity.get("method") or ""),
         scaling=last.get("scaling", {}),
         data_steps=mappings(last.get("data", {}).get("steps")),
+        calibration=last.get("calibration", {}),
+        choice=last.get("choice", {}),
         candidates=tuple(candidates.values()),
         result=last.get("result", {}),
     )

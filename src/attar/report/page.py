@@ -223,6 +223,8 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "measured_by": _SENSITIVITIES.get(ledger.sensitivity_method, f"by {ledger.sensitivity_method}"),
         "scaled": _texts(ledger.scaling.get("layers")),
         "scaled_by": _MOVES.get(str(ledger.scaling.get("moves")), "by factors"),
+        "calibration": {key: number(ledger.calibration.get(key)) for key in ("examples", "excess", "saved_by_twice")},
+        "choice": {"of": number(ledger.choice.get("of")), "method": str(ledger.choice.get("method") or "")},
         "changed": _sum(certificate.get("lost"), certificate.get("gained")),
         "flips": sorted(flips, key=lambda flip: flip["direction"] != "lost")[:MOST_FLIPS],
         "command": str(reproduce.get("command") or ""),

@@ -38,6 +38,11 @@ SELECT_SHARE = 1 / 2
 """Share of the evaluations that the search itself may spend."""
 
 
+def first_slope(subject: Subject) -> float:
+    """The slope of the first candidate: that of a predicted KL of FIRST_KL, at high resolution."""
+    return 2 * float(np.log(2)) * FIRST_KL / max(subject.weight_count, 1)
+
+
 @dataclass
 class Loop:
     """One run's evaluations; `count` goes up with every pass of a candidate over a split."""
@@ -133,8 +138,7 @@ def search(
     confidence = loop.budget.confidence if bound else 0.5
     target = Target(limit, len(loop.splits.certify), confidence, power=power)
     share = max(1, round(most * SELECT_SHARE))
-    first = 2 * float(np.log(2)) * FIRST_KL / max(loop.subject.weight_count, 1)
-    trials = land(loop.trial, first, target, share, interrupted)
+    trials = land(loop.trial, first_slope(loop.subject), target, share, interrupted)
     looks = 1 if interrupted() else most - len(trials)
     step = min(STEP, (SAFEST - BOLDEST) / max(looks - 1, 1))
     odds = [SAFEST - step * look for look in range(looks)]

@@ -13,7 +13,8 @@ from attar.recipe import Recipe
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
-DATA, RECOVERY, REMOVAL, SCALING = STAGES = "data", "recovery", "removal", "scaling"
+STAGES = ("data", "calibration", "recovery", "removal", "scaling")
+DATA, CALIBRATION, RECOVERY, REMOVAL, SCALING = STAGES
 """The tables of settings that are a stage's and no method's: they hold for the whole model."""
 SHOWN = 8
 

@@ -105,6 +105,13 @@ class Subject:
                 "Add 'keep' to the methods."
             )
 
+    def sample(self, layer: Layer, slope: float) -> tuple[Point, Weight]:
+        """The first point that a method offers for a layer at a slope, and the weights that come back from it."""
+        point = next(self._offers(layer, slope))
+        method = registry.get("method", point.choice["method"])
+        encoded = point.encoded or method.encode(layer, self.weights[layer.name], self.stats[layer.name], point.choice)
+        return point, method.decode(encoded)
+
     def build(self, slope: float, progress: Progress | None = None) -> Candidate:
         """Encode every layer at one slope and pack the file."""
         progress = progress or Silent()
@@ -165,9 +172,7 @@ class Subject:
         progress.stage("layer by layer", len(self.layers))
         for layer in self.layers:
             weight = self.weights[layer.name]
-            point = next(self._offers(layer, slope))
-            method = registry.get("method", point.choice["method"])
-            decoded = method.decode(point.encoded or method.encode(layer, weight, stats[layer.name], point.choice))
+            _, decoded = self.sample(layer, slope)
             predicted = distortion(layer, weight, decoded, stats[layer.name])
             self.adapter.write(layer.name, decoded)
             try:
