@@ -65,6 +65,7 @@ bench: setup
 	$(BIN)/python benchmarks/coder.py
 	$(BIN)/python benchmarks/lossless.py
 	$(BIN)/python benchmarks/image_sets.py
+	$(BIN)/python benchmarks/data_sets.py
 	$(BIN)/python benchmarks/layer.py
 	$(BIN)/python benchmarks/methods.py
 	$(BIN)/python benchmarks/structure.py

@@ -57,10 +57,11 @@ class Mixer {
         weight_[kContexts + 1] = 0;
     }
 
-    // Codes one bit by what `coder` does with the probability; counters[k] are those of the bit's contexts.
+    // Codes one bit by what `coder` does with the probability; counters[k] are those of the bit's contexts, which remember
+    // `limit` uses at most.
     template <class Coder>
     ATTAR_INLINE int bit(Coder& coder, const MixingTables& tables, uint32_t* const (&counters)[kContexts], int expected,
-                         int wanted) {
+                         int wanted, uint32_t limit = kSeenMost) {
         int32_t input[kInputs];
         for (int k = 0; k < kContexts; ++k) {
             const uint32_t counter = *counters[k];
@@ -74,7 +75,7 @@ class Mixer {
         const int share = tables.squash[static_cast<size_t>(logit + 2048)];
         const int bit = coder.bit(static_cast<uint32_t>(share), wanted);
         learn(input, ((bit << 16) - share));
-        for (int k = 0; k < kContexts; ++k) count(tables, *counters[k], share, bit);
+        for (int k = 0; k < kContexts; ++k) count(tables, *counters[k], share, bit, limit);
         return bit;
     }
 
@@ -88,13 +89,13 @@ class Mixer {
         }
     }
 
-    ATTAR_INLINE static void count(const MixingTables& tables, uint32_t& counter, int share, int bit) {
+    ATTAR_INLINE static void count(const MixingTables& tables, uint32_t& counter, int share, int bit, uint32_t limit) {
         const uint32_t seen = counter & kSeenMost;
         // What a context has not met yet begins with what the others say.
         const int32_t before = seen == 0 ? share << 6 : static_cast<int32_t>(counter >> 10);
         const int32_t target = bit ? (1 << 22) - 1 : 0;
         const int64_t after = before + (int64_t{target - before} * tables.gain[seen] >> 16);
-        counter = static_cast<uint32_t>(after) << 10 | std::min(seen + 1, kSeenMost);
+        counter = static_cast<uint32_t>(after) << 10 | std::min(seen + 1, limit);
     }
 
     std::array<int32_t, kInputs> weight_;

@@ -15,4 +15,5 @@ NB_MODULE(_native, m) {
     bind_values(m);
     bind_feedback(m);
     bind_sites(m);
+    bind_sets(m);
 }

@@ -11,3 +11,4 @@ void bind_dense(nanobind::module_& m);
 void bind_plan(nanobind::module_& m);
 void bind_values(nanobind::module_& m);
 void bind_sites(nanobind::module_& m);
+void bind_sets(nanobind::module_& m);

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 data = typer.Typer(no_args_is_help=True, help="Look at, clean, compare, choose from and pack data sets.")
 
 SourceArg = Annotated[
-    str, typer.Argument(help="Table (.csv, .parquet, .jsonl), .npz, idx file, or folder of idx files or images.")
+    str,
+    typer.Argument(
+        help="Table (.csv, .parquet, .jsonl), .npz, idx file, or folder of idx files, images, WAV or texts."
+    ),
 ]
 Target = Annotated[str | None, typer.Option(help="Column of labels (default: label, labels, target, targets or y).")]
 MaxMissing = Annotated[float, typer.Option(help="Examples of which a larger share is missing are dropped.")]
@@ -98,7 +101,7 @@ def dedupe(
     source: SourceArg,
     against: Annotated[str | None, typer.Option(help="Another set, which must not share examples with it.")] = None,
     near: Annotated[
-        bool, typer.Option("--near", help="Find nearly equal images, or text, as well.")
+        bool, typer.Option("--near", help="Find nearly equal images, recordings or text as well.")
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 2 where sets or parts share.")] = False,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the set without its duplicates.")] = None,
@@ -191,7 +194,7 @@ def select(
 
 @data.command()
 def pack(
-    source: Annotated[Path, typer.Argument(help="Folder (of images by class, of idx files), idx file, .npz.")],
+    source: Annotated[Path, typer.Argument(help="Folder (of images, sounds, tables, texts), or one file.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The archive (default: SOURCE.attar).")] = None,
     force: Force = False,
     as_json: AsJson = False,

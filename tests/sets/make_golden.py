@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,14 @@ def main() -> None:
         np.savez(top / "x.npz", x=blobs(40, 6, 6, 1)[..., 0], y=np.arange(40) % 3)
         (top / "i.idx1").write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 4, 9, 8, 7, 6)))
         (top / "notes.txt").write_text("one\n" * 20)
+        (top / "more.txt").write_text("one and two, and one again; " * 9)
+        rows = "".join(f"{k * k},{k % 3},{k / 8:.3f},name {k % 40} {k}\n" for k in range(300))
+        (top / "table.csv").write_text(f"a,b,c,d\n{rows}")
+        (top / "rows.jsonl").write_text("".join(f'{{"a": {k}, "b": "{k % 5}"}}\n' for k in range(100)))
+        wave = np.stack([np.sin(np.arange(500) / 7) * 9000, np.cos(np.arange(500) / 9) * 9000], 1).astype("<i2")
+        form = struct.pack("<HHIIHH", 1, 2, 8000, 32000, 4, 16)
+        body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", wave.nbytes) + wave.tobytes()
+        (top / "tone.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
         pack(top, goal, force=True)
     found = contents(read_archive(goal))
     np.savez_compressed(

@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 from attar import cli
 from attar.archive import base, header, read_archive
 from attar.archive import blobs as blobs_of
+from attar.archive.blobs import code_skeleton
 from attar.archive.manifest import in_parts
 from attar.archive.parts import PART
 from attar.archive.write import part_of
 from attar.data.idx import read_idx
 from attar.errors import FormatError, OutputError, UsageError
 from attar.packing.unpack import unpack as unpack_checkpoint
-from attar.sets import tiles
+from attar.sets import solid, tiles
 from attar.sets.contents import contents
 from attar.sets.pack import pack
 from attar.sets.records import from_json
@@ -145,8 +146,9 @@ def refused(data):
         list(contents(read_archive(data)))
 
 
-def test_every_cut_and_many_flips_are_refused():
-    data = (GOLDEN / "v1-set.attar").read_bytes()
+@pytest.mark.parametrize("name", ["v1-set", "v2-set"])
+def test_every_cut_and_many_flips_are_refused(name):
+    data = (GOLDEN / f"{name}.attar").read_bytes()
     for stop in range(0, len(data), 7):
         refused(data[:stop])
     for place in range(0, len(data), 3):
@@ -156,12 +158,53 @@ def test_every_cut_and_many_flips_are_refused():
     refused(data + b"\0")
 
 
-def test_the_golden_file_is_read_for_ever():
-    with np.load(GOLDEN / "v1-set.npz") as expected:
-        found = {f"{record.name}|{name}": array for record, arrays in contents(read_archive(GOLDEN / "v1-set.attar"))
+@pytest.mark.parametrize("name", ["v1-set", "v2-set"])
+def test_golden_files_are_read_for_ever(name):
+    with np.load(GOLDEN / f"{name}.npz") as expected:
+        found = {f"{record.name}|{name}": array for record, arrays in contents(read_archive(GOLDEN / f"{name}.attar"))
                  for name, array in arrays.items()}  # fmt: skip
         assert sorted(found) == sorted(expected.files)
         assert all(np.array_equal(found[key], expected[key]) for key in expected.files)
+
+
+@pytest.fixture
+def mail(tmp_path):
+    """E-mails and notes by class, a table, a sound, and an archive that nothing makes smaller."""
+    place, rng = tmp_path / "mail", np.random.default_rng(0)
+    for label in ("ham", "spam"):
+        (place / label).mkdir(parents=True)
+        for k in range(40):
+            text = f"From: a{k}@example.org\r\nSubject: {label} {k}\r\n\r\n" + "all of you " * int(rng.integers(0, 9))
+            (place / label / f"{k}.txt").write_bytes(text.encode())
+    (place / "noise.bin").write_bytes(rng.bytes(5000))
+    (place / "table.csv").write_text("a,b\n" + "".join(f"{k},{k % 3}\n" for k in range(500)))
+    (place / "broken.csv").write_text("a,b\n1\n")
+    (place / "broken.wav").write_bytes(b"RIFF")
+    return place
+
+
+def test_small_files_share_a_stream(mail, tmp_path, monkeypatch):
+    result = pack(mail)
+    assert result.kinds == {"bytes": 83, "table": 1}
+    parts = [name for name in read_archive(result.path).parts if name.startswith("stream")]
+    assert len(parts) == 4
+    same(mail, unpack(result.path, tmp_path / "back"))
+    apart = sum(len(code_skeleton(file.read_bytes())[2]) for file in mail.rglob("*.txt"))
+    assert result.bytes_after - 5000 < apart / 2
+    monkeypatch.setattr(solid, "BLOCK", 1000)
+    monkeypatch.setattr("attar.sets.contents.KEPT", 2000)
+    result = pack(mail, tmp_path / "small.attar")
+    assert len([name for name in read_archive(result.path).parts if name.startswith("stream")]) > 9
+    same(mail, unpack(result.path, tmp_path / "again"))
+
+
+def test_the_number_of_threads_changes_no_byte_of_a_stream(mail, tmp_path, monkeypatch):
+    monkeypatch.setattr(solid, "BLOCK", 700)
+    monkeypatch.setenv("ATTAR_THREADS", "1")
+    first = pack(mail, tmp_path / "1.attar").path.read_bytes()
+    monkeypatch.setenv("ATTAR_THREADS", "3")
+    assert pack(mail, tmp_path / "2.attar").path.read_bytes() == first
+    same(mail, unpack(tmp_path / "2.attar", tmp_path / "back"))
 
 
 GOOD = ["a.png", "image", "L", [["", "uint8", [1, 5, 5, 1]]]]
@@ -185,6 +228,10 @@ GOOD = ["a.png", "image", "L", [["", "uint8", [1, 5, 5, 1]]]]
         ([["a.npz", "npz", "", [["x", "uint8", [1 << 20, 4, 4]]]]], "images"),
         ([["a.npz", "npz", "", [["x", "int8", [2]], ["x", "int8", [2]]]]], "differ"),
         ([["a", "bytes", "", [["", "uint8", [2, 2]]]]], "one axis"),
+        ([["a", "audio", "", [["", "int8", [2]]]]], "one axis"),
+        ([["a.csv", "table", "", [["", "uint8", [2]]]]], "tell its blocks"),
+        ([["a.csv", "table", "-1", [["", "uint8", [2]]]]], "tell its blocks"),
+        ([["a.csv", "table", "99999999", [["", "uint8", [2]]]]], "tell its blocks"),
         ([["a"]], "fields"),
         ({"a": 1}, "list"),
     ],

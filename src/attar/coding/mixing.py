@@ -63,8 +63,8 @@ class Mixer:
         self._seen = 0
         self._rate = 0
 
-    def bit(self, coder: Bits, counters: list[Counter], expected: int, wanted: int) -> int:
-        """Code one bit by its contexts' counters and by the logit that its size lets expect."""
+    def bit(self, coder: Bits, counters: list[Counter], expected: int, wanted: int, limit: int = SEEN_MOST) -> int:
+        """Code one bit by its contexts' counters, which remember `limit` uses, and by the logit that is expected."""
         logits = stretch()
         inputs = [logits[p >> 10] * CONFIDENCE[seen] >> 8 for p, seen in counters]
         inputs += (expected, 256)
@@ -73,7 +73,7 @@ class Mixer:
         bit = coder.bit(share, wanted)
         self._learn(inputs, (bit << 16) - share)
         for counter in counters:
-            _count(counter, share, bit)
+            _count(counter, share, bit, limit)
         return bit
 
     def _learn(self, inputs: list[int], error: int) -> None:
@@ -87,11 +87,11 @@ class Mixer:
         ]
 
 
-def _count(counter: Counter, share: int, bit: int) -> None:
+def _count(counter: Counter, share: int, bit: int, limit: int) -> None:
     """A context has seen a bit; one that meets its first begins with what the others said."""
     before, seen = counter
     if seen == 0:
         before = share << 6
     target = (1 << 22) - 1 if bit else 0
     counter[0] = before + ((target - before) * GAIN[seen] >> 16)
-    counter[1] = min(seen + 1, SEEN_MOST)
+    counter[1] = min(seen + 1, limit)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from attar.data import table_rows, table_steps
 from attar.data.check_arrays import clean_arrays, describe_arrays
 from attar.data.check_folder import clean_folder
+from attar.data.check_notes import clean_notes
+from attar.data.check_recordings import clean_recordings
 from attar.data.faults import Fault, facts, short
 from attar.data.pictures import as_images, look, silent, thumbnail
 from attar.data.sources import Arrays, Folder, Source, Table, check_output, open_source, save
@@ -29,6 +31,8 @@ STEPS = (
 
 Idle columns come twice: an empty one would count against its rows, and without empty rows others may be constant.
 """
+FOLDERS = {"images": clean_folder, "recordings": clean_recordings, "texts": clean_notes}
+"""What looks at a folder, by kind."""
 MOST_DRAWN = 24
 """Pictures of a fault on a page."""
 DRAWN_SIDE = 96
@@ -59,7 +63,7 @@ class Inspection:
 def inspect(
     source: str | Path | Source, settings: CleanSettings | None = None, step: Callable[[int], None] = silent
 ) -> Inspection:
-    """Look at a table, .npz, idx files or a folder of images; nothing is written.
+    """Look at a table, .npz, idx files or a folder of images, recordings or texts; nothing is written.
 
     A column called label, labels, target, targets or y is the target of a table where `settings` name none.
     Raises UsageError, DataError, FormatError.
@@ -81,7 +85,7 @@ def inspect(
     if isinstance(found, Arrays):
         cleaned, listed, stays = clean_arrays(found, settings)
         return _inspection(found, describe_arrays(found), listed, stays, cleaned)
-    files, listed, stays, contents = clean_folder(found, settings, step)
+    files, listed, stays, contents = FOLDERS[found.kind](found, settings, step)
     return _inspection(found, contents, listed, stays, files)
 
 
@@ -147,7 +151,7 @@ def describe_table(frame: Any, target: str | None) -> list[dict[str, Json]]:
 
 
 def drawings(found: Inspection) -> list[list[tuple[str, Array]]]:
-    """For each fault the examples concerned, as captions and small images uint8; none for tables."""
+    """For each fault the examples concerned, as captions and small images uint8; none but for images."""
     wanted = sorted({at for fault in found.faults for at in fault.samples[:MOST_DRAWN]})
     images = _drawn(found.source, wanted)
     return [
@@ -162,6 +166,8 @@ def drawings(found: Inspection) -> list[list[tuple[str, Array]]]:
 
 def _drawn(source: Source, wanted: list[int]) -> dict[int, tuple[str, Array]]:
     """Caption and image by position."""
+    if isinstance(source, Folder) and source.kind != "images":
+        return {}
     if isinstance(source, Folder):
         names = [source.files[at] for at in wanted]
         seen = zip(wanted, look(source.path, names), strict=True)

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.data.near import array_crops, crops, grey, near_images, near_texts
+from attar.data.notes import read_notes
 from attar.data.overlap import row_hashes
 from attar.data.pictures import as_images, look, silent
+from attar.data.recordings import SIDE, listen, spectrum
 from attar.data.sources import Arrays, Folder, Source, Table, check_output, open_source, save, taken
 from attar.data.table_rows import row_keys
 from attar.data.table_steps import MOST_CATEGORIES, text_columns
@@ -121,7 +123,7 @@ def gather(source: Source, *, near: bool, step: Callable[[int], None] = silent) 
     if isinstance(source, Table):
         return _of_table(source, near=near)
     if isinstance(source, Folder):
-        return _of_folder(source, near=near, step=step)
+        return FOLDERS[source.kind](source, near=near, step=step)
     return _of_arrays(source, near=near)
 
 
@@ -150,6 +152,35 @@ def _of_folder(source: Folder, *, near: bool, step: Callable[[int], None]) -> Ex
         step(1)
     names, digests, labels, parts = zip(*rows, strict=True)
     return Examples(names, digests, labels, parts, thumbnails if near else None)
+
+
+def _of_recordings(source: Folder, *, near: bool, step: Callable[[int], None]) -> Examples:
+    """WAV files; broken ones are equal to nothing. Pictures of their spectra tell whether they are nearly equal."""
+    rows, pictures = [], []
+    for one, samples in listen(source.path, source.files):
+        rows.append((one.path, one.digest or one.path, one.label, one.part))
+        empty = np.zeros((SIDE, SIDE), np.uint8)
+        pictures += [(empty if samples is None else spectrum(samples, one.rate))[None]] if near else []
+        step(1)
+    names, digests, labels, parts = zip(*rows, strict=True)
+    return Examples(names, digests, labels, parts, pictures if near else None)
+
+
+def _of_texts(source: Folder, *, near: bool, step: Callable[[int], None]) -> Examples:
+    """Text files."""
+    rows, texts = [], []
+    for note, text in read_notes(source.path, source.files):
+        rows.append((note.path, note.digest or note.path, note.label, note.part))
+        texts += [text] if near else []
+        step(1)
+    names, digests, labels, parts = zip(*rows, strict=True)
+    return Examples(names, digests, labels, parts, None, tuple(texts) if near else None)
+
+
+FOLDERS: dict[str, Callable[..., Examples]] = {
+    "images": _of_folder, "recordings": _of_recordings, "texts": _of_texts
+}  # fmt: skip
+"""What of a folder is compared, by kind."""
 
 
 def _of_arrays(source: Arrays, *, near: bool) -> Examples:

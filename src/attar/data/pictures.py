@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data.images import FORMATS, MAX_PIXELS, SUFFIXES, TEST, TRAIN, pillow_module
-from attar.errors import DataError
+from attar.data.images import FORMATS, MAX_PIXELS, TEST, TRAIN, pillow_module
 from attar.types import Array
 
 ENDINGS = {
@@ -45,21 +44,6 @@ class Picture:
 def silent(count: int) -> None:
     """No progress."""
     del count
-
-
-def files_of(folder: Path) -> tuple[list[str], list[str]]:
-    """Relative paths of image files, and of files that are none, both sorted; hidden ones are left out.
-
-    Raises DataError where there is no image.
-    """
-    images, others = [], []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            (images if path.suffix.lower() in SUFFIXES else others).append(relative.as_posix())
-    if not images:
-        raise DataError(f"folder {str(folder)!r}: it must hold images ({' '.join(SUFFIXES)}). Received none.")
-    return images, others
 
 
 def part_and_label(path: str) -> tuple[str, str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from attar.data import images, notes, recordings
 from attar.data.arrays import LABELS, base_and_part, npz_arrays
 from attar.data.idx import is_idx, read_idx, read_idx_folder
-from attar.data.pictures import files_of
 from attar.data.tables import is_table, read_table, write_table
 from attar.errors import DataError, OutputError, UsageError
 from attar.outputs import guarded, publish, staged
@@ -58,13 +58,16 @@ class Arrays:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of image files: their relative paths, and those of files that are no images."""
+    """A folder of files of a kind (KINDS): their relative paths, and those of files that are of none."""
 
     path: Path
     files: tuple[str, ...]
     others: tuple[str, ...]
+    kind: str = "images"
 
 
+KINDS = {"images": images.SUFFIXES, "recordings": recordings.SUFFIXES, "texts": notes.SUFFIXES}
+"""Endings by kind; a folder is of the first kind that it has a file of."""
 Source = Table | Arrays | Folder
 
 
@@ -78,8 +81,7 @@ def open_source(given: str | Path | Source) -> Source:
     if path.is_dir():
         if any(is_idx(file) for file in path.iterdir()):
             return Arrays(path, _named(read_idx_folder(path)))
-        images, others = files_of(path)
-        return Folder(path, tuple(images), tuple(others))
+        return files_of(path)
     if is_table(path):
         return Table(path, read_table(path))
     if path.suffix == ".npz":
@@ -87,9 +89,35 @@ def open_source(given: str | Path | Source) -> Source:
     if is_idx(path):
         return Arrays(path, {"x": read_idx(path)})
     raise UsageError(
-        "data: it must be a table (.csv, .parquet, .jsonl), an .npz file, an idx file, or a folder of idx files or "
-        f"images. Received {str(path)!r}."
+        "data: it must be a table (.csv, .parquet, .jsonl), an .npz file, an idx file, or a folder of idx files, "
+        f"images, recordings or texts. Received {str(path)!r}."
     )
+
+
+def files_of(folder: Path) -> Folder:
+    """The files of a folder's kind and the others, both sorted; hidden ones and transcripts of recordings are left out.
+
+    Raises DataError where there is no file of a known kind.
+    """
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    for kind, endings in KINDS.items():
+        files = tuple(name for name in names if PurePosixPath(name).suffix.lower() in endings)
+        if files:
+            others = set(names) - set(files)
+            if kind == "recordings":
+                others -= {beside for name in files for beside in beside_of(name)}
+            return Folder(folder, files, tuple(sorted(others)), kind)
+    endings = " ".join(ending for group in KINDS.values() for ending in group)
+    raise DataError(f"folder {str(folder)!r}: it must hold images, recordings or texts ({endings}). Received none.")
+
+
+def beside_of(name: str) -> list[str]:
+    """Names that the transcript of a recording may have."""
+    return [PurePosixPath(name).with_suffix(ending).as_posix() for ending in recordings.TRANSCRIPTS]
 
 
 def _named(read: Dataset | Mapping[str, Dataset]) -> dict[str, Array]:
@@ -145,8 +173,9 @@ def save(source: Source, out: Path) -> None:
 
 
 def _copy(source: Folder, place: Path) -> None:
-    """The files of a folder, byte for byte."""
-    for name in source.files:
+    """The files of a folder, byte for byte, transcripts with their recordings."""
+    beside = [name for file in source.files for name in beside_of(file)] if source.kind == "recordings" else []
+    for name in [*source.files, *(name for name in beside if (source.path / name).is_file())]:
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.path / name, place / name)
 
@@ -157,7 +186,7 @@ def taken(source: Source, keep: Sequence[int] | Array) -> Source:
     if isinstance(source, Table):
         return Table(source.path, source.frame.iloc[positions])
     if isinstance(source, Folder):
-        return Folder(source.path, tuple(source.files[at] for at in positions), ())
+        return Folder(source.path, tuple(source.files[at] for at in positions), (), source.kind)
     kept: dict[str, Array] = {}
     start = 0
     for part, (inputs, _) in source.parts().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from attar.archive import Archive, blobs
 from attar.archive.base import SkeletonInfo, broken, count, decoded_limit
 from attar.archive.records import row
-from attar.coding import known_dtype
+from attar.coding import kernel, known_dtype
 from attar.errors import UsageError
-from attar.sets import files, images
-from attar.sets.records import FileRecord, from_json, image_shapes
+from attar.sets import files, images, mixed, solid, sound, tables
+from attar.sets.records import SOLID, TEXTS, FileRecord, from_json, image_shapes
 from attar.sets.tiles import Stack, stacks_of, tiles_of
 from attar.types import Array
 
@@ -93,13 +94,20 @@ def contents(archive: Archive) -> Iterator[tuple[FileRecord, dict[str, Array]]]:
 
 
 class _Reader:
-    """Images in order, out of the stacks that hold their tiles."""
+    """Images in order, out of the stacks that hold their tiles; bytes, out of the blocks of their streams."""
 
     def __init__(self, archive: Archive, records: Sequence[FileRecord]) -> None:
         self._archive, self._records = archive, records
         self._stacks = stacks_of(image_shapes(records))
         self._where = {tile: (k, at) for k, stack in enumerate(self._stacks) for at, tile in enumerate(stack.tiles)}
         self._decoded: OrderedDict[int, U8] = OrderedDict()
+        self._streams = solid.streams_of(records)
+        self._begins = {
+            f: (s, start)
+            for s, stream in enumerate(self._streams)
+            for f, start in zip(stream.files, stream.starts, strict=True)
+        }
+        self._blocks: dict[tuple[int, int], U8] = {}
         self._image = 0
         self._used = {"index"}
 
@@ -131,6 +139,16 @@ class _Reader:
         """An array that holds no images."""
         record, array = self._records[f], self._records[f].arrays[a]
         name = f"file {f} array {a}"
+        length = array.shape[0] if record.kind in TEXTS else 0
+        if record.kind == "table":
+            if int(record.detail) > len(self._archive.parts):
+                raise broken(f"file {record.name!r}", "each of its blocks must be a part", record.detail)
+            blocks = [partial(self._part, f"file {f} block {b}") for b in range(int(record.detail))]
+            return np.frombuffer(tables.decode(blocks, length, f"file {record.name!r}"), np.uint8)
+        if record.kind == "audio":
+            return np.frombuffer(sound.decode(self._part(name), length, f"file {record.name!r}"), np.uint8)
+        if record.kind == "bytes" and record.detail == SOLID:
+            return self._solid(f)
         if record.kind == "bytes":
             data = self._bytes(name).tobytes()
             return np.frombuffer(blobs.decode_skeleton(SkeletonInfo(record.detail, array.shape[0]), data), np.uint8)
@@ -138,6 +156,32 @@ class _Reader:
         if found is None or found.dtype != known_dtype(array.dtype) or found.shape != array.shape:
             raise broken(f"section {name!r}", f"it must hold {array.dtype} {list(array.shape)}", "another array")
         return found
+
+    def _solid(self, f: int) -> U8:
+        """The bytes of a file that lie in a stream."""
+        s, start = self._begins[f]
+        out = np.empty(self._records[f].arrays[0].shape[0], np.uint8)
+        at = 0
+        for block, first, end in solid.spans(start, out.size):
+            out[at : at + end - first] = self._block(s, block)[first:end]
+            at += end - first
+        return out
+
+    def _block(self, s: int, block: int) -> U8:
+        """A block of a stream; those that follow are decoded beside it, and all are kept for the files to come."""
+        if (s, block) not in self._blocks:
+            stream = self._streams[s]
+            self._blocks = {key: data for key, data in self._blocks.items() if key[0] != s}
+            while sum(data.size for data in self._blocks.values()) > KEPT:
+                del self._blocks[next(iter(self._blocks))]
+            wanted = range(block, min(block + min(kernel.threads(), solid.AT_ONCE), stream.blocks))
+            names = [f"stream {s} block {k}" for k in wanted]
+            coded = [(*mixed.only(self._part(name), f"section {name!r}"), stream.size(k))
+                     for name, k in zip(names, wanted, strict=True)]  # fmt: skip
+            decoded = kernel.over_chunks(lambda one: mixed.bytes_of(*one), coded)
+            for k, data in zip(wanted, decoded, strict=True):
+                self._blocks[s, k] = np.frombuffer(data, np.uint8)
+        return self._blocks[s, block]
 
     def _bytes(self, name: str) -> U8:
         found = self._part(name).get("bytes")

@@ -14,7 +14,7 @@ from attar.coding import DTYPES
 from attar.data.idx import TYPES, is_idx, read_idx
 from attar.data.images import pillow_module
 from attar.errors import AttarError, FormatError, UsageError
-from attar.sets.records import MODES, ArrayRecord, FileRecord
+from attar.sets.records import MODES, SOLID, TEXTS, ArrayRecord, FileRecord
 from attar.types import Array
 
 PICTURES = {".png": "PNG", ".bmp": "BMP"}
@@ -42,7 +42,7 @@ def look(path: Path, name: str) -> tuple[FileRecord, Content | None]:
         raise UsageError(
             f"file {str(path)!r}: it must be readable. Received {error.strerror}. Check the path."
         ) from error
-    return FileRecord(name, "bytes", "", (ArrayRecord("", "uint8", (size,)),)), None
+    return FileRecord(name, "bytes", SOLID, (ArrayRecord("", "uint8", (size,)),)), None
 
 
 def content(path: Path, record: FileRecord) -> Content:
@@ -107,7 +107,7 @@ def _record(name: str, array: Array) -> ArrayRecord:
 
 def to_bytes(record: FileRecord, arrays: Content) -> bytes:
     """The file with these contents; raises FormatError where they cannot be its."""
-    if record.kind == "bytes":
+    if record.kind in TEXTS:
         return arrays[""].tobytes()
     if record.kind == "image":
         return _picture_bytes(record, arrays[""][0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
@@ -17,9 +18,10 @@ from attar.archive.manifest import Manifest, in_parts
 from attar.archive.packed import is_safe
 from attar.archive.parts import PART
 from attar.archive.write import check_free, check_size, part_of, replace_file
+from attar.coding import kernel
 from attar.errors import AttarError, UsageError
 from attar.run.progress import Progress, Silent
-from attar.sets import files, images
+from attar.sets import files, images, mixed, solid, sound, tables
 from attar.sets.contents import Source, contents, stack_pixels
 from attar.sets.records import FileRecord, image_shapes, to_json
 from attar.sets.tiles import stacks_of
@@ -27,6 +29,7 @@ from attar.types import Array, Json
 
 PathLike = str | os.PathLike[str]
 Coded = tuple[SectionInfo, bytes]
+SOUNDS = (".wav",)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class PackedSet:
 def pack(
     path: PathLike, out: PathLike | None = None, *, force: bool = False, progress: Progress | None = None
 ) -> PackedSet:
-    """Pack a folder, an idx file or an npz file so that every pixel, label, name and number comes back.
+    """Pack a folder or a file so that every pixel, label, name, number, sample and letter comes back.
 
     The result, PATH.attar beside the original where `out` is not given, has been read back and compared before it gets
     its name. Pixels are kept, not the bytes of the pictures' files: an unpacked PNG may be larger or smaller. Raises
@@ -63,7 +66,7 @@ def pack(
     source = Source(found, records)
 
     def write(part: Path) -> None:
-        _write(part, (goal, source, told), {"name": place.name, "folder": place.is_dir()})
+        records[:] = _write(part, (goal, source, told), {"name": place.name, "folder": place.is_dir()})
         _compare(part, source, told)
 
     replace_file(goal, write, force)
@@ -90,8 +93,8 @@ def _files_of(place: Path) -> dict[str, Path]:
     return found
 
 
-def _write(part: Path, work: tuple[Path, Source, Progress], meta: dict[str, Json]) -> None:
-    """The archive as a new, synced file; parts go into a file beside it first."""
+def _write(part: Path, work: tuple[Path, Source, Progress], meta: dict[str, Json]) -> list[FileRecord]:
+    """The archive as a new, synced file, and what its files have become; parts go into a file beside it first."""
     goal, source, told = work
     side = part_of(goal, "data")
     try:
@@ -107,6 +110,7 @@ def _write(part: Path, work: tuple[Path, Source, Progress], meta: dict[str, Json
             _join(target, data, manifest, header.header_bytes(manifest))
     finally:
         side.unlink(missing_ok=True)
+    return records
 
 
 def _join(target: BinaryIO, data: BinaryIO, manifest: Manifest, head: bytes) -> None:
@@ -131,7 +135,7 @@ def _plain(name: str, data: bytes) -> Coded:
 
 
 def _coded(source: Source, records: list[FileRecord], told: Progress) -> Iterator[Coded]:
-    """The parts of all stacks, then those of other arrays; the codec of plain bytes goes into their records."""
+    """The parts of all stacks, those of other arrays, then the streams; kinds of tables and sounds go into records."""
     stacks = stacks_of(image_shapes(records))
     told.stage("coding images", len(stacks))
     for k, stack in enumerate(stacks):
@@ -143,16 +147,61 @@ def _coded(source: Source, records: list[FileRecord], told: Progress) -> Iterato
     told.stage("coding other files", len(records))
     for f, record in enumerate(records):
         told.step()
+        if record.kind == "bytes":
+            records[f], parts_found = _special(source, f, record)
+            yield from parts_found
+            continue
         for a, array in enumerate(record.arrays):
-            if array.images:
-                continue
-            values: Array = source.content(f)[array.name]
-            if record.kind == "bytes":
-                form, _, data = blobs.code_skeleton(values.tobytes())
-                records[f] = replace(record, detail=form.codec)
-                yield _plain(f"file {f} array {a}", data)
-            else:
+            if not array.images:
+                values: Array = source.content(f)[array.name]
                 yield blobs.code_arrays(f"file {f} array {a}", PART, {"values": values})
+    yield from _streams(source, records, told)
+
+
+def _special(source: Source, f: int, record: FileRecord) -> tuple[FileRecord, list[Coded]]:
+    """A table or a sound as such, with its parts, where that makes it smaller; else the record as it is."""
+    suffix = PurePosixPath(record.name).suffix.lower()
+    if suffix not in (*tables.SUFFIXES, *SOUNDS):
+        return record, []
+    data = source.content(f)[""].tobytes()
+    if suffix in SOUNDS:
+        arrays = sound.encode(data)
+        kind, detail, parts = "audio", "", [] if arrays is None else [(f"file {f} array 0", arrays)]
+    else:
+        blocks = tables.encode(data, suffix) or []
+        kind, detail = "table", str(len(blocks))
+        parts = [(f"file {f} block {b}", block) for b, block in enumerate(blocks)]
+    coded = [blobs.code_arrays(name, PART, arrays, "dense") for name, arrays in parts]
+    size = sum(len(blob) for _, blob in coded)
+    if not coded or size >= len(blobs.code_skeleton(data)[2]):
+        return record, []
+    return replace(record, kind=kind, detail=detail), coded
+
+
+def _streams(source: Source, records: list[FileRecord], told: Progress) -> Iterator[Coded]:
+    """The blocks of all streams, some of them at a time."""
+    streams = solid.streams_of(records)
+    told.stage("coding bytes", sum(stream.blocks for stream in streams))
+    for s, stream in enumerate(streams):
+        cut = _blocks(source, stream)
+        done = 0
+        while blocks := list(islice(cut, min(kernel.threads(), solid.AT_ONCE))):
+            for codec, data in kernel.over_chunks(mixed.code_bytes, blocks):
+                yield blobs.code_arrays(f"stream {s} block {done}", PART, {codec: data})
+                done += 1
+                told.step()
+
+
+def _blocks(source: Source, stream: solid.Stream) -> Iterator[bytes]:
+    """The bytes of a stream's files, block by block."""
+    held = bytearray()
+    for f in stream.files:
+        held += source.content(f)[""].tobytes()
+        while len(held) >= solid.BLOCK:
+            yield bytes(held[: solid.BLOCK])
+            del held[: solid.BLOCK]
+    if held:
+        yield bytes(held)
 
 
 def _compare(part: Path, source: Source, told: Progress) -> None:

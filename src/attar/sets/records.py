@@ -18,7 +18,13 @@ MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 """Pillow's modes of 8 bits a channel, and their channels."""
 MOST_IMAGES = 1 << 16
 """Images of a small file; larger ones may have more."""
-KINDS = ("image", "idx", "npz", "bytes")
+KINDS = ("image", "idx", "npz", "table", "audio", "bytes")
+SOLID = "solid"
+"""The detail of a file whose bytes lie in a stream with those of others."""
+
+
+TEXTS = ("table", "audio", "bytes")
+"""Kinds whose one array is the file's bytes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class ArrayRecord:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """A file: relative name, kind (KINDS), what the kind needs to know (mode, idx type, codec), its arrays."""
+    """A file: relative name, kind (KINDS), what the kind needs to know (mode, idx type, blocks, codec), its arrays."""
 
     name: str
     kind: str
@@ -101,7 +107,9 @@ def _file(item: Json) -> FileRecord:
         right = detail in MODES and found[0].dtype == "uint8" and len(size) == 4 and size[0] == 1 and 0 not in size
         if not right or size[3] != MODES[detail]:
             raise broken(place, "an image must be one of a known mode", f"{detail[:20]} {list(size)}")
-    if kind == "bytes" and (found[0].dtype != "uint8" or len(found[0].shape) != 1):
+    if kind == "table" and not (detail.isascii() and detail.isdecimal() and len(detail) < 8):
+        raise broken(place, "a table must tell its blocks", repr(detail)[:50])
+    if kind in TEXTS and (found[0].dtype != "uint8" or len(found[0].shape) != 1):
         raise broken(place, "plain bytes have one axis", str(found[0]))
     return FileRecord(name, kind, detail, found)
 
