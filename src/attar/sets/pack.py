@@ -12,7 +12,6 @@ from typing import BinaryIO
 import numpy as np
 
 from attar.archive import blobs, header, read_archive
-from attar.archive.base import SectionInfo
 from attar.archive.folder import named
 from attar.archive.manifest import Manifest, in_parts
 from attar.archive.packed import is_safe
@@ -24,11 +23,11 @@ from attar.run.progress import Progress, Silent
 from attar.sets import files, images, mixed, solid, sound, tables
 from attar.sets.contents import Source, contents, stack_pixels
 from attar.sets.records import FileRecord, image_shapes, to_json
+from attar.sets.resume import Coded, Kept
 from attar.sets.tiles import stacks_of
 from attar.types import Array, Json
 
 PathLike = str | os.PathLike[str]
-Coded = tuple[SectionInfo, bytes]
 SOUNDS = (".wav",)
 
 
@@ -64,12 +63,20 @@ def pack(
         records.append(files.look(file, name)[0])
         told.step()
     source = Source(found, records)
+    kept = Kept(goal, found)
 
     def write(part: Path) -> None:
-        records[:] = _write(part, (goal, source, told), {"name": place.name, "folder": place.is_dir()})
-        _compare(part, source, told)
+        try:
+            work = (goal, source, kept, told)
+            records[:] = _write(part, work, {"name": place.name, "folder": place.is_dir()})
+            _compare(part, source, told)
+        except Exception:
+            # Only a run that was killed or interrupted goes on: what failed would fail again, or needs the room.
+            kept.close()
+            raise
 
     replace_file(goal, write, force)
+    kept.close()
     kinds = {kind: sum(one.kind == kind for one in records) for kind in sorted({one.kind for one in records})}
     shapes = image_shapes(records)
     pixels = sum(height * width * channels for height, width, channels in shapes)
@@ -93,14 +100,14 @@ def _files_of(place: Path) -> dict[str, Path]:
     return found
 
 
-def _write(part: Path, work: tuple[Path, Source, Progress], meta: dict[str, Json]) -> list[FileRecord]:
+def _write(part: Path, work: tuple[Path, Source, Kept, Progress], meta: dict[str, Json]) -> list[FileRecord]:
     """The archive as a new, synced file, and what its files have become; parts go into a file beside it first."""
-    goal, source, told = work
+    goal, source, kept, told = work
     side = part_of(goal, "data")
     try:
         with side.open("x+b") as data, part.open("xb") as target:
             sections, records = [], list(source.records)
-            for section, blob in _coded(source, records, told):
+            for section, blob in _coded(source, records, kept, told):
                 data.write(blob)
                 sections.append(section)
             form, _, blob = blobs.code_skeleton(to_json(records))
@@ -134,16 +141,22 @@ def _plain(name: str, data: bytes) -> Coded:
     return blobs.code_arrays(name, PART, {"bytes": np.frombuffer(data, np.uint8)})
 
 
-def _coded(source: Source, records: list[FileRecord], told: Progress) -> Iterator[Coded]:
+def _coded(source: Source, records: list[FileRecord], kept: Kept, told: Progress) -> Iterator[Coded]:
     """The parts of all stacks, those of other arrays, then the streams; kinds of tables and sounds go into records."""
     stacks = stacks_of(image_shapes(records))
     told.stage("coding images", len(stacks))
     for k, stack in enumerate(stacks):
-        arrays, parts = images.encode(stack_pixels(source, stack))
-        yield blobs.code_arrays(f"stack {k}", PART, arrays)
-        for j, data in enumerate(parts):
-            yield _plain(f"stack {k} part {j}", data)
+        unit = kept.get(k)
+        if unit is None:
+            arrays, parts = images.encode(stack_pixels(source, stack))
+            unit = [blobs.code_arrays(f"stack {k}", PART, arrays)]
+            unit += [_plain(f"stack {k} part {j}", data) for j, data in enumerate(parts)]
+            if len(stacks) > 1:
+                kept.keep(k, unit)
+        yield from unit
         told.step()
+    if kept.found:
+        told.note(f"{kept.found:,} of {len(stacks):,} stacks were there from a run that was interrupted")
     told.stage("coding other files", len(records))
     for f, record in enumerate(records):
         told.step()

@@ -1,0 +1,151 @@
+"""Packing that was killed goes on where it was, with the bytes of an unbroken run; what is kept is never trusted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attar.errors import OutputError
+from attar.run.progress import Silent
+from attar.sets import images, tiles
+from attar.sets.pack import pack
+from attar.sets.resume import Kept
+from attar.sets.unpack import unpack
+
+KILLED = """
+import os, signal, sys
+from attar.sets import images, resume, tiles
+from attar.sets.pack import pack
+tiles.STACK = 1 << 14
+kept, after = resume.Kept.keep, int(sys.argv[3])
+def keep(self, number, unit):
+    kept(self, number, unit)
+    if number + 1 == after:
+        os.kill(os.getpid(), signal.SIGKILL)
+resume.Kept.keep = keep
+pack(sys.argv[1], sys.argv[2])
+"""
+
+
+class Told(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(tiles, "STACK", 1 << 14)
+
+
+def made(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for k in range(3):
+        x = np.cumsum(rng.integers(-3, 4, (60, 20, 20)), axis=1).astype(np.uint8)
+        np.savez(folder / f"{k}.npz", x=x, y=np.arange(60))
+    return folder
+
+
+def killed(source: Path, goal: Path, after: int) -> None:
+    run = subprocess.run([sys.executable, "-c", KILLED, str(source), str(goal), str(after)], capture_output=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    assert not goal.exists()
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, small, monkeypatch, after):
+    source = made(tmp_path / "set")
+    whole = pack(source, tmp_path / "whole.attar").path.read_bytes()
+    goal = tmp_path / "a.attar"
+    killed(source, goal, after)
+    coded, encode = [], images.encode
+    monkeypatch.setattr(images, "encode", lambda stack: coded.append(1) or encode(stack))
+    told = Told()
+    pack(source, goal, progress=told)
+    assert goal.read_bytes() == whole and len(coded) == 5 - after
+    assert told.notes == [f"{after} of 5 stacks were there from a run that was interrupted"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.attar", "set", "whole.attar"]
+    unpack(goal, tmp_path / "out")
+    assert (tmp_path / "out" / "set" / "1.npz").exists() or (tmp_path / "out" / "1.npz").exists()
+
+
+def test_a_changed_file_starts_afresh(tmp_path, small):
+    source, goal = made(tmp_path / "set"), tmp_path / "a.attar"
+    killed(source, goal, 2)
+    np.savez(source / "1.npz", x=np.zeros((60, 20, 20), np.uint8), y=np.arange(60))
+    told = Told()
+    pack(source, goal, progress=told)
+    assert not told.notes
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "grow", "empty", "other"])
+def test_broken_units_are_coded_again(tmp_path, small, harm):
+    source, goal = made(tmp_path / "set"), tmp_path / "a.attar"
+    whole = pack(source, tmp_path / "whole.attar").path.read_bytes()
+    killed(source, goal, 3)
+    unit = tmp_path / ".a.attar.work" / "1.unit"
+    data = bytearray(unit.read_bytes())
+    if harm == "flip":
+        data[-5] ^= 1
+    broken = {
+        "flip": bytes(data),
+        "cut": bytes(data[:-1]),
+        "grow": bytes(data) + b"x",
+        "empty": b"",
+        "other": b"\xff" * 99,
+    }
+    unit.write_bytes(broken[harm])
+    told = Told()
+    pack(source, goal, progress=told)
+    assert goal.read_bytes() == whole and told.notes[0].startswith("2 of 5")
+
+
+def test_an_interruption_keeps_and_an_error_does_not(tmp_path, small, monkeypatch):
+    source, goal = made(tmp_path / "set"), tmp_path / "a.attar"
+    encode, calls = images.encode, []
+
+    def stopping(error):
+        def run(stack):
+            calls.append(1)
+            if len(calls) == 3:
+                raise error
+            return encode(stack)
+
+        return run
+
+    monkeypatch.setattr(images, "encode", stopping(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        pack(source, goal)
+    assert (tmp_path / ".a.attar.work" / "1.unit").exists()
+    calls.clear()
+    monkeypatch.setattr(images, "encode", stopping(OSError(28, "No space left on device")))
+    with pytest.raises(OutputError):
+        pack(source, goal)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_where_nothing_can_be_kept_packing_goes_on(tmp_path, small, monkeypatch):
+    source, goal = made(tmp_path / "set"), tmp_path / "a.attar"
+    monkeypatch.setattr("attar.sets.resume._write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    assert pack(source, goal).path.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.attar", "set"]
+
+
+def test_a_single_stack_is_not_kept(tmp_path):
+    source = made(tmp_path / "set")
+    kept = Kept.keep
+    seen = []
+    Kept.keep = lambda self, number, unit: seen.append(number)
+    try:
+        pack(source, tmp_path / "a.attar")
+    finally:
+        Kept.keep = kept
+    assert not seen
