@@ -53,7 +53,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -m attar.calibration -m attar.types
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -m attar.calibration -m attar.parameters -m attar.types
 	$(BIN)/lint-imports
 
 format: setup
@@ -73,6 +73,7 @@ bench: setup
 	$(BIN)/python benchmarks/recovery_settings.py
 	$(BIN)/python benchmarks/structure_recovery.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/augmentation.py
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/efficientnet.py

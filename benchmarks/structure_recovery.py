@@ -29,6 +29,7 @@ from attar.adapters.torch import TorchAdapter
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
+from attar.recover.augment import changes_of
 from attar.recover.retrain import retrain
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
@@ -99,7 +100,7 @@ def tuned(name: str, adapter: Adapter, data: Fashion, settings: RecoverySettings
     started = time.perf_counter()
     whole = original(name)
     weights = {layer.name: whole.read(layer.name) for layer in whole.layers()}
-    teacher = Teacher(whole, weights, dict(whole.remainder()), data.train, settings.augment)
+    teacher = Teacher(whole, weights, dict(whole.remainder()), data.train, changes_of(settings.augment, {}))
     retrain(adapter, teacher, settings, classification=True, rng=np.random.default_rng(0), progress=Silent())
     return time.perf_counter() - started
 

@@ -32,6 +32,13 @@ def test_round_trip(one: recipe.Recipe) -> None:
     assert recipe.to_toml(again) == recipe.to_toml(one)
 
 
+def test_tables_within_tables_survive(tmp_path: Path) -> None:
+    given = {"augment": {"shift": {"reach": 0.1, "fill": "black"}, "flip": {}}, "recovery": {"augment": ["shift"]}}
+    one = recipe.make(max_drop=1, settings=given, layers={"a.*": {"settings": {"uniform": {"step": 1.2}}}})
+    (tmp_path / "r.toml").write_text(recipe.to_toml(one), encoding="utf-8")
+    assert recipe.read(tmp_path / "r.toml") == one
+
+
 def test_every_character_of_a_path_survives(tmp_path: Path) -> None:
     path = "".join(map(chr, [*range(0x250), 0x7F, 0x2028, 0xFEFF, 0x1F600]))
     (tmp_path / "r.toml").write_bytes(recipe.to_toml(recipe.Recipe(data=path)).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,10 +11,7 @@ from attar import registry
 from attar.ending import guard
 from attar.stdout import json_line, tell
 
-if TYPE_CHECKING:
-    from attar.data.clean import Inspection
-
-data = typer.Typer(no_args_is_help=True, help="Look at, clean, compare, choose from and pack data sets.")
+data = typer.Typer(no_args_is_help=True, help="Look at, clean, compare, choose from, change and pack data sets.")
 
 SourceArg = Annotated[
     str,
@@ -55,7 +52,10 @@ def inspect(
             settings = CleanSettings(target, max_missing, find_noisy=not no_labels, seed=seed)
             found = look(source, settings, step=step)
         if html is not None:
-            _write_page(found, html)
+            from attar.data.clean import drawings
+            from attar.report.data_page import render
+
+            _write_page(render(found.facts(), drawings(found)), html)
         tell(json_line(found.facts()) if as_json else inspection_text(found))
 
 
@@ -123,6 +123,52 @@ def dedupe(
                 f"data {source!r}: no example may be in {found.against} as well. Received {found.leaked:,} of "
                 f"{len(found.examples.names):,}, e.g. {found.leaks[0][0]} = {found.leaks[0][1]}. Take them out of one."
             )
+
+
+@data.command(epilog="Example: attar data augment train/ -o more/ --recipe augment.toml --preview page.html")
+def augment(
+    source: Annotated[
+        str, typer.Argument(help="Table, .npz, idx file, or folder of idx files, images, .wav or .txt files.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Table, .npz or folder to write; not needed with --preview.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML: a table for each change, copies, seed, leave.")] = None,
+    copies: Annotated[int | None, typer.Option(help="Changed copies of each example (default: 1).")] = None,
+    only_copies: Annotated[bool, typer.Option("--only-copies", help="Write the copies without the originals.")] = False,
+    preview: Annotated[Path | None, typer.Option(help="Write a page with a dozen examples before and after.")] = None,
+    target: Target = None,
+    kind: Annotated[str | None, typer.Option(help="What arrays hold: images, audio or tables.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Threads over the files of a folder (default: one a core).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default: 0).")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Add changed copies of the examples that keep their labels; the original stays as it is."""
+    with guard(verbose):
+        from attar.augment.plan import Plan, read_plan, with_fields
+        from attar.augment.write import augment as written
+        from attar.errors import UsageError
+        from attar.show_data import augmented_text
+
+        if out is None and preview is None:
+            raise UsageError(
+                "augment: an output is needed. Received none. Pass -o OUT, or --preview PAGE to look first."
+            )
+        if preview is not None:
+            _check_page(preview, force)
+        plan = with_fields(Plan() if recipe is None else read_plan(recipe), copies=copies, seed=seed)
+        with _progress("changing examples") as step:
+            found = written(
+                source, out, plan, only_copies=only_copies, target=target, kind=kind, jobs=jobs, force=force, step=step
+            )
+        if preview is not None:
+            from attar.augment.write import shown
+            from attar.report.augment_page import render
+
+            _write_page(render(found.facts(), shown(found)), preview)
+        tell(json_line(found.facts()) if as_json else augmented_text(found))
 
 
 @data.command(name="hash", epilog="Example: attar data hash clicks.csv -o hashed.npz --dims 4096")
@@ -234,13 +280,10 @@ def _check_page(place: Path, force: bool) -> None:
     check_free(place.parent, [place.name], force)
 
 
-def _write_page(found: Inspection, place: Path) -> None:
-    """The page with pictures; raises OutputError."""
-    from attar.data.clean import drawings
+def _write_page(page: str, place: Path) -> None:
+    """The page as a file; raises OutputError."""
     from attar.outputs import publish, staged, write
-    from attar.report.data_page import render
 
-    page = render(found.facts(), drawings(found))
     with staged(place.parent) as stage:
         write(stage / place.name, page.encode("utf-8"))
         publish(stage, place.parent)

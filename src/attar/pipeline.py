@@ -29,13 +29,14 @@ from attar.evaluate.score import check_labels
 from attar.opening import check_weights, from_archive
 from attar.recipe import Recipe
 from attar.recover import pruning
+from attar.recover.augment import changes_of
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import Loop, Outcome, first_slope
-from attar.search.params import CALIBRATION, DATA, RECOVERY, check_rules, checked
+from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows, row_deviation, tempered
 from attar.search.subject import Measure, Subject, blind_stats, shared
@@ -110,6 +111,7 @@ def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits)
     Raises ModelError without gradients, UsageError for settings that cannot be, or cannot be without a set.
     """
     pruning.check(recovery_settings(recipe), recipe.methods, trains=source is not None)
+    image_changes(recipe)
     if source is None:
         return None, []
     if not isinstance(adapter, Differentiable):
@@ -326,6 +328,11 @@ def recovery_settings(recipe: Recipe) -> RecoverySettings:
     return checked(RecoverySettings, RECOVERY, recipe.settings)
 
 
+def image_changes(recipe: Recipe) -> dict[str, Any]:
+    """The changes that recovery makes to images, with the parameters of [settings.augment]; raises UsageError."""
+    return changes_of(recovery_settings(recipe).augment, recipe.settings.get(AUGMENT, {}))
+
+
 def recovery_of(job: Job, loop: Loop) -> Recovery | None:
     """The training of candidates, where there is a set for it."""
     if job.train is None:
@@ -335,7 +342,7 @@ def recovery_of(job: Job, loop: Loop) -> Recovery | None:
     if job.original is not None:
         owners = [layer.name for layer in job.original.layers() if layer.tied_to is None]
         weights, rest = {name: job.original.read(name) for name in owners}, dict(job.original.remainder())
-    teacher = Teacher(job.original or job.adapter, weights, rest, job.train, tuple(settings.augment))
+    teacher = Teacher(job.original or job.adapter, weights, rest, job.train, image_changes(job.recipe))
     return Recovery(loop, teacher, settings, job.recipe.seed)
 
 

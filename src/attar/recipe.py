@@ -73,7 +73,8 @@ class Recipe(BaseModel):
         default_factory=dict, description="methods and settings for layers by pattern; the first that fits holds"
     )
     settings: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="parameters by method, of data, calibration, recovery, removal and scaling"
+        default_factory=dict,
+        description="parameters by method, of data, calibration, recovery, augment, removal and scaling",
     )
 
     @field_validator("*")
@@ -131,21 +132,20 @@ def to_toml(recipe: Recipe) -> str:
     tables = {name: values.pop(name) for name in ("settings", "layers")}
     lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
     for name, table in tables.items():
-        lines += _table_lines(name, table)
+        for key, inner in table.items():
+            lines += _table_lines(f"{name}.{_toml(key)}", inner)
     return "\n".join(lines) + "\n"
 
 
-def _table_lines(name: str, table: Mapping[str, Any]) -> list[str]:
-    """A table of tables: the plain values of each under its own header, then the tables in it; empty ones left out."""
-    lines: list[str] = []
-    for key, inner in table.items():
-        header = f"{name}.{json.dumps(key, ensure_ascii=False)}"
-        plain = {k: v for k, v in inner.items() if not isinstance(v, dict)}
-        if plain or not inner:
-            lines += ["", f"[{header}]", *(f"{k} = {_toml(v)}" for k, v in plain.items())]
-        for k, v in inner.items():
-            if isinstance(v, dict):
-                lines += _table_lines(f"{header}.{k}", v)
+def _table_lines(header: str, table: Mapping[str, Any]) -> list[str]:
+    """A table's plain values under its header, then the tables in it; one of tables alone has no header."""
+    plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    lines = ["", f"[{header}]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
+    if not plain and table:
+        lines = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += _table_lines(f"{header}.{_toml(key)}", value)
     return lines
 
 

@@ -62,7 +62,7 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
     if job.train is not None:
         settings = pipeline.recovery_settings(job.recipe)
         rest: dict[str, Array] = dict(original.remainder())
-        teacher = Teacher(original, subject.weights, rest, job.train, tuple(settings.augment))
+        teacher = Teacher(original, subject.weights, rest, job.train, pipeline.image_changes(job.recipe))
         retrain(
             smaller, teacher, settings, classification=kind != "regression",
             rng=generator(job.recipe.seed, "removal"), progress=progress,

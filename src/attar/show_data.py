@@ -11,6 +11,7 @@ from attar.show import printable
 from attar.types import Json
 
 if TYPE_CHECKING:
+    from attar.augment.write import Augmented
     from attar.data.clean import Inspection
     from attar.data.dedupe import Duplicates
     from attar.hashing.write import Hashed
@@ -51,6 +52,29 @@ def contents(rows: Sequence[Mapping[str, Json]]) -> list[str]:
         ).rstrip()
         for line in table
     ]
+
+
+def augmented_text(found: Augmented) -> str:
+    """What was done to how many, and what was written."""
+    facts = found.facts()
+    done = {
+        name: ", ".join(f"{key} {cell(value)}" for key, value in values.items())
+        for name, values in facts["changes"].items()
+    }
+    width = max(map(len, done), default=0)
+    lines = [f"{name:<{width}}  {told}" for name, told in done.items()]
+    same = facts["examples"] - facts["augmented"]
+    lines += [f"{same:,} of {facts['examples']:,} examples are of test parts and get no copies"] if same else []
+    if facts["left_out"]:
+        lines.append(
+            f"{len(facts['left_out']):,} files are not {facts['kind']} and are left out, e.g. {facts['left_out'][0]}"
+        )
+    if found.out is None:
+        return printable_lines([*lines, "nothing was written but the page"])
+    copies = facts["augmented"] * facts["copies"]
+    rest = facts["written"] - copies
+    end = f"{facts['written']:,} examples, {copies:,} of them copies" if rest else f"{copies:,} copies"
+    return printable_lines([*lines, f"{end}; written to {found.out}; the original is unchanged"])
 
 
 def hashed_text(found: Hashed) -> str:

@@ -212,16 +212,20 @@ def test_examples_that_are_measured_on_are_not_trained_on() -> None:
         ({"epochs": 0}, r"settings.recovery.epochs: it must be from 1 to.*Received 0"),
         ({"epochs": "many"}, r"settings.recovery.epochs: it must be a int.*Received 'many'"),
         ({"rate": True}, r"settings.recovery.rate: it must be a float"),
-        ({"augment": "flip"}, r"settings.recovery.augment: it must be a list of 'shift', 'flip'.*Received 'flip'"),
+        ({"augment": "flip"}, r"settings.recovery.augment: it must be a list of 'flip', 'shift'.*Received 'flip'"),
         ({"augment": ["turn"]}, r"settings.recovery.augment: it must be a list.*Received \['turn'\]"),
         ({"penalty": "l7"}, r"must be one of 'none', 'entropy'.*Received 'l7'"),
         ({"train": "most"}, r"must be one of 'all', 'norms'.*Received 'most'"),
+        ({"augment": ["noise"]}, r"augment.flip: a change with parameters must be done.*does not name"),
+        ({"augment": ["flip", "noise"]}, r"settings.augment.flip.share: it must be from 0 to 1. Received 9"),
     ],
 )
 def test_wrong_settings_are_said_before_any_work(settings: dict[str, object], message: str) -> None:
     net, train, rest = halves()
+    given = settings.get("augment")
+    tables = {"augment": {"flip": {"share": 9 if len(given) == 2 else 1}}} if isinstance(given, list) else {}
     with pytest.raises(UsageError, match=message):
-        attar.compress(net, rest, train=train, max_drop=2, settings={"recovery": settings})
+        attar.compress(net, rest, train=train, max_drop=2, settings={"recovery": settings, **tables})
 
 
 def test_a_model_without_gradients_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from attar import entropy, registry
 from attar.methods.base import Composed, trainable
 from attar.recover.adam import Adam
-from attar.recover.augment import augmented
+from attar.recover.augment import NAMES, augmented, changes_of
 from attar.recover.base import Latent
 from attar.recover.latents import bits, decoded, forms_of, stored, weight_of
 from attar.recover.penalties import PENALTIES, penalty
@@ -116,20 +116,38 @@ def test_flips_and_shifts_keep_what_a_picture_shows() -> None:
     rng = np.random.default_rng(0)
     images = rng.random((64, 1, 8, 8)).astype(np.float32)
     data = Dataset({"x": images, "age": np.arange(64.0)[:, None]}, np.arange(64))
-    flipped = augmented(data, ("flip",), np.random.default_rng(1))
+    flip = changes_of(("flip",), {})
+    flipped = augmented(data, flip, np.random.default_rng(1))
     same = (flipped.inputs["x"] == images).all((1, 2, 3))
     other = (flipped.inputs["x"] == images[..., ::-1]).all((1, 2, 3))
     assert np.all(same ^ other)
     assert 15 < same.sum() < 49
+    np.testing.assert_array_equal(other, np.random.default_rng(1).random(64) < 0.5)
     np.testing.assert_array_equal(flipped.inputs["age"], data.inputs["age"])
     np.testing.assert_array_equal(flipped.labels, data.labels)
     last = Dataset({"x": np.ascontiguousarray(np.moveaxis(images, 1, -1))}, data.labels)
-    moved = augmented(last, ("flip",), np.random.default_rng(1)).inputs["x"]
+    moved = augmented(last, flip, np.random.default_rng(1)).inputs["x"]
     np.testing.assert_array_equal(np.moveaxis(moved, -1, 1), flipped.inputs["x"])
-    shifted = augmented(data, ("shift",), np.random.default_rng(3)).inputs["x"]
-    wide = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    places = [(i, j) for i in range(5) for j in range(5) if np.array_equal(wide[:, :, i : i + 8, j : j + 8], shifted)]
-    assert len(places) == 1
+    shift = changes_of(("shift",), {"shift": {"reach": 0.25}})
+    shifted = augmented(data, shift, np.random.default_rng(3)).inputs["x"]
+    wide = np.pad(images, ((0, 0), (0, 0), (2, 2), (2, 2)), "edge")
+    found = [
+        [(i, j) for i in range(5) for j in range(5) if np.array_equal(wide[at, :, i : i + 8, j : j + 8], shifted[at])]
+        for at in range(64)
+    ]
+    assert all(len(places) == 1 for places in found) and len({tuple(places) for places in found}) > 10
+
+
+def test_every_change_of_images_is_one_of_recovery() -> None:
+    images = np.random.default_rng(0).normal(size=(1200, 3, 8, 8)).astype(np.float32)
+    changes = changes_of(tuple(reversed(NAMES)), {"zoom": {"share": 0.3}})
+    assert tuple(changes) == NAMES, "in the order of the registry"
+    changed = augmented(Dataset({"x": images}), changes, np.random.default_rng(0)).inputs["x"]
+    assert changed.dtype == np.float32 and (changed != images).mean() > 0.9
+    assert changed.min() >= images.min() and changed.max() <= images.max()
+    again = augmented(Dataset({"x": images}), changes, np.random.default_rng(0)).inputs["x"]
+    np.testing.assert_array_equal(again, changed)
+    assert augmented(Dataset({"x": images}), {}, np.random.default_rng(0)).inputs["x"] is images
 
 
 TRAINABLE = [name for name in registry.names("method") if trainable(registry.get("method", name))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from attar.recover.augment import CHANGES
+from attar.recover.augment import NAMES
 from attar.recover.penalties import PENALTIES
 
 PATTERNS = ("", "2:4", "4:8")
@@ -38,7 +38,7 @@ class RecoverySettings:
     )
     batch: int = field(default=128, metadata={"help": "examples of a step", "low": 1, "high": 65536})
     augment: tuple[str, ...] = field(
-        default=(), metadata={"help": "label-preserving changes of images", "choices": tuple(CHANGES)}
+        default=(), metadata={"help": "label-preserving changes of images", "choices": NAMES}
     )
     train: str = field(
         default="all", metadata={"help": "everything, or biases and the scales of norms alone", "choices": PARTS}

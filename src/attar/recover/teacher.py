@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Teacher:
     weights: Mapping[str, Weight]
     rest: Mapping[str, Array]
     data: Dataset
-    changes: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
     _said: Array | None = field(default=None, init=False)
 
     def put(self) -> None:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from attar.report.picture import picture
 from attar.types import Array, Json
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(facts: Mapping[str, Json], drawings: Sequence[Sequence[tuple[str, Array]]]) -> str:
@@ -21,11 +21,11 @@ def render(facts: Mapping[str, Json], drawings: Sequence[Sequence[tuple[str, Arr
 
     No script and no address of another place is in it; a Content-Security-Policy forbids both.
     """
-    style = (_TEMPLATES / "page.css").read_text("utf-8") + (_TEMPLATES / "data.css").read_text("utf-8")
+    style = (TEMPLATES / "page.css").read_text("utf-8") + (TEMPLATES / "data.css").read_text("utf-8")
     allowed = b64encode(sha256(style.encode("utf-8")).digest()).decode("ascii")
     rows = facts["contents"]
     page = (
-        _environment()
+        environment()
         .get_template("data.html")
         .render(
             facts=facts,
@@ -41,12 +41,12 @@ def render(facts: Mapping[str, Json], drawings: Sequence[Sequence[tuple[str, Arr
     return str(page).encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Jinja with autoescape: names come from strangers' files."""
-    loader = jinja2.FileSystemLoader(_TEMPLATES)
-    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cell"] = cell
-    return environment
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made.filters["cell"] = cell
+    return made
 
 
 def cell(value: Json) -> str:
