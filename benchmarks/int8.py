@@ -39,6 +39,7 @@ from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.timing import latencies
+from attar.search.divergence import divergence, kind_of
 from attar.types import Dataset
 from timing import machine
 
@@ -136,7 +137,8 @@ def measured(name: str, folder: Path, threads: int, max_drop: float) -> dict[str
     for way, runtime in runtimes.items():
         after = score(runtime.run, test, how, None if way == "float32" else before.outputs)
         verdict = certify(before, after, how, max_drop, 0.95)
-        rows[way] = {"bytes": files[way].stat().st_size, "drop": verdict.drop, "upper": verdict.upper}
+        moved = float(divergence(before.outputs, after.outputs, kind_of(before.outputs, True)).mean())
+        rows[way] = {"bytes": files[way].stat().st_size, "drop": verdict.drop, "upper": verdict.upper, "kl": moved}
     for size in BATCHES:
         batch = dict(test.take(np.arange(size)).inputs)
         for way, latency in latencies({way: runtime.once(batch) for way, runtime in runtimes.items()}).items():
@@ -147,14 +149,14 @@ def measured(name: str, folder: Path, threads: int, max_drop: float) -> dict[str
 
 def show(name: str, rows: dict[str, Any]) -> None:
     """One table."""
-    print(f"\n**{name}**\n\n| | bytes | drop | 95 % bound | batch 1 | batch 32 |\n|---|---|---|---|---|---|")
+    print(f"\n**{name}**\n\n| | bytes | drop | 95 % bound | KL | batch 1 | batch 32 |\n|---|---|---|---|---|---|---|")
     for way, row in rows.items():
         first = " | ".join(
             f"{row[f'batch {size}'][0]:.3g} ms" if way == "float32"
             else f"{row[f'batch {size}'][1]:.2f} ({row[f'batch {size}'][2]:.2f} to {row[f'batch {size}'][3]:.2f})"
             for size in BATCHES
         )  # fmt: skip
-        print(f"| {way} | {row['bytes']:,} | {row['drop']:+.2f} | {row['upper']:+.2f} | {first} |")
+        print(f"| {way} | {row['bytes']:,} | {row['drop']:+.2f} | {row['upper']:+.2f} | {row['kl']:.2g} | {first} |")
     for note in rows["attar"]["notes"]:
         print(f"\nattar: {note}")
 

@@ -17,12 +17,15 @@ from attar.errors import AttarError, FormatError, ModelError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
+from attar.latent.settings import Settings
 from attar.opening import from_archive, model_of, open_model
 from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress, Silent
 from attar.search.loop import search
+from attar.sets.aims import check
+from attar.sets.lossy import Loss
 from attar.types import Certificate, Json, Score
 
 PathLike = str | os.PathLike[str]
@@ -180,6 +183,28 @@ def evaluate(
             )
         original = score(open_model(against, recipe.factory).run, dataset, measured, None).outputs
     return score(adapter.run, dataset, measured, original)
+
+
+def data_loss(
+    quality: float | None,
+    model: object = None,
+    max_drop: float | None = None,
+    *,
+    confidence: float = 0.95,
+    steps: int = 6000,
+    seed: int = 0,
+) -> Loss | None:
+    """What images of a data set may lose, for attar.sets.pack: None for nothing.
+
+    quality: 1 less the error's root mean square over the pixels' standard deviation, of images that were not trained
+    on. max_drop: points of a model's accuracy, as a certificate bounds them; quality is then 0.7 where it is not given.
+    Raises UsageError, ModelError.
+    """
+    check(quality, max_drop, model)
+    if max_drop is None and (quality is None or quality == 1):
+        return None
+    adapter = None if model is None else open_model(model)
+    return Loss(quality, max_drop, adapter, confidence, Settings(steps=steps, seed=seed))
 
 
 def inspect(model: object, *, factory: str | None = None) -> list[dict[str, Json]]:

@@ -242,21 +242,33 @@ def select(
 def pack(
     source: Annotated[Path, typer.Argument(help="Folder (of images, sounds, tables, texts), or one file.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The archive (default: SOURCE.attar).")] = None,
+    quality: Annotated[
+        float | None,
+        typer.Option(help="Images may differ, by 1 - QUALITY of the pixels' standard deviation."),
+    ] = None,
+    for_: Annotated[Path | None, typer.Option("--for", help="Model (ONNX, .pt2) that the images are for.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Points that its accuracy may drop.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps of training where images may differ.")] = 6000,
+    seed: Seed = 0,
     force: Force = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Pack a data set without losing a value; what was written is read back and compared."""
+    """Pack a data set without losing a value, or with images that may differ; what was written is read back."""
     with guard(verbose):
         from dataclasses import asdict
 
         from attar import show
+        from attar.api import data_loss
         from attar.sets.pack import pack as packing
 
+        loss = data_loss(quality, for_, max_drop, steps=steps, seed=seed)
         with show.Bars() as progress:
-            result = packing(source, out, force=force, progress=progress)
+            result = packing(source, out, loss=loss, force=force, progress=progress)
         facts = {**asdict(result), "path": str(result.path)}
         tell(json_line(facts) if as_json else "\n".join(show.packed_set_lines(result)))
+        if result.lost is not None and not result.lost.reached:
+            raise typer.Exit(3)
 
 
 @data.command()

@@ -48,6 +48,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "onnx-fp16": "attar.exports.onnx_fp16:OnnxFp16",
     },
     "runtime": {"onnx": "attar.exports.onnx_model:runtime_of"},
+    "latent": {"trainer": "attar.adapters.torch_latent:Trainer", "sight": "attar.adapters.torch_sight:sight"},
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",
         "top5": "attar.evaluate.metrics:Top5",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from attar.benching import Timed
     from attar.exporting import Exported
     from attar.packing.pack import Packed
+    from attar.sets.lossy import Lost
     from attar.sets.pack import PackedSet
 
 FORMATS = {
@@ -110,8 +111,28 @@ def packed_set_lines(result: PackedSet) -> list[str]:
     return [
         *lines,
         f"after     {result.bytes_after:,} bytes, read back and compared",
+        *lost_lines(result.lost),
         f"archive   {result.path}",
     ]
+
+
+def lost_lines(lost: Lost | None) -> list[str]:
+    """What images have lost, where they may."""
+    if lost is None:
+        return []
+    missed = "" if lost.reached else ": not reached"
+    lines = [f"quality   {lost.quality:.4f} of {lost.held:,} images held out, error {lost.error:.2f} of 255 in all"]
+    if lost.agreement is not None:
+        lines.append(f"answers   {lost.agreement:.2%} of those held out as before")
+    if (c := lost.certificate) is not None:
+        lines.append(f"metric    {c.metric} {c.before:.2f} -> {c.after:.2f} (decoded file, {c.n:,} images not seen)")
+        lines.append(
+            f"drop      {c.drop:+.2f} points, {c.confidence:.0%} bounds {c.lower:+.2f} and {c.upper:+.2f}, "
+            f"allowed {c.max_drop:g}: {verdict(c)}"
+        )
+    else:
+        lines[-1] += missed
+    return lines
 
 
 def verify_lines(found: Mapping[str, Sequence[Mapping[str, Json]]], *, every: bool) -> str:

@@ -1,4 +1,4 @@
-"""Writes tests/sets/golden/NAME-set.attar and .npz, for the version of the day: python tests/sets/make_golden.py v2"""
+"""Writes NAME-set and NAME-lossy, .attar and .npz, for the version of the day: python tests/sets/make_golden.py v2"""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from attar.archive import read_archive
+from attar.latent.settings import Settings
 from attar.sets.contents import contents
+from attar.sets.lossy import Loss
 from attar.sets.pack import pack
 from sets.image_cases import blobs
 
@@ -38,6 +40,16 @@ def main() -> None:
         body = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", wave.nbytes) + wave.tobytes()
         (top / "tone.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
         pack(top, goal, force=True)
+        small = Path(place) / "x.npz"
+        np.savez(small, x=blobs(260, 9, 8, 1)[..., 0], y=np.arange(260) % 3)
+        lossy = goal.with_name(f"{sys.argv[1]}-lossy.attar")
+        pack(small, lossy, loss=Loss(0.5, settings=Settings(steps=150, width=4, latents=4)), force=True)
+    write(goal)
+    write(lossy)
+
+
+def write(goal: Path) -> None:
+    """What the archive decodes to."""
     found = contents(read_archive(goal))
     np.savez_compressed(
         goal.with_suffix(".npz"), **{f"{record.name}|{k}": a for record, arrays in found for k, a in arrays.items()}

@@ -67,6 +67,11 @@ class OnnxAdapter:
         with broken(model.name if isinstance(model, Path) else "model"):
             return cls(prepared(store))
 
+    @property
+    def store(self) -> Store:
+        """The model with its tensors, which are read anew where they have been replaced."""
+        return self._store
+
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs, with the axis of the examples first."""
         return self._runner.inputs

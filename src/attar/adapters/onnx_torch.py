@@ -64,9 +64,10 @@ class Program:
         self._opset = next((o.version for o in store.model.opset_import if o.domain in STANDARD), 1)
         self._main = self._block(store.model.graph.node, store.model.graph, [output])
 
-    def __call__(self, inputs: Mapping[str, Array]) -> Tensor:
-        """The output; raises ModelError where PyTorch cannot compute a step."""
-        return self._run(self._main, {name: torch.tensor(_plain(value)) for name, value in inputs.items()})[0]
+    def __call__(self, inputs: Mapping[str, Array | Tensor]) -> Tensor:
+        """The output, with gradients of inputs that are tensors; raises ModelError where PyTorch cannot compute it."""
+        given = {name: v if isinstance(v, Tensor) else torch.tensor(_plain(v)) for name, v in inputs.items()}
+        return self._run(self._main, given)[0]
 
     def tensor(self, slot: Slot) -> Tensor:
         """A stored tensor as it is now."""

@@ -75,6 +75,11 @@ class TorchModel(TorchAdapter):
         adapter._runner.flat = [norm.layer for norm in graph.norms if norm.flat and norm.weight in constants]
         return adapter
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """The private copy."""
+        return self._source.network
+
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs as the graph or the first batch shows them; an empty shape says that it is not known."""
         if self._runner.example:

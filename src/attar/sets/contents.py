@@ -16,6 +16,8 @@ from attar.archive.base import SkeletonInfo, broken, count, decoded_limit
 from attar.archive.records import row
 from attar.coding import kernel, known_dtype
 from attar.errors import UsageError
+from attar.latent import codes
+from attar.latent.network import Network, network_from
 from attar.sets import files, images, mixed, solid, sound, tables
 from attar.sets.records import SOLID, TEXTS, FileRecord, from_json, image_shapes
 from attar.sets.tiles import Stack, stacks_of, tiles_of
@@ -108,6 +110,7 @@ class _Reader:
             for f, start in zip(stream.files, stream.starts, strict=True)
         }
         self._blocks: dict[tuple[int, int], U8] = {}
+        self._networks: dict[str, Network] = {}
         self._image = 0
         self._used = {"index"}
 
@@ -130,10 +133,26 @@ class _Reader:
         while self._decoded and sum(one.nbytes for one in self._decoded.values()) > KEPT:
             self._decoded.popitem(last=False)
         shape = (len(stack.tiles), *stack.shape)
+        if f"stack {k} latents 0" in self._archive.parts:
+            self._decoded[k] = self._made(k, shape)
+            return self._decoded[k]
         sizes = images.part_sizes(shape[0], count(stack.shape))
         parts = [self._bytes(f"stack {k} part {j}") for j in range(len(sizes))]
         self._decoded[k] = images.decode(self._part(f"stack {k}"), parts, shape)
         return self._decoded[k]
+
+    def _made(self, k: int, shape: codes.Shape) -> U8:
+        """A stack whose images may differ: a network makes them."""
+        name = f"network {shape[3]}"
+        if name not in self._networks:
+            self._networks[name] = network_from(self._part(name))
+        network, parts = self._networks[name], []
+        for j in range(len(codes.part_rows(shape[0], codes.columns(network, shape)))):
+            found = self._part(f"stack {k} latents {j}")
+            if list(found) != ["latents"]:
+                raise broken(f"section 'stack {k} latents {j}'", "it must hold latents", repr(list(found))[:100])
+            parts.append(found["latents"])
+        return codes.pixels(network, codes.latents_of(parts, network, shape), shape[1], shape[2])
 
     def values(self, f: int, a: int) -> Array:
         """An array that holds no images."""
