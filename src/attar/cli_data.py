@@ -42,8 +42,8 @@ def inspect(
 ) -> None:
     """Say what is in a data set and what is wrong with it; nothing is changed."""
     with guard(verbose):
-        from attar.data.clean import inspect as look
-        from attar.data.table_steps import CleanSettings
+        from attar.cleaning.clean import inspect as look
+        from attar.cleaning.table_steps import CleanSettings
         from attar.show_data import inspection_text
 
         if html is not None:
@@ -52,7 +52,7 @@ def inspect(
             settings = CleanSettings(target, max_missing, find_noisy=not no_labels, seed=seed)
             found = look(source, settings, step=step)
         if html is not None:
-            from attar.data.clean import drawings
+            from attar.cleaning.clean import drawings
             from attar.report.data_page import render
 
             _write_page(render(found.facts(), drawings(found)), html)
@@ -80,8 +80,8 @@ def clean(
 ) -> None:
     """Write a data set without its faults, and list every change; the original stays as it is."""
     with guard(verbose):
-        from attar.data.clean import clean as written
-        from attar.data.table_steps import CleanSettings
+        from attar.cleaning.clean import clean as written
+        from attar.cleaning.table_steps import CleanSettings
         from attar.errors import UsageError
         from attar.show_data import cleaned_text
 
@@ -111,7 +111,7 @@ def dedupe(
 ) -> None:  # fmt: skip
     """Find duplicates within a data set, and leaks between its parts or to another set."""
     with guard(verbose):
-        from attar.data.dedupe import dedupe as compare
+        from attar.copies.dedupe import dedupe as compare
         from attar.errors import DataError
         from attar.show_data import duplicates_text
 

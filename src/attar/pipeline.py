@@ -15,10 +15,10 @@ import attar
 from attar.adapters.base import Adapter, Differentiable
 from attar.archive import read_archive
 from attar.coding import simd_path
+from attar.copies.prepare import DataSettings, Prepared, Step, prepared
 from attar.data.fit import fit_inputs
 from attar.data.images import image_size
 from attar.data.overlap import without
-from attar.data.prepare import DataSettings, Prepared, Step, prepared
 from attar.data.read import read as read_data
 from attar.data.splits import make_splits
 from attar.errors import AttarError, DataError, ModelError, UsageError

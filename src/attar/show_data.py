@@ -12,8 +12,8 @@ from attar.types import Json
 
 if TYPE_CHECKING:
     from attar.augment.write import Augmented
-    from attar.data.clean import Inspection
-    from attar.data.dedupe import Duplicates
+    from attar.cleaning.clean import Inspection
+    from attar.copies.dedupe import Duplicates
     from attar.hashing.write import Hashed
     from attar.selection.choose import Chosen
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from attar.data.clean import Inspection
-from attar.data.faults import Fault
+from attar.cleaning.clean import Inspection
+from attar.cleaning.faults import Fault
 from attar.data.read import read
 
 FASHION = Path(__file__).parents[2] / "examples" / "fashion-mnist"

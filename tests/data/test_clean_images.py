@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from planted import fashion, fault, flipped, hashes, image_folder
 
-from attar.data.clean import clean, drawings, inspect
-from attar.data.dedupe import dedupe
-from attar.data.label_noise import wrong_labels
-from attar.data.patch_features import patch_features
+from attar.cleaning.clean import clean, drawings, inspect
+from attar.cleaning.label_noise import wrong_labels
+from attar.cleaning.patch_features import patch_features
+from attar.cleaning.table_steps import CleanSettings
+from attar.copies.dedupe import dedupe
 from attar.data.read import read
-from attar.data.table_steps import CleanSettings
 from attar.errors import DataError, OutputError, UsageError
 
 QUICK = CleanSettings(find_noisy=False)
@@ -143,7 +143,7 @@ def test_three_of_a_hundred_wrong_labels(part: str, seed: int) -> None:
 
 
 def test_of_a_large_folder_some_labels_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attar.data.check_folder.MOST_CHECKED", 100)
+    monkeypatch.setattr("attar.cleaning.check_folder.MOST_CHECKED", 100)
     images, labels = fashion("train", 300)
     image_folder(tmp_path, images, flipped(labels, 0.03, seed=0)[0])
     found = inspect(tmp_path)

@@ -11,10 +11,10 @@ import pytest
 from planted import fault, flipped, hashes
 from sklearn.datasets import load_digits
 
-from attar.data.clean import clean, inspect
-from attar.data.table_steps import CleanSettings
-from attar.data.tables import read_table, write_table
+from attar.cleaning.clean import clean, inspect
+from attar.cleaning.table_steps import CleanSettings
 from attar.errors import DataError, FormatError, OutputError, UsageError
+from attar.files.tables import read_table, write_table
 
 ROWS = 300
 

@@ -12,8 +12,8 @@ from PIL import Image
 import attar
 from attar import api
 from attar import recipe as recipes
-from attar.data.near import SIDE, array_crops, thumbnails
-from attar.data.prepare import LEAST, DataSettings, prepared
+from attar.copies.near import SIDE, array_crops, thumbnails
+from attar.copies.prepare import LEAST, DataSettings, prepared
 from attar.data.read import read
 from attar.errors import DataError, UsageError
 from attar.types import Dataset, Splits

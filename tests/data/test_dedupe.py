@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from planted import ALTERED, FASHION, fashion, hashes, image_folder, leaking
 
-from attar.data.dedupe import dedupe
-from attar.data.near import SMALL, crops, dct_hashes, near_images, near_texts
+from attar.copies.dedupe import dedupe
+from attar.copies.near import SMALL, crops, dct_hashes, near_images, near_texts
 from attar.data.read import read
 from attar.errors import DataError
 

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from attar import cli
-from attar.data.clean import clean, inspect
-from attar.data.dedupe import dedupe
-from attar.data.recordings import spectrum
-from attar.data.sources import open_source
+from attar.cleaning.clean import clean, inspect
+from attar.copies.dedupe import dedupe
 from attar.errors import DataError
+from attar.files.recordings import spectrum
+from attar.files.sources import open_source
 from attar.sets.pack import pack
 from attar.sets.unpack import unpack
 

@@ -16,8 +16,8 @@ from attar.augment.images import as_before, is_images, planes, span_of
 from attar.augment.tables import Columns
 from attar.data.arrays import LABELS, base_and_part
 from attar.data.limits import MAX_BYTES
-from attar.data.sources import Arrays
 from attar.errors import DataError, UsageError
+from attar.files.sources import Arrays
 from attar.types import Array
 
 BLOCK = 1 << 20

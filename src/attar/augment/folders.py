@@ -14,9 +14,9 @@ import numpy as np
 from attar.augment.audio import sound_span
 from attar.augment.changes import Keyed, Params, change_planes, change_text
 from attar.data.images import FORMATS, MAX_PIXELS, SUFFIXES, pillow_module
-from attar.data.pictures import eight_bits, part_and_label
-from attar.data.sources import Folder
 from attar.errors import DataError, FormatError
+from attar.files.pictures import eight_bits, part_and_label
+from attar.files.sources import Folder
 from attar.run.executor import map_in_order
 from attar.types import Array
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from attar.augment.changes import CHANGES, Keyed, Params, change_rows, change_text
 from attar.augment.tables import Columns
+from attar.cleaning.table_steps import number_columns, text_columns
 from attar.data.arrays import LABELS
 from attar.data.extras import extra
-from attar.data.sources import Table
-from attar.data.table_steps import number_columns, text_columns
-from attar.data.tables import write_table
 from attar.errors import UsageError
+from attar.files.sources import Table
+from attar.files.tables import write_table
 
 BLOCK = 8192
 """Rows that are changed at once."""

@@ -15,9 +15,9 @@ from attar.augment.folders import FolderSet, open_folder
 from attar.augment.frames import TableSet, table_set
 from attar.augment.plan import Plan
 from attar.data.idx import is_idx
-from attar.data.pictures import silent
-from attar.data.sources import Arrays, Folder, Source, Table, check_output, open_source
 from attar.errors import DataError, UsageError
+from attar.files.pictures import silent
+from attar.files.sources import Arrays, Folder, Source, Table, check_output, open_source
 from attar.outputs import guarded, publish, staged
 from attar.types import Json
 

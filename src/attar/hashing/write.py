@@ -12,8 +12,8 @@ import numpy as np
 
 from attar.data.arrays import LABELS
 from attar.data.limits import MAX_BYTES
-from attar.data.pictures import silent
 from attar.errors import DataError, OutputError, UsageError
+from attar.files.pictures import silent
 from attar.hashing.blocks import Survey, blocks, survey
 from attar.hashing.features import Hasher
 from attar.outputs import guarded, publish, staged

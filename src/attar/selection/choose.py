@@ -10,14 +10,14 @@ import numpy as np
 
 from attar import registry
 from attar.adapters.base import Adapter
-from attar.data.clean import target_of
+from attar.cleaning.clean import target_of
+from attar.cleaning.table_features import table_features
 from attar.data.fit import fit_inputs
 from attar.data.images import TRAIN, image_size
-from attar.data.pictures import look, part_and_label, silent, thumbnail
 from attar.data.read import read
-from attar.data.sources import Arrays, Folder, Source, Table, open_source, taken
-from attar.data.table_features import table_features
 from attar.errors import DataError, UsageError
+from attar.files.pictures import look, part_and_label, silent, thumbnail
+from attar.files.sources import Arrays, Folder, Source, Table, open_source, taken
 from attar.run.executor import generator
 from attar.selection.base import Indices, Pool
 from attar.selection.features import inputs_of, of_model, of_rows, unseen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from attar.data.sources import Source, check_output, open_source, save
+from attar.files.sources import Source, check_output, open_source, save
 from attar.outputs import check_free, publish, staged, write
 from attar.selection.choose import Chosen, train_part
 

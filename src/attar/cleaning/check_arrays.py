@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data.faults import Fault, examples
-from attar.data.label_noise import wrong_labels
-from attar.data.patch_features import patch_features
-from attar.data.pictures import as_images
-from attar.data.sources import Arrays
-from attar.data.table_rows import imbalance
-from attar.data.table_steps import CleanSettings
+from attar.cleaning.faults import Fault, examples
+from attar.cleaning.label_noise import wrong_labels
+from attar.cleaning.patch_features import patch_features
+from attar.cleaning.table_rows import imbalance
+from attar.cleaning.table_steps import CleanSettings
+from attar.files.pictures import as_images
+from attar.files.sources import Arrays
 from attar.types import Array, Json
 
 LARGEST_IMAGE = 32

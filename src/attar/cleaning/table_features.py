@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.cleaning.table_steps import number_columns, text_columns
 from attar.data.extras import extra
-from attar.data.table_steps import number_columns, text_columns
 
 MOST_LEVELS = 50
 """Most categories of a column that get a feature each; of more, the words are hashed, or it is an identifier."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data.check_arrays import array_features
-from attar.data.dedupe import groups_of
-from attar.data.label_noise import wrong_labels
-from attar.data.near import array_crops, near_images
+from attar.cleaning.check_arrays import array_features
+from attar.cleaning.label_noise import wrong_labels
+from attar.copies.dedupe import groups_of
+from attar.copies.near import array_crops, near_images
 from attar.data.overlap import MOST, row_hashes
-from attar.data.pictures import as_images
 from attar.data.splits import LEAST
 from attar.errors import DataError
+from attar.files.pictures import as_images
 from attar.types import Array, Dataset, Json, Splits
 
 SMALLEST = 16

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from attar.data.check_folder import MOST_CHECKED, Kept
+from attar.cleaning.check_folder import MOST_CHECKED, Kept
+from attar.cleaning.faults import Fault
+from attar.cleaning.label_noise import wrong_labels
+from attar.cleaning.table_features import table_features
+from attar.cleaning.table_rows import imbalance
+from attar.cleaning.table_steps import CleanSettings
 from attar.data.extras import extra
-from attar.data.faults import Fault
-from attar.data.label_noise import wrong_labels
-from attar.data.notes import Note, read_notes
-from attar.data.pictures import silent
-from attar.data.sources import Folder
-from attar.data.table_features import table_features
-from attar.data.table_rows import imbalance
-from attar.data.table_steps import CleanSettings
+from attar.files.notes import Note, read_notes
+from attar.files.pictures import silent
+from attar.files.sources import Folder
 from attar.types import Json
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data.faults import Fault, short
-from attar.data.label_noise import wrong_labels
-from attar.data.patch_features import patch_features
-from attar.data.pictures import ENDINGS, Picture, look, silent, thumbnail
-from attar.data.sources import Folder
-from attar.data.table_rows import imbalance
-from attar.data.table_steps import CleanSettings
+from attar.cleaning.faults import Fault, short
+from attar.cleaning.label_noise import wrong_labels
+from attar.cleaning.patch_features import patch_features
+from attar.cleaning.table_rows import imbalance
+from attar.cleaning.table_steps import CleanSettings
+from attar.files.pictures import ENDINGS, Picture, look, silent, thumbnail
+from attar.files.sources import Folder
 from attar.types import Json
 
 SIDE = 32

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from attar.data.check_folder import Kept
-from attar.data.faults import Fault, short
-from attar.data.pictures import silent
-from attar.data.recordings import Recording, listen
-from attar.data.sources import Folder
-from attar.data.table_rows import imbalance
-from attar.data.table_steps import CleanSettings
+from attar.cleaning.check_folder import Kept
+from attar.cleaning.faults import Fault, short
+from attar.cleaning.table_rows import imbalance
+from attar.cleaning.table_steps import CleanSettings
+from attar.files.pictures import silent
+from attar.files.recordings import Recording, listen
+from attar.files.sources import Folder
 from attar.types import Json
 
 SILENT = 10 ** (-60 / 20)

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data import table_rows, table_steps
-from attar.data.check_arrays import clean_arrays, describe_arrays
-from attar.data.check_folder import clean_folder
-from attar.data.check_notes import clean_notes
-from attar.data.check_recordings import clean_recordings
-from attar.data.faults import Fault, facts, short
-from attar.data.pictures import as_images, look, silent, thumbnail
-from attar.data.sources import Arrays, Folder, Source, Table, check_output, open_source, save
-from attar.data.table_steps import CleanSettings
+from attar.cleaning import table_rows, table_steps
+from attar.cleaning.check_arrays import clean_arrays, describe_arrays
+from attar.cleaning.check_folder import clean_folder
+from attar.cleaning.check_notes import clean_notes
+from attar.cleaning.check_recordings import clean_recordings
+from attar.cleaning.faults import Fault, facts, short
+from attar.cleaning.table_steps import CleanSettings
 from attar.errors import DataError, UsageError
+from attar.files.pictures import as_images, look, silent, thumbnail
+from attar.files.sources import Arrays, Folder, Source, Table, check_output, open_source, save
 from attar.types import Array, Json
 
 STEPS = (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attar.data.pictures import part_and_label
+from attar.files.pictures import part_and_label
 
 SUFFIXES = (".txt", ".eml")
 MOST = 1 << 26

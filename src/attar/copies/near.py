@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.data.extras import extra
-from attar.data.pictures import as_images
+from attar.files.pictures import as_images
 from attar.types import Array
 
 SIDE = 32

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from attar.data.extras import extra
-from attar.data.faults import Fault, examples
-from attar.data.label_noise import wrong_labels
-from attar.data.table_features import table_features
-from attar.data.table_steps import (
+from attar.cleaning.faults import Fault, examples
+from attar.cleaning.label_noise import wrong_labels
+from attar.cleaning.table_features import table_features
+from attar.cleaning.table_steps import (
     FENCE,
     LEAST_NUMBERS,
     MOST_CATEGORIES,
@@ -21,6 +20,7 @@ from attar.data.table_steps import (
     place,
     text_columns,
 )
+from attar.data.extras import extra
 
 IMBALANCE = 10
 """How many times rarer than the commonest a class must be to be listed."""

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.data.near import array_crops, crops, grey, near_images, near_texts
-from attar.data.notes import read_notes
+from attar.cleaning.table_rows import row_keys
+from attar.cleaning.table_steps import MOST_CATEGORIES, text_columns
+from attar.copies.near import array_crops, crops, grey, near_images, near_texts
 from attar.data.overlap import row_hashes
-from attar.data.pictures import as_images, look, silent
-from attar.data.recordings import SIDE, listen, spectrum
-from attar.data.sources import Arrays, Folder, Source, Table, check_output, open_source, save, taken
-from attar.data.table_rows import row_keys
-from attar.data.table_steps import MOST_CATEGORIES, text_columns
 from attar.errors import DataError
+from attar.files.notes import read_notes
+from attar.files.pictures import as_images, look, silent
+from attar.files.recordings import SIDE, listen, spectrum
+from attar.files.sources import Arrays, Folder, Source, Table, check_output, open_source, save, taken
 from attar.types import Dataset, Json
 
 Pairs = list[tuple[int, int]]

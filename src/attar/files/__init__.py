@@ -1,0 +1,1 @@
+"""Data sets as they lie on disk: tables, arrays, folders of images, recordings and texts."""
