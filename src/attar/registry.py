@@ -45,6 +45,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     },
     "export": {
         "onnx-int8": "attar.exports.onnx_int8:OnnxInt8",
+        "onnx-int4": "attar.exports.onnx_int4:OnnxInt4",
         "onnx-fp16": "attar.exports.onnx_fp16:OnnxFp16",
     },
     "runtime": {"onnx": "attar.exports.onnx_model:runtime_of"},

@@ -309,7 +309,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path):
     bare = model([node("Relu", "x", "y")], {}, [8])
     with pytest.raises((ModelError, DataError)):
         attar.export(bare, "onnx-int8", (x, np.zeros(60, np.int64)), out=tmp_path, max_drop=1)
-    with pytest.raises(UsageError, match="onnx-int8, onnx-fp16"):
+    with pytest.raises(UsageError, match="onnx-int8, onnx-int4, onnx-fp16"):
         attar.export(MODELS / "lenet5.onnx", "onnx-int3", FASHION, out=tmp_path, max_drop=1)
     with pytest.raises(UsageError, match=r"end in \.int8\.onnx"):
         attar.export(MODELS / "lenet5.onnx", "onnx-int8", FASHION, out=tmp_path / "m.tflite", max_drop=1)
