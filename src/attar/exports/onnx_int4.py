@@ -1,8 +1,8 @@
 """ONNX models with 4-bit weights in blocks (MatMulNBits), activations in float: small files for dense layers.
 
 Codes are symmetric, -7 .. 7 times a scale for each block of a row, rounded with error feedback and coordinate descent
-on the second moments of the layer's inputs, and the mean error is taken off the bias (methods/fixed.py). The largest
-block that stays within the drop is taken.
+on the second moments of the layer's inputs, and the mean error is taken off the bias (methods/fixed.py). The smallest
+file that stays within the drop is taken.
 """
 
 from __future__ import annotations
@@ -54,23 +54,26 @@ class OnnxInt4:
 
     @staticmethod
     def make(task: Task) -> Artefact:
-        """The largest block that is within the drop; the smallest where none is."""
+        """The smallest file that is within the drop; the finest blocks where none is."""
         model = prepared(onnx_model(task.adapter, OnnxInt4.name).model())
         inner = OnnxAdapter.open(model)
-        names = dense_nodes(model)
-        layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.name in names.values()]
+        names = set(dense_nodes(model).values())
+        layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.name in names]
         stats = inner.moments(task.calibrate.batches(256), [layer.name for layer in layers])
+        layers = [layer for layer in layers if layer.name in stats]
         weights = {layer.name: inner.read(layer.name) for layer in layers}
-        data, block = b"", BLOCKS[-1]
+        files: dict[int, bytes] = {}
         for block in BLOCKS:
             made: dict[str, Packed] = {}
-            for layer in (layer for layer in layers if layer.name in stats):
+            for layer in layers:
                 made[layer.name], rounded = packed(layer, weights[layer.name], stats[layer.name], block)
                 inner.write(layer.name, rounded)
-            data = in_blocks(inner.model(), made, block).SerializeToString()
+            files[block] = in_blocks(inner.model(), made, block).SerializeToString()
             task.step()
-            if task.acceptable(data):
-                break
+        # Rows that are no multiple of a block are filled up, so that smaller blocks may be smaller files.
+        order = sorted(files, key=lambda block: len(files[block]))
+        block = next((one for one in order if task.acceptable(files[one])), BLOCKS[-1])
+        data = files[block]
         plain = Runtime(model.SerializeToString(), task.threads).once(task.batch)
         calls = {"float": plain, "int4": Runtime(data, task.threads).once(task.batch)}
         ratio = latencies(calls)["int4"].ratio
