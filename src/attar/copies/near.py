@@ -30,6 +30,8 @@ BANDS = DISTANCE + 1
 """Hashes that differ in so few bits agree in at least one of so many parts (the pigeonhole principle)."""
 BLOCK = 1 << 22
 """Most pairs that are looked at in one go."""
+PAIRS = 4096
+"""Images that are compared, or thumbnails' owners that are hashed, in one go."""
 CHUNK = 256
 """Images of an array that are turned into grey bytes in one go."""
 Bytes = NDArray[np.uint8]
@@ -109,22 +111,46 @@ def near_images(first: Sequence[Bytes], second: Sequence[Bytes] | None = None) -
 
     Found are copies that were re-encoded, made brighter or darker, or (images of at most 256 pixels) moved by a pixel.
     """
-    middles = np.stack([one[0] for one in first])
-    others = list(first if second is None else second)
-    owner = np.repeat(np.arange(len(others)), [len(one) for one in others])
-    stack = np.concatenate(others)
-    proposed = [np.zeros(0, np.int64)]
-    for i, k in _close(dct_hashes(middles), dct_hashes(stack)):
-        wanted = owner[k] > i if second is None else np.ones(len(k), bool)
-        proposed.append(i[wanted] * len(stack) + k[wanted])
-    i, k = np.divmod(np.unique(np.concatenate(proposed)), len(stack))
+    others = first if second is None else second
+    sizes = [len(one) for one in others]
+    owner, starts = np.repeat(np.arange(len(others)), sizes), np.cumsum([0, *sizes])
+    hashes = [_hashed(part) for part in (_joined([one[:1] for one in first]), _joined(others))]
     found: set[tuple[int, int]] = set()
-    for at in range(0, len(i), BLOCK >> 10):
-        some = np.arange(at, min(at + (BLOCK >> 10), len(i)))
-        some = some[_correlation(middles[i[some]], stack[k[some]]) >= ALIKE]
-        some = some[_correlation(_detail(middles[i[some]]), _detail(stack[k[some]])) >= DETAIL]
-        found.update(zip(i[some].tolist(), owner[k[some]].tolist(), strict=True))
+    for i, k in _gathered(_close(*hashes), len(owner)):
+        wanted = owner[k] > i if second is None else np.ones(len(k), bool)
+        i, k = i[wanted], k[wanted]
+        for at in range(0, len(i), PAIRS):
+            one, other = i[at : at + PAIRS], k[at : at + PAIRS]
+            left = np.stack([first[index][0] for index in one])
+            right = np.stack([others[owner[index]][index - starts[owner[index]]] for index in other])
+            alike = np.flatnonzero(_correlation(left, right) >= ALIKE)
+            alike = alike[_correlation(_detail(left[alike]), _detail(right[alike])) >= DETAIL]
+            found.update(zip(one[alike].tolist(), owner[other[alike]].tolist(), strict=True))
     return sorted(found)
+
+
+def _joined(several: Sequence[Bytes]) -> Iterator[Bytes]:
+    """Thumbnails of many images, some thousand at a time: all of them as floats would be eight times as large."""
+    for start in range(0, len(several), PAIRS):
+        yield np.concatenate(several[start : start + PAIRS])
+
+
+def _hashed(parts: Iterator[Bytes]) -> Hashes:
+    return np.concatenate([np.zeros(0, np.uint64), *(dct_hashes(part) for part in parts)])
+
+
+def _gathered(
+    pairs: Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]], width: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The same pairs, some million at a time and each once among them."""
+    held: list[NDArray[np.int64]] = []
+    for i, k in pairs:
+        held.append(i * width + k)
+        if sum(map(len, held)) > BLOCK:
+            yield np.divmod(np.unique(np.concatenate(held)), width)
+            held = []
+    if held:
+        yield np.divmod(np.unique(np.concatenate(held)), width)
 
 
 def _correlation(one: Array, other: Array) -> NDArray[np.float32]:
