@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from attar.adapters.base import Adapter
+from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
 from attar.exports.onnx_model import onnx_model
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx_runtime import Runtime, survives
 from attar.exports.timing import latencies
 
 
@@ -27,7 +28,7 @@ class OnnxFp16:
 
     @staticmethod
     def make(task: Task) -> Artefact:
-        """The converted model."""
+        """The converted model; raises ModelError where onnxruntime does not open it."""
         from onnxruntime.transformers.float16 import convert_float_to_float16  # type: ignore[import-untyped]
 
         adapter = onnx_model(task.adapter, OnnxFp16.name)
@@ -35,7 +36,15 @@ class OnnxFp16:
         with warnings.catch_warnings():
             # Weights below the least float16 become zero; the certificate says what that does.
             warnings.simplefilter("ignore")
-            data: bytes = convert_float_to_float16(adapter.model(), keep_io_types=True).SerializeToString()
+            try:
+                data: bytes = convert_float_to_float16(adapter.model(), keep_io_types=True).SerializeToString()
+            except (AssertionError, LookupError, TypeError, ValueError):  # graphs in graphs, say
+                data = b""
+        if not data or not survives(data):
+            raise ModelError(
+                "onnx-fp16: onnxruntime must be able to convert the model and to open what it made. It cannot, though "
+                "it opens the float one. Export onnx-int8 instead, or convert it with the tools of its device."
+            )
         calls = {
             "float": Runtime(plain.SerializeToString(), task.threads).once(task.batch),
             "float16": Runtime(data, task.threads).once(task.batch),

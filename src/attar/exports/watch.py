@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from attar.adapters.onnx_session import feed_of
+from attar.adapters.onnx_session import feed_of, fixed_batch, parts
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.ranges import Seen
 from attar.types import Array, Dataset
@@ -42,10 +42,16 @@ class Watched:
         self._runtime = Runtime(shown.SerializeToString())
 
     def __call__(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """The value of each activation."""
-        values = feed_of(batch, self._runtime.inputs, {}).values
-        made = self._runtime.session.run(self._made, values)
-        return {**{name: values[name] for name in self._given}, **dict(zip(self._made, made, strict=True))}
+        """The values of each activation, flat; the last example may be there several times."""
+        feed = feed_of(batch, self._runtime.inputs, self._runtime.axes)
+        size = fixed_batch(self._runtime.inputs, feed)
+        pieces: dict[str, list[Array]] = {name: [] for name in self.names}
+        for piece, _, _ in parts(feed, size, lambda: feed.count):
+            values = piece.values
+            made = self._runtime.session.run(self._made, values) if self._made else []
+            for name, array in [*((n, values[n]) for n in self._given), *zip(self._made, made, strict=True)]:
+                pieces[name].append(np.asarray(array).ravel())
+        return {name: np.concatenate(found) for name, found in pieces.items()}
 
 
 def seen(model: onnx.ModelProto, data: Dataset) -> dict[str, Seen]:
