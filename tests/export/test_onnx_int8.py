@@ -193,6 +193,22 @@ def test_depthwise_and_grouped_and_transposed_weights():
         assert np.log(grid.scales[-1] / grid.scales[0]) > 0.1 * len(grid.scales)
 
 
+def test_old_operator_sets_and_weights_in_constant_nodes():
+    """As PaddlePaddle exports: operator set 11, in which no scale has an axis, and every weight in a node."""
+    nodes = [
+        node("Constant", [], "w", value=numpy_helper.from_array(random(6, 3, 3, 3))), node("Conv", "x w", "a"),
+        node("Relu", "a", "b"), node("GlobalAveragePool", "b", "c"), node("Flatten", "c", "d"),
+        node("Constant", [], "v", value=numpy_helper.from_array(random(6, 4))), node("MatMul", "d v", "y"),
+    ]  # fmt: skip
+    adapter = OnnxAdapter.open(model(nodes, {}, [3, 8, 8], opset=11))
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(100, 3, 8, 8)).astype(np.float32)})
+    OnnxInt8.check(adapter)
+    made = OnnxInt8.make(Task(adapter, data, False, lambda _: True, dict(data.take([0]).inputs)))
+    assert integers(made.data)  # how many depends on what is fast here
+    wanted, got = adapter.run(dict(data.inputs)), Runtime(made.data).run(dict(data.inputs))
+    assert np.abs(got - wanted).mean() < 0.05 * np.abs(wanted).mean()
+
+
 def test_activations_are_counted_in_whole(lenet):
     _, work, train, _ = lenet
     found = seen(work.model, train.take(range(40)))

@@ -22,7 +22,7 @@ from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
-from attar.exports.qdq import prepared
+from attar.exports.qdq import lifted, prepared
 from attar.exports.timing import latencies
 from attar.methods.fixed import Fixed
 from attar.types import Array, Json, Layer, Stats, Weight
@@ -46,7 +46,7 @@ class OnnxInt4:
     @staticmethod
     def check(adapter: Adapter) -> None:
         """An ONNX model with dense layers; raises ModelError."""
-        if not dense_nodes(onnx_model(adapter, OnnxInt4.name).model()):
+        if not dense_nodes(lifted(onnx_model(adapter, OnnxInt4.name).model())):
             raise ModelError(
                 "onnx-int4: the model must have a MatMul or Gemm with stored weights of two axes. Received none. "
                 "Export onnx-int8 instead."

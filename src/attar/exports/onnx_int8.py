@@ -23,7 +23,7 @@ from attar.exports.base import Artefact, Task
 from attar.exports.int8_ranges import Int8, Judge, with_ranges
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
-from attar.exports.qdq import ALL, CARRYING, CORE, Grid, kinds_of, prepared, weight_axes
+from attar.exports.qdq import ALL, CARRYING, CORE, Grid, kinds_of, lifted, prepared, weight_axes
 from attar.exports.ranges import RULES
 from attar.exports.timing import latencies
 from attar.exports.watch import seen
@@ -110,7 +110,7 @@ class OnnxInt8:
     def check(adapter: Adapter) -> None:
         """An ONNX model with weights that integers multiply; raises ModelError."""
         adapter = onnx_model(adapter, OnnxInt8.name)
-        if not weight_axes(adapter.model()):
+        if not weight_axes(lifted(adapter.model())):
             raise ModelError(
                 "onnx-int8: the model must have a Conv, Gemm or MatMul with stored weights. Received none. "
                 "Export onnx-fp16 instead."

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from onnx import numpy_helper
 
 from attar.errors import ModelError
@@ -35,6 +36,8 @@ ALL = (
 )  # fmt: skip
 """These and those with integer kernels of their own."""
 FLOAT = onnx.TensorProto.FLOAT
+OPSET = 13
+"""The first whose DequantizeLinear has an axis."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,21 @@ class Grid:
         ]
 
 
+def lifted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, in place, with the tensors of its Constant nodes stored as initializers."""
+    kept = []
+    for node in model.graph.node:
+        values = [a.t for a in node.attribute if a.name == "value"] if node.op_type == "Constant" else []
+        if values and node.domain in ("", "ai.onnx"):
+            model.graph.initializer.add().CopyFrom(values[0])
+            model.graph.initializer[-1].name = node.output[0]
+        else:
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return model
+
+
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     """The float model with shapes, names for all nodes, and what onnxruntime fuses without changing values.
 
@@ -66,8 +84,8 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         given, made = Path(folder, "given.onnx"), Path(folder, "made.onnx")
-        onnx.save(model, str(given))
         try:
+            onnx.save(_recent(lifted(model)), str(given))
             quant_pre_process(str(given), str(made), skip_symbolic_shape=True)
         except Exception as error:
             raise ModelError(
@@ -86,6 +104,12 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
             node.name = name if name not in taken else f"{name}_attar"
             taken.add(node.name)
     return found
+
+
+def _recent(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in an operator set that knows scales for each channel."""
+    old = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), OPSET)
+    return model if old >= OPSET else onnx.version_converter.convert_version(model, OPSET)
 
 
 def weight_axes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
