@@ -186,6 +186,7 @@ class Mixed {
 
 void check(const MixedPlan& plan, size_t n) {
     if (n > kMixedMost || plan.columns == 0 || n % plan.columns != 0) throw Malformed("there must be whole rows, not too many");
+    if (plan.columns > kColumnsMost) throw Malformed("there must be 4096 columns at most");
     const auto right = [](uint8_t bits) { return bits >= 1 && bits <= 8; };
     if (plan.limit == 0 || plan.limit > kSeenMost) throw Malformed("a counter must count up to 1023 at most");
     if (!std::all_of(plan.bits, plan.bits + plan.columns, right)) throw Malformed("a symbol must have 1 to 8 bits");

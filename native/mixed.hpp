@@ -14,6 +14,7 @@ namespace attar {
 
 constexpr size_t kReach = 6;           // bytes that a context looks at, at most
 constexpr size_t kMixedMost = 1 << 24; // bytes of a call, at most
+constexpr size_t kColumnsMost = 4096;  // columns, each of which has a thousand mixtures
 constexpr int32_t kWord = -1;          // a distance that stands for the letters since the last other byte
 
 // limit, 1 to 1023: uses that a counter remembers, fewer where symbols change their ways; bits[columns], 1 to 8: of a

@@ -51,11 +51,12 @@ std::vector<uint8_t> RangeEncoder::finish() {
 
 RangeDecoder::RangeDecoder(const uint8_t* data, size_t size) : data_(data), size_(size) {
     for (size_t k = 0; k < 4; ++k) code_ = code_ << 8 | (k < size ? data[k] : 0u);
+    outside_ = code_ >= range_;
 }
 
 void RangeDecoder::finish() const {
     // The encoder writes the shortest number in the last interval, and of these the smallest.
-    bool wrong = size_ > at_ || (size_ != 0 && data_[size_ - 1] == 0);
+    bool wrong = outside_ || size_ > at_ || (size_ != 0 && data_[size_ - 1] == 0);
     // Five missing bytes or more are worth more than any interval: nothing shorter would do.
     if (!wrong && at_ - size_ < 5) {
         int64_t unit = int64_t{1} << (8 * (at_ - size_)), code = static_cast<int64_t>(code_);

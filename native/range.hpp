@@ -53,6 +53,7 @@ class RangeDecoder {
     size_t at_ = 4;
     uint32_t range_ = 0xffffffff;
     uint32_t code_ = 0;
+    bool outside_ = false;  // of the first interval, in which no code ever is
 };
 
 }  // namespace attar

@@ -1,4 +1,4 @@
-// Python bindings of mixed.cpp and waves.cpp; sizes are checked here. The twins are attar/sets/mixed_twin.py, waves_twin.py.
+// Python bindings of mixed.cpp and waves.cpp; sizes are checked here. The twins are attar/sets/mixed_twin.py, sound_twin.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 

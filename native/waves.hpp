@@ -1,5 +1,5 @@
 // Samples of sound one by one: predicted by least squares and by long filters, their errors coded under mixed contexts.
-// The twin is attar/sets/waves_twin.py; docs/format.md gives every step. What is computed in double is rounded operation by
+// The twin is attar/sets/sound_twin.py; docs/format.md gives every step. What is computed in double is rounded operation by
 // operation in a given order, so that every machine predicts the same integers.
 #pragma once
 

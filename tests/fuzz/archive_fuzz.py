@@ -10,6 +10,7 @@ import argparse
 import copy
 import random
 import resource
+import struct
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "attacks"))
 import make
+from parts_fuzz import changed
 
 from attar import api, pack
 from attar.archive import Archive, read_archive
@@ -31,7 +33,10 @@ from attar.sets.pack import pack as data_pack
 VALUES = [
     0, 1, -1, 2, 7, 255, 1 << 16, (1 << 31) - 1, 1 << 32, (1 << 62) - 1, None, True, 1.5, [], {}, [1, 2], "", "x",
     "raw", "rans", "planes", "int8", "uint64", "float16", "bool", "keep", "uniform", "lzma", "words", "xor", "minus",
+    "solid", "table", "audio", "image", "npz", "mixed", "codes", "names", "numbers", "text", "a/b.png", "\ud800", "\0",
+    1 << 23, 1 << 24,
 ]  # fmt: skip
+GOLDEN = Path(__file__).parents[1] / "sets" / "golden"
 LIMIT = 5.0
 """Seconds that one archive may take."""
 
@@ -46,8 +51,11 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def edit(rng: random.Random, manifest: Any) -> None:
-    """One change somewhere in the manifest."""
-    path = rng.choice(places(manifest))
+    """One change somewhere in the manifest, or in any JSON value."""
+    found = places(manifest)
+    if not found:
+        return
+    path = rng.choice(found)
     inner = manifest
     for key in path[:-1]:
         inner = inner[key]
@@ -65,6 +73,8 @@ def edit(rng: random.Random, manifest: Any) -> None:
 def mutated(rng: random.Random, data: bytes) -> bytes:
     """Another archive."""
     header, manifest, blob = make.split(data)
+    if "parts" in manifest and rng.random() < 0.6:
+        return changed(rng, data, edit)
     if rng.random() < 0.6:
         for _ in range(rng.randrange(1, 4)):
             edit(rng, manifest)
@@ -90,7 +100,7 @@ def resealed(header: Any, manifest: Any, blob: bytes) -> bytes:
 
 
 def seeds(folder: Path) -> list[bytes]:
-    """A model's archive, a packed checkpoint, and a data set of images, numbers and plain bytes."""
+    """A model's archive, a packed checkpoint, data sets: images and arrays, every kind of text, images with loss."""
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -98,11 +108,32 @@ def seeds(folder: Path) -> list[bytes]:
     weights = {"w": rng.normal(size=(40, 30)).astype(np.float32), "n": np.arange(9), "h": np.ones(5, np.float16)}
     save_file(weights, folder / "m.safetensors")
     images = np.cumsum(rng.integers(-3, 4, (9, 8, 7)), axis=1).astype(np.uint8)
-    (folder / "set").mkdir()
+    for name in ("set", "texts"):
+        (folder / name).mkdir()
     np.savez(folder / "set" / "a.npz", x=images, y=np.arange(9), z=rng.random(5))
     (folder / "set" / "notes.txt").write_bytes(b"nine of them " * 9)
-    made = data_pack(folder / "set").path.read_bytes()
-    return [make.honest(), pack(folder / "m.safetensors").path.read_bytes(), made, made]
+    texts(folder / "texts")
+    made = [data_pack(folder / name).path.read_bytes() for name in ("set", "texts")]
+    lossy = (GOLDEN / "v1-lossy.attar").read_bytes()
+    return [make.honest(), pack(folder / "m.safetensors").path.read_bytes(), *made, made[1], lossy]
+
+
+def texts(folder: Path) -> None:
+    """A table of numbers, codes, names and texts, a sound, and small files of two streams."""
+    rows = ["a,b,c,d,e,f,g"]
+    for k in range(600):
+        text, gap = f"{'abcdefgh'[k % 7 :]} {k * 7919 % 1009}", "?" if k % 9 == 0 else k
+        rows.append(f"{k * k},{k % 3},{k / 8:.{k % 3 + 1}f},n{k % 290},{k:04d},{text},{gap}")
+    (folder / "table.csv").write_text("\n".join(rows))
+    (folder / "rows.jsonl").write_text("".join(f'{{"a": {k}, "b": "{k % 5}"}}\n' for k in range(90)))
+    samples = b"".join(struct.pack("<hh", k * k % 997, -k) for k in range(400))
+    form = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 2, 8000, 32000, 4, 16)
+    body = form + b"data" + struct.pack("<I", len(samples)) + samples + b"LISTtail"
+    (folder / "tone.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    for k in range(5):
+        (folder / f"{k}.txt").write_text(f"the {k} of some small files that have much in common\n" * (k + 1))
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "other.md").write_text("# one\n" + "another text, and another. " * 9)
 
 
 def decoded(archive: Archive) -> bool:

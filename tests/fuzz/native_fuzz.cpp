@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "dense.hpp"
+#include "mixed.hpp"
+#include "mixing.hpp"
 #include "place.hpp"
 #include "planes.hpp"
 #include "rans.hpp"
@@ -16,6 +18,7 @@
 #include "sites.hpp"
 #include "static.hpp"
 #include "values.hpp"
+#include "waves.hpp"
 
 namespace {
 
@@ -298,6 +301,74 @@ void sites(Input in) {
         for (size_t i = 0; i < n; ++i) demand(other[i * count + p] == planes[p * n + i]);
 }
 
+// Symbols under mixed contexts: any distances, some of them no plan at all, any bytes.
+void mixed(Input in) {
+    const size_t columns = in.byte() % 5, n = columns * (in.byte() % 64) + (in.byte() % 32 == 0);
+    const uint32_t limit = in.byte() * 5u;
+    std::vector<uint8_t> bits(columns);
+    for (uint8_t& one : bits) one = static_cast<uint8_t>(in.byte() % 16 == 0 ? in.byte() : 1 + in.byte() % 8);
+    std::vector<int32_t> distances(columns * kContexts * kReach);
+    const int32_t rare[] = {INT32_MIN, -2, 1 << 24, INT32_MAX};
+    for (int32_t& one : distances) {
+        const uint8_t drawn = in.byte();
+        one = drawn >= 254 ? rare[in.byte() % 4] : drawn % 24 - 1;
+    }
+    const MixedPlan plan{columns, limit, bits.data(), distances.data()};
+    std::vector<uint8_t> out(n);
+    const auto read = [&](const uint8_t* data, size_t size) {
+        try {
+            mixed_decode(plan, data, size, out.data(), n);
+        } catch (const Malformed&) {
+            return false;
+        }
+        return true;
+    };
+    // Bytes that are taken are those of what they hold.
+    if (read(in.data, in.size)) demand(mixed_encode(plan, out.data(), n) == std::vector<uint8_t>(in.data, in.data + in.size));
+    std::vector<uint8_t> symbols(n), text;
+    for (size_t i = 0; i < n; ++i) {
+        // Repeats, so that there are matches.
+        const uint8_t one = in.size == 0 ? 0 : in.data[i % std::min<size_t>(in.size, 40)];
+        const uint8_t width = columns == 0 ? 8 : std::min<uint8_t>(bits[i % columns], 8);
+        symbols[i] = static_cast<uint8_t>(one & ((1u << width) - 1));
+    }
+    try {
+        text = mixed_encode(plan, symbols.data(), n);
+    } catch (const Malformed&) {
+        return;
+    }
+    demand(read(text.data(), text.size()) && out == symbols);
+}
+
+// Sound: any bytes; samples of every loudness.
+void waves(Input in) {
+    // Seldom so many that the long filter comes round: that is slow.
+    const size_t channels = in.byte() % 4, n = (1 + in.byte() % 40) * (in.byte() % 32 == 0 ? 8u : 1u);
+    const int shift = in.byte() % 24;
+    std::vector<int32_t> out(n * channels);
+    const auto read = [&](const uint8_t* data, size_t size) {
+        try {
+            waves_decode(data, size, out.data(), n, channels);
+        } catch (const Malformed&) {
+            return false;
+        }
+        return true;
+    };
+    if (read(in.data, in.size)) demand(waves_encode(out.data(), n, channels) == std::vector<uint8_t>(in.data, in.data + in.size));
+    std::vector<int32_t> samples(out.size());
+    std::vector<uint8_t> text;
+    for (size_t i = 0; i < samples.size(); ++i) {
+        const int drawn = in.size == 0 ? 0 : static_cast<int8_t>(in.data[i % in.size]);
+        samples[i] = drawn == -128 ? -kLoudest : drawn == 127 ? kLoudest : drawn * (1 << shift) / 64 + drawn;
+    }
+    try {
+        text = waves_encode(samples.data(), n, channels);
+    } catch (const Malformed&) {
+        return;
+    }
+    demand(read(text.data(), text.size()) && out == samples);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -307,6 +378,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     else if (kind >= 220) arrays(in);
     else if (kind >= 206) sites(in);
     else if (kind >= 192) whole(in);
+    else if (kind >= 186) mixed(in);
+    else if (kind >= 184) waves(in);
     else if (kind % 3 == 0) chunks(in);
     else if (kind % 3 == 1) side(in);
     else placing(in);

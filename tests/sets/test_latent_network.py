@@ -60,6 +60,14 @@ def test_arrays_come_back_and_chunks_do_not_matter(monkeypatch):
         assert np.array_equal(codes.pixels(made, found, 11, 7), whole)
 
 
+def test_images_that_take_much_room_are_made_one_by_one(monkeypatch):
+    made, found, seen_by = network(3, channels=3), latents(6, 3, 2, 5), []
+    whole = codes.pixels(made, found, 11, 7)
+    monkeypatch.setattr(codes, "AT_ONCE", 1)
+    monkeypatch.setattr(codes, "over_chunks", lambda make, starts: seen_by.append(starts))
+    assert np.array_equal(codes.pixels(made, found, 11, 7), whole) and not seen_by
+
+
 def test_latents_are_cut_into_parts_and_joined(monkeypatch):
     made, found = network(0), latents(23, 3, 2, 5)
     monkeypatch.setattr(codes, "PART", 70)

@@ -102,3 +102,36 @@ def test_parents_are_the_columns_that_say_most():
     assert {1, 3} in [set(context[context != 0].tolist()) for context in distances[4]]
     assert [5] in [context[context != 0].tolist() for context in distances[0]]
     assert bits[4] < 700 and bits[0] < 500 and 11900 < bits[2] < 12200
+
+
+def test_text_needs_bytes_to_stand_for_it():
+    """So that a short file cannot ask for hours: mixed contexts would take no byte for this, and 5 s to read it."""
+    ones = b"\xff" * (1 << 17)
+    assert mixed.encode(np.frombuffer(ones, np.uint8), mixed.ORDERS, mixed.TEXT_BITS, mixed.HASTY) == b""
+    codec, coded = mixed.code_bytes(ones)
+    assert codec != "mixed" and mixed.bytes_of(codec, coded, len(ones)) == ones
+    for size, most in ((0, 1 << 16), (100, (1 << 16) + 25600)):
+        with pytest.raises(FormatError, match=f"{most} in a run of {size} bytes"):
+            mixed.bytes_of("mixed", np.zeros(size, np.uint8), most + 1)
+
+
+@pytest.mark.parametrize("kernel", [native, mixed_twin])
+def test_there_are_4096_columns_at_most(kernel):
+    for number, right in ((4096, True), (4097, False)):
+        args = np.zeros((number, 6, 6), np.int32), np.ones(number, np.uint8), 127, np.zeros(number, np.uint8)
+        if right:
+            assert len(kernel.mixed_encode(*args)) > 0
+        else:
+            with pytest.raises((ValueError, Malformed), match="4096 columns"):
+                kernel.mixed_encode(*args)
+
+
+@pytest.mark.parametrize("kernel", [native, mixed_twin])
+def test_a_code_beyond_the_first_interval_is_refused(kernel):
+    """It runs into the same symbols as that of a coder, so that two texts would stand for them."""
+    right, wrong = (np.frombuffer(bytes.fromhex(f"fffffff{end}e6f1c26b30f90e"), np.uint8) for end in "ef")
+    out = np.zeros(15, np.uint8)
+    kernel.mixed_decode(mixed.ORDERS, mixed.TEXT_BITS, 127, right, out)
+    assert kernel.mixed_encode(mixed.ORDERS, mixed.TEXT_BITS, 127, out) == right.tobytes()
+    with pytest.raises((ValueError, Malformed), match="end with their bytes"):
+        kernel.mixed_decode(mixed.ORDERS, mixed.TEXT_BITS, 127, wrong, out)

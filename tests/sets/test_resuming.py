@@ -149,3 +149,15 @@ def test_a_single_stack_is_not_kept(tmp_path):
     finally:
         Kept.keep = kept
     assert not seen
+
+
+def test_a_folder_of_another_s_is_left_alone(tmp_path, small):
+    source = made(tmp_path / "set")
+    other = tmp_path / ".a.attar.work"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    pack(source, tmp_path / "a.attar")
+    assert [file.name for file in other.iterdir()] == ["thesis.txt"] and (other / "thesis.txt").read_text() == "mine"
+    (other / "thesis.txt").unlink()
+    pack(source, tmp_path / "a.attar", force=True)
+    assert not other.exists()

@@ -21,7 +21,7 @@ from attar.archive.write import part_of
 from attar.data.idx import read_idx
 from attar.errors import FormatError, OutputError, UsageError
 from attar.packing.unpack import unpack as unpack_checkpoint
-from attar.sets import solid, tiles
+from attar.sets import mixed, solid, tiles
 from attar.sets.contents import contents
 from attar.sets.pack import pack
 from attar.sets.records import from_json
@@ -198,6 +198,22 @@ def test_small_files_share_a_stream(mail, tmp_path, monkeypatch):
     same(mail, unpack(result.path, tmp_path / "again"))
 
 
+def test_blocks_of_streams_that_take_turns_are_decoded_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(solid, "BLOCK", 1000)
+    monkeypatch.setattr("attar.sets.contents.KEPT", 12_000)
+    monkeypatch.setenv("ATTAR_THREADS", "4")
+    (tmp_path / "set").mkdir()
+    for k in range(40):
+        for suffix in "abcdef":
+            (tmp_path / "set" / f"{k:02}.{suffix}").write_bytes(f"{suffix} {k}, ".encode() * 30)
+    archive = read_archive(pack(tmp_path / "set").path)
+    decoded, inner = [], mixed.bytes_of
+    monkeypatch.setattr(mixed, "bytes_of", lambda *one: decoded.append(1) or inner(*one))
+    files = {record.name: arrays[""].tobytes() for record, arrays in contents(archive)}
+    assert files["07.c"] == b"c 7, " * 30 and len(files) == 240
+    assert len(decoded) == sum(name.startswith("stream") for name in archive.parts) > 30
+
+
 def test_the_number_of_threads_changes_no_byte_of_a_stream(mail, tmp_path, monkeypatch):
     monkeypatch.setattr(solid, "BLOCK", 700)
     monkeypatch.setenv("ATTAR_THREADS", "1")
@@ -232,6 +248,11 @@ GOOD = ["a.png", "image", "L", [["", "uint8", [1, 5, 5, 1]]]]
         ([["a.csv", "table", "", [["", "uint8", [2]]]]], "tell its blocks"),
         ([["a.csv", "table", "-1", [["", "uint8", [2]]]]], "tell its blocks"),
         ([["a.csv", "table", "99999999", [["", "uint8", [2]]]]], "tell its blocks"),
+        ([["a", "bytes", "solid", [["x", "uint8", [2]]]]], "without a name"),
+        ([["a.png", "image", "L", [["x", "uint8", [1, 5, 5, 1]]]]], "without a name"),
+        ([["a.npz", "npz", "", [["\ud800", "int8", [2]]]]], "names of text"),
+        ([["a.npz", "npz", "", [["x\0", "int8", [2]]]]], "names of text"),
+        ([["a.npz", "npz", "", [["x" * 65532, "int8", [2]]]]], "names of text"),
         ([["a"]], "fields"),
         ({"a": 1}, "list"),
     ],

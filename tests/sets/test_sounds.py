@@ -170,3 +170,14 @@ def test_arrays_that_are_missing_are_refused():
             sound.decode({**arrays, name: arrays[name][:-1]}, len(data), "x")
     with pytest.raises(FormatError, match="JSON"):
         sound.decode({**arrays, "form": np.frombuffer(b"\xff[", np.uint8)}, len(data), "x")
+
+
+def test_samples_need_bytes_to_stand_for_them():
+    """So that a short file cannot ask for hours."""
+    assert sound.encode(wav(np.zeros((150_000, 1), np.int32))) is None
+    arrays = dict(sound.encode(wav(tone(200))))
+    size = arrays["samples"].size
+    form = [44, 70_000 + 256 * size, 1, 2, "stored", [size]]
+    arrays["form"] = np.frombuffer(json.dumps(form).encode(), np.uint8)
+    with pytest.raises(FormatError, match=f"it may have {65536 + 256 * size} samples"):
+        sound.decode(arrays, 1 << 20, "file 'x'")

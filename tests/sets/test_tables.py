@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from attar.archive import blobs
 from attar.errors import FormatError
-from attar.sets import columns, grids, numbers, tables
+from attar.sets import columns, grids, numbers, parents, tables
 
 CELLS = st.sampled_from([
     b"", b"0", b"-0", b"-0.0", b"007", b"+1", b"1.50", b"1e5", b"12", b"-3", b"3.25", b"99999999999999999999", b"NaN",
@@ -149,7 +149,8 @@ def refused(arrays, length, match="Received"):
     ("place", "value", "rule"),
     [
         (0, 1 << 40, "bytes at most"), (0, 5, "Received"), (1, 1 << 30, "cells must be"), (1, 599, "Received"),
-        (1, 0, "cells"),
+        (1, 0, "cells"), (0, (1 << 23) - 1, "bytes at most"), (4, ["", "x" * 9000, "\n"], "cells must be"),
+        (6, [["codes", 1]] * 4097, "4097 columns"),
         (2, 0, "rows must have"), (3, "aé☃", "stands for bytes"), (4, ["", "\n"], "Received"),
         (4, [1, 2, 3, 4], "text"),
         (5, [[300, 1]], "stand-ins"), (6, [], "Received"), (6, [["codes", 1 << 41]], "Received"),
@@ -204,3 +205,47 @@ def test_separators_in_quotes_need_bytes_to_stand_for_them():
     text = b'a,b\n"' + every + b'\n",1\n"x,y",2\n'
     assert grids.split(text, ".csv") is None
     assert grids.join(grids.split(b'a,b\n"x,\n",1\n"",2\n', ".csv")) == b'a,b\n"x,\n",1\n"",2\n'
+
+
+def test_blocks_may_not_grow_beyond_the_file_one_by_one():
+    text, arrays = block()
+    asked = []
+
+    def part():
+        asked.append(1)
+        return arrays
+
+    with pytest.raises(FormatError, match="block 2"):
+        tables.decode([part] * 1000, 2 * len(text), "file 't'")
+    assert len(asked) == 3
+
+
+def test_words_of_very_many_digits_come_back():
+    text = b"a,b\n" + b"".join(b"%s,%d\n" % (b"7" * 5000 if k % 9 == 0 else b"%d" % (k % 3), k) for k in range(400))
+    assert comes_back(text) < 1500
+
+
+def test_codes_need_bytes_to_stand_for_them():
+    """So that a short file cannot ask for hours."""
+    same = b"a,b\n" + b"x,y\n" * 300_000
+    assert tables.encode(same, ".csv") is None
+    arrays = {"matrix": np.zeros(1, np.uint8), "distances": np.zeros((6, 6), np.int16)}
+    with pytest.raises(FormatError, match="69632 in a run of 1 bytes"):
+        columns.decode([["codes", 2]], arrays, [b"a", b"b"], 69633, 1 << 20, "t")
+
+
+def test_columns_far_away_are_not_looked_at(monkeypatch):
+    monkeypatch.setattr(parents, "FARTHEST", 2)
+    codes = np.repeat(np.random.default_rng(0).integers(0, 9, (500, 1)), 9, axis=1).astype(np.uint8)
+    distances, bits = parents.contexts_for(codes)
+    # Of the column itself and its neighbour in the row before: 9 and 10.
+    assert set(np.unique(distances).tolist()) <= {0, 1, 2, 9, 10} and len(bits) == 9
+
+
+def test_a_quote_that_nothing_ends_takes_no_time():
+    """A cut line with many quotes in its text: each of them was once tried as the beginning of a value."""
+    rows = b'{"a": "x"}\n' * 3
+    for cut in (b'{"a": "' + b'\\"' * 200_000, b'{"a": "' + b"b" * 200_000, b'"' * 200_001):
+        assert grids.split(rows + cut, ".jsonl") is None
+    odd = b'{"a": 1, "b": "no end}\n{"a": 2, "b": "no end}\n'
+    assert grids.join(grids.split(odd, ".jsonl")) == odd

@@ -64,6 +64,7 @@ class RangeDecoder:
         self._at = 4
         self._range = _FULL
         self._code = int.from_bytes(self._data[:4].ljust(4, b"\0"), "big")
+        self._outside = self._code >= self._range  # of the first interval, in which no code ever is
 
     def bit(self, share: int, value: int = 0) -> int:
         """Decode one bit; `value` is the encoder's and is not looked at."""
@@ -91,5 +92,5 @@ class RangeDecoder:
         unit = 256 ** max(self._at - size, 0)
         last = self._data[-1] if size else 1
         shorter = self._code - last * unit + 256 * unit < self._range if size else False
-        if size > self._at or last == 0 or self._code >= unit or shorter:
+        if self._outside or size > self._at or last == 0 or self._code >= unit or shorter:
             raise Malformed("the coded bits must end with their bytes")

@@ -57,11 +57,17 @@ def latents_of(parts: Sequence[Array], network: Network, shape: Shape) -> I16:
 def pixels(network: Network, latents: I16, height: int, width: int) -> U8:
     """What the network makes of latents [n, h, w, c], cut to [n, height, width, channels]; some images at a time."""
     out = np.empty((len(latents), height, width, network.channels), np.uint8)
-    step = max(1, AT_ONCE // (latents.shape[1] * latents.shape[2] * seen(network)))
+    room = latents.shape[1] * latents.shape[2] * seen(network)
+    step = max(1, AT_ONCE // room)
 
     def make(start: int) -> None:
         part = slice(start, start + step)
         out[part] = run(network, latents[part])[:, :height, :width]
 
-    over_chunks(make, list(range(0, len(latents), step)))
+    starts = range(0, len(latents), step)
+    if room > AT_ONCE:
+        for start in starts:
+            make(start)  # images that take more than that are made one by one
+    else:
+        over_chunks(make, list(starts))
     return out

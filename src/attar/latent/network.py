@@ -26,7 +26,7 @@ TOP = 255
 MOST_LATENT = 1023
 """Latents lie within -MOST_LATENT .. MOST_LATENT."""
 MOST_LAYERS, MOST_WIDTH, MOST_KERNEL, MOST_UP, MOST_SHIFT = 8, 256, 5, 2, 24
-"""Of layers; of values at a place, latents among them; rows of a kernel; rows out for a row in; bits shifted out."""
+"""Of layers; of outputs at a place; rows of a kernel; rows out for a row in; bits shifted out."""
 MOST_COLUMNS, MOST_WORK = 1024, 1 << 16
 """Inputs that an output sees; products for each place of an image, which is time that a file may ask for."""
 STRIDE = 4

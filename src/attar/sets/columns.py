@@ -40,9 +40,9 @@ class _Way:
     words: Sequence[bytes]
 
 
-def encode(columns: Sequence[Column]) -> Coded:
+def encode(columns: Sequence[Column]) -> Coded | None:
     """The columns of a grid; records are ["codes", words], ["names", words], ["numbers", digits, width, delta, words],
-    ["text", codec, bytes].
+    ["text", codec, bytes]. None where codes are as good as one and the same.
     """
     found = [_dictionary(cells) for cells in columns]
     ways = [_apart(cells, words) for cells, words in zip(columns, found, strict=True)]
@@ -62,6 +62,8 @@ def encode(columns: Sequence[Column]) -> Coded:
             out.arrays.update({f"{name} {j}": array for name, array in way.arrays.items()})
     if few:
         out.arrays.update(_mixed(matrix, [len(found[j]) for j in few]))
+        if matrix.size > mixed.allowed(out.arrays["matrix"].size, mixed.CODES_A_BYTE):
+            return None
     return out
 
 
@@ -69,8 +71,14 @@ def _dictionary(cells: Column) -> list[bytes]:
     """The words of a column, numbers by value."""
     words = set(cells)
     if len(words) <= FEW and all(word.isdigit() for word in words):
-        return sorted(words, key=lambda word: (int(word), word))
+        return sorted(words, key=_by_value)
     return sorted(words)
+
+
+def _by_value(word: bytes) -> tuple[int, bytes, bytes]:
+    """Orders digits by their number, which may have more of them than Python makes a number of."""
+    number = word.lstrip(b"0")
+    return len(number), number, word
 
 
 def _matrix(columns: Sequence[Column], found: Sequence[list[bytes]], few: Sequence[int]) -> U8:
@@ -180,8 +188,8 @@ def _codes(specs: Sequence[Json], arrays: Mapping[str, Array], rows: int, place:
     if flat.dtype != np.int16 or flat.shape != shape or not all(1 <= specs[j][1] <= FEW for j in few):
         raise broken(place, f"distances must be int16 {list(shape)}, words 1 to {FEW}", f"{flat.dtype} {flat.shape}")
     distances = flat.astype(np.int32).reshape(len(few), mixed.CONTEXTS, mixed.REACH)
-    bits = _bits([specs[j][1] for j in few])
-    symbols = mixed.decode(data, distances, bits, mixed.STEADY, count((rows, len(few)))).reshape(rows, len(few))
+    bits, number = _bits([specs[j][1] for j in few]), count((rows, len(few)))
+    symbols = mixed.decode(data, distances, bits, mixed.STEADY, number, mixed.CODES_A_BYTE).reshape(rows, len(few))
     return {j: symbols[:, k] for k, j in enumerate(few)}
 
 

@@ -193,7 +193,9 @@ class _Reader:
             self._blocks = {key: data for key, data in self._blocks.items() if key[0] != s}
             while sum(data.size for data in self._blocks.values()) > KEPT:
                 del self._blocks[next(iter(self._blocks))]
-            wanted = range(block, min(block + min(kernel.threads(), solid.AT_ONCE), stream.blocks))
+            # As many of each stream as are kept: files of all streams may follow on each other.
+            room = max(1, KEPT // (solid.BLOCK * len(self._streams)))
+            wanted = range(block, min(block + min(kernel.threads(), solid.AT_ONCE, room), stream.blocks))
             names = [f"stream {s} block {k}" for k in wanted]
             coded = [(*mixed.only(self._part(name), f"section {name!r}"), stream.size(k))
                      for name, k in zip(names, wanted, strict=True)]  # fmt: skip

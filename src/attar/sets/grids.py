@@ -16,7 +16,9 @@ import numpy as np
 DELIMITERS = {".csv": (b",", b";", b"\t"), ".tsv": (b"\t",)}
 LINES = (".jsonl", ".ndjson")
 MOST_COLUMNS = 4096
-_VALUE = re.compile(rb'"(?:[^"\\]|\\.)*"\s*:|("(?:[^"\\]|\\.)*"|[^\s,:{}\[\]"]+)')
+_TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
+_VALUE = re.compile(_TEXT + rb"\s*:|(" + _TEXT + rb'|[^\s,:{}\[\]"]+)|"[^\n]*')
+"""A name, a value, or a quote that nothing ends: it takes the rest, lest each quote behind it be tried as well."""
 Column = Sequence[bytes]
 
 

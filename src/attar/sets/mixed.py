@@ -21,6 +21,12 @@ CONTEXTS, REACH, WORD = 6, 6, -1
 """Contexts of a symbol, bytes that each looks at, and the distance that stands for the word so far."""
 MOST = 1 << 24
 """Symbols that are coded in one go."""
+FREE = 1 << 16
+"""Symbols that may take no bytes at all. Each takes about a microsecond, however few its bytes: so that a file cannot
+ask for hours, more of them need their share of bytes, and what would take fewer is written in another way.
+"""
+BYTES_A_BYTE, CODES_A_BYTE = 8, 12
+"""Bytes of text, and codes of a table, for each byte that they take, at most: exponents of 2."""
 STEADY, HASTY = 1023, 127
 """Uses that counters remember: of tables, whose columns stay as they are, and of text."""
 ORDERS: I32 = np.array(
@@ -39,16 +45,22 @@ def mixed_kernel() -> ModuleType:
     return found if hasattr(found, "mixed_encode") else import_module("attar.sets.mixed_twin")
 
 
+def allowed(nbytes: int, a_byte: int = BYTES_A_BYTE) -> int:
+    """Symbols that so many bytes may stand for."""
+    return FREE + (nbytes << a_byte)
+
+
 def encode(symbols: U8, distances: I32, bits: U8, limit: int) -> bytes:
     """Symbols [n], symbol i of column i mod columns; distances [columns, 6, 6], bits [columns]: native/mixed.hpp."""
     data: bytes = mixed_kernel().mixed_encode(distances, bits, limit, np.ascontiguousarray(symbols))
     return data
 
 
-def decode(data: U8, distances: I32, bits: U8, limit: int, count: int) -> U8:
-    """Inverse of encode; raises FormatError. The count has been held against the file's size."""
-    if count > MOST:
-        raise broken("symbols", f"there may be {MOST} in a run", str(count))
+def decode(data: U8, distances: I32, bits: U8, limit: int, count: int, a_byte: int = BYTES_A_BYTE) -> U8:
+    """Inverse of encode; raises FormatError, and for more symbols than the bytes may stand for, too."""
+    most = min(MOST, allowed(data.size, a_byte))
+    if count > most:
+        raise broken("symbols", f"there may be {most} in a run of {data.size} bytes", str(count))
     out = np.zeros(count, np.uint8)
     with kernel.refused(f"{count} symbols under mixed contexts", data.size):
         mixed_kernel().mixed_decode(distances, bits, limit, np.ascontiguousarray(data), out)
@@ -61,7 +73,7 @@ def code_bytes(data: bytes) -> tuple[str, U8]:
     codec = form.codec
     if data and len(data) <= MOST and len(zlib.compress(data, 1)) < WORTHWHILE * len(data):
         mixed = encode(np.frombuffer(data, np.uint8), ORDERS, TEXT_BITS, HASTY)
-        if len(mixed) < len(blob):
+        if len(mixed) < len(blob) and len(data) <= allowed(len(mixed)):
             codec, blob = "mixed", mixed
     return codec, np.frombuffer(blob, np.uint8)
 

@@ -11,7 +11,7 @@ from attar.coding.ranges import RangeDecoder, RangeEncoder
 
 U8 = NDArray[np.uint8]
 I32 = NDArray[np.int32]
-MOST, WORD, REACH = 1 << 24, -1, 6
+MOST, MOST_COLUMNS, WORD, REACH = 1 << 24, 4096, -1, 6
 FEWEST_LOG, MOST_LOG = 8, 19
 MATCHED, LONGEST, STATES = 6, 400, 4
 _MASK = (1 << 32) - 1
@@ -160,6 +160,8 @@ def _check(distances: I32, bits: U8, limit: int, count: int) -> None:
         raise Malformed("each column must have six contexts of six distances")
     if count > MOST or not bits.size or count % bits.size:
         raise Malformed("there must be whole rows, not too many")
+    if bits.size > MOST_COLUMNS:
+        raise Malformed("there must be 4096 columns at most")
     if not 0 < limit <= SEEN_MOST:
         raise Malformed("a counter must count up to 1023 at most")
     if int(bits.min()) < 1 or int(bits.max()) > 8:

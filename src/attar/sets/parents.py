@@ -15,6 +15,8 @@ SAMPLE = 1 << 14
 """Rows that choices are made from."""
 NEAREST = 24
 """Columns before a column that are looked at, those of which it says least without the others left out."""
+FARTHEST = 256
+"""Columns before a column that may be among these: all of some thousand would take hours."""
 DEEPEST = 4
 SEEN_BITS = 2.0
 """What a pair of context and code is taken to cost when it is met first, where contexts are chosen: mixed with others,
@@ -49,7 +51,7 @@ def _chosen(sample: U8, above: U8, j: int, columns: int) -> tuple[list[Sequence[
     """The contexts of a column, as distances, and the bits of the cheapest."""
     symbols = sample[:, j].astype(np.int64)
     # By distance: how far before this code the other one stands.
-    others = {j - i: sample[:, i].astype(np.int64) for i in range(j)}
+    others = {j - i: sample[:, i].astype(np.int64) for i in range(max(0, j - FARTHEST), j)}
     others[columns] = above[:, j].astype(np.int64)
     if columns > 1:
         others[columns + 1 if j else 1] = above[:, j - 1].astype(np.int64)

@@ -19,6 +19,8 @@ MODES = {"L": 1, "RGB": 3, "RGBA": 4}
 MOST_IMAGES = 1 << 16
 """Images of a small file; larger ones may have more."""
 KINDS = ("image", "idx", "npz", "table", "audio", "bytes")
+LONGEST_NAME = (1 << 16) - 1 - len(".npy")
+"""Bytes of the name of an array in an npz file: what a zip file has room for."""
 SOLID = "solid"
 """The detail of a file whose bytes lie in a stream with those of others."""
 
@@ -100,8 +102,11 @@ def _file(item: Json) -> FileRecord:
         raise broken(place, f"its kind must be one of {', '.join(KINDS)}", repr(kind)[:50], "Upgrade attar.")
     found = tuple(_array(one, place) for one in arrays)
     unique([array.name for array in found], place)
-    if kind != "npz" and len(found) != 1:
-        raise broken(place, "it must have one array", str(len(found)))
+    names = [array.name for array in found]
+    if kind != "npz" and names != [""]:
+        raise broken(place, "it must have one array, without a name", repr(names)[:200])
+    if kind == "npz" and not all(map(_is_member, names)):
+        raise broken(place, f"arrays must have names of text, {LONGEST_NAME} bytes at most", repr(names)[:200])
     if kind == "image":
         size = found[0].shape
         right = detail in MODES and found[0].dtype == "uint8" and len(size) == 4 and size[0] == 1 and 0 not in size
@@ -112,6 +117,14 @@ def _file(item: Json) -> FileRecord:
     if kind in TEXTS and (found[0].dtype != "uint8" or len(found[0].shape) != 1):
         raise broken(place, "plain bytes have one axis", str(found[0]))
     return FileRecord(name, kind, detail, found)
+
+
+def _is_member(name: str) -> bool:
+    """Whether a zip file takes the name, which JSON may give half a character."""
+    try:
+        return "\0" not in name and len(name.encode()) <= LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
 
 
 def _array(item: Json, place: str) -> ArrayRecord:

@@ -23,7 +23,8 @@ class Kept:
     """Units by number, in the hidden folder .NAME.attar.work beside the archive; each is a file with checksums.
 
     A unit is good for the same files (by name, size and time of change) and the same version of attar alone: what is of
-    others is removed. What cannot be written is not kept, and packing goes on.
+    others is removed. What cannot be written is not kept, and packing goes on, as it does where the
+    folder is not ours.
     """
 
     def __init__(self, goal: Path, places: Mapping[str, Path]) -> None:
@@ -31,18 +32,22 @@ class Kept:
         files = [[name, (info := place.stat()).st_size, info.st_mtime_ns] for name, place in places.items()]
         self._mark = hashlib.sha256(json.dumps([attar.__version__, files]).encode()).hexdigest()
         self.found = 0
+        # A run that was killed at once has left an empty one.
+        self._ours = not self._folder.exists() or (self._folder / "mark").is_file() or _is_empty(self._folder)
         if self._folder.exists() and self._read(self._folder / "mark") != self._mark.encode():
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self.close()
 
     def get(self, number: int) -> list[Coded] | None:
         """A unit that an earlier run has kept; None where there is none, or a broken one."""
-        data = self._read(self._folder / f"{number}.unit")
+        data = self._read(self._folder / f"{number}.unit") if self._ours else None
         unit = None if data is None else _opened(data)
         self.found += unit is not None
         return unit
 
     def keep(self, number: int, unit: Sequence[Coded]) -> None:
         """Write a unit, synced."""
+        if not self._ours:
+            return
         head = json.dumps(parts_json([section for section, _ in unit]), separators=(",", ":")).encode()
         try:
             if not self._folder.exists():
@@ -56,7 +61,8 @@ class Kept:
 
     def close(self) -> None:
         """Remove all of it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._ours:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     @staticmethod
     def _read(path: Path) -> bytes | None:
@@ -64,6 +70,10 @@ class Kept:
             return path.read_bytes()
         except OSError:
             return None
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _write(path: Path, parts: Sequence[bytes]) -> None:

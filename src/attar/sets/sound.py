@@ -32,13 +32,17 @@ def waves_kernel() -> ModuleType:
 
 
 def encode(data: bytes) -> dict[str, Array] | None:
-    """The arrays of a WAV file's part; None for what is none of PCM with 8, 16 or 24 bits in one or two channels."""
+    """The arrays of a WAV file's part; None for what is none of PCM with 8, 16 or 24 bits in one or two channels, and
+    for silence.
+    """
     form = form_of(data)
     if form is None:
         return None
     samples = samples_of(data, form)
     codec, around = mixed.code_bytes(data[: form.front] + data[form.front + form.frames * form.channels * form.width :])
     parts = over_chunks(waves_kernel().waves_encode, np.split(samples, _cuts(form)))
+    if samples.size > mixed.allowed(sum(map(len, parts))):
+        return None
     head = json.dumps([form.front, form.frames, form.channels, form.width, codec, [len(part) for part in parts]])
     arrays = {"form": head.encode(), "around": around.tobytes(), "samples": b"".join(parts)}
     return {name: np.frombuffer(part, np.uint8) for name, part in arrays.items()}
@@ -54,6 +58,9 @@ def decode(arrays: Mapping[str, Array], length: int, place: str) -> bytes:
     if set(arrays) != {"form", "around", "samples"} or any(a.dtype != np.uint8 or a.ndim != 1 for a in arrays.values()):
         raise broken(place, "it must have form, around and samples, of bytes", repr(sorted(arrays))[:200])
     form, codec, sizes = _form_from(arrays["form"].tobytes(), length, place)
+    allowed = mixed.allowed(arrays["samples"].size)
+    if form.frames * form.channels > allowed:
+        raise broken(place, f"it may have {allowed} samples", str(form.frames * form.channels))
     held = form.frames * form.channels * form.width
     around = mixed.bytes_of(codec, arrays["around"], length - held)
     samples = np.empty((form.frames, form.channels), np.int32)

@@ -28,7 +28,10 @@ def encode(data: bytes, suffix: str) -> list[dict[str, Array]] | None:
         grid = grids.split(block, suffix, head=number == 0)
         if grid is None or grids.join(grid) != block:
             return None
-        parts.append(_encoded(grid, len(block)))
+        arrays = _encoded(grid, len(block))
+        if arrays is None:
+            return None
+        parts.append(arrays)
     return parts or None
 
 
@@ -46,8 +49,10 @@ def _blocks(data: bytes) -> list[bytes] | None:
     return [*out, data[at:]]
 
 
-def _encoded(grid: Grid, length: int) -> dict[str, Array]:
+def _encoded(grid: Grid, length: int) -> dict[str, Array] | None:
     coded = columns.encode(grid.columns)
+    if coded is None:
+        return None
     words = b"\n".join(coded.words)
     codec, kept = mixed.code_bytes(words)
     between = [part.decode("latin-1") for part in grid.between]
@@ -63,26 +68,29 @@ def _encoded(grid: Grid, length: int) -> dict[str, Array]:
 
 def decode(parts: Sequence[Callable[[], Arrays]], length: int, place: str) -> bytes:
     """The file of `length` bytes from its blocks; raises FormatError."""
-    out = []
+    out, left = [], length
     for number, part in enumerate(parts):
-        out.append(_decoded(dict(part()), f"{place}, block {number}"))
-    if sum(map(len, out)) != length:
-        raise broken(place, f"its blocks must have {length} bytes", str(sum(map(len, out))))
+        out.append(_decoded(dict(part()), left, f"{place}, block {number}"))
+        left -= len(out[-1])
+    if left:
+        raise broken(place, f"its blocks must have {length} bytes", str(length - left))
     return b"".join(out)
 
 
-def _decoded(arrays: dict[str, Array], place: str) -> bytes:
+def _decoded(arrays: dict[str, Array], most: int, place: str) -> bytes:
+    """A block, of `most` bytes at most: what is left of its file."""
     for name in ("schema", "words"):
         if name not in arrays or arrays[name].dtype != np.uint8 or arrays[name].ndim != 1:
             raise broken(place, f"it must have {name}, of bytes", repr(sorted(arrays))[:200])
     fields = _fields(arrays.pop("schema").tobytes(), place)
     length, rows, ended, head, between, quoted, specs, codec, size = fields
+    if not 0 < length <= min(BLOCK, most) or size > length or not 0 < len(specs) <= grids.MOST_COLUMNS:
+        raise broken(place, f"its rows must be of {min(BLOCK, most)} bytes at most", f"{length}, {len(specs)} columns")
     if len(between) == 3 and len(specs) != 2:
         between = [between[0], *between[1:2] * (len(specs) - 1), between[2]]
-    if not 0 < length <= BLOCK or size > length or not specs or len(between) != len(specs) + 1:
-        raise broken(place, f"its rows must be of {BLOCK} bytes at most", f"{length}, {len(specs)} columns")
-    # Each cell has at least a byte beside it, so that these are all that there can be.
-    if rows < 1 or rows * len(specs) > BLOCK + len(specs) or sum(map(len, between)) < len(specs):
+    # Each cell has at least a byte beside it, so that these are all that there can be; a last line end may be missing.
+    beside = sum(map(len, between))
+    if len(between) != len(specs) + 1 or beside < len(specs) or not 0 < rows * beside <= length + 2:
         raise broken(place, f"its cells must be of {length} bytes", f"{rows} rows of {len(specs)}")
     words = mixed.bytes_of(codec, arrays.pop("words"), size)
     each = words.split(b"\n") if _wanted(specs) else []
