@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,7 @@ def to_toml(recipe: Recipe) -> str:
     lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
     for name, table in tables.items():
         for key, inner in table.items():
-            lines += _table_lines(f"{name}.{_toml(key)}", inner)
+            lines += _table_lines(f"{name}.{_key(key)}", inner)
     return "\n".join(lines) + "\n"
 
 
@@ -145,8 +146,13 @@ def _table_lines(header: str, table: Mapping[str, Any]) -> list[str]:
         lines = []
     for key, value in table.items():
         if isinstance(value, dict):
-            lines += _table_lines(f"{header}.{_toml(key)}", value)
+            lines += _table_lines(f"{header}.{_key(key)}", value)
     return lines
+
+
+def _key(name: str) -> str:
+    """A key as TOML: bare where it can be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
 
 
 def _toml(value: Any) -> str:

@@ -97,7 +97,7 @@ def test_rules_survive_the_recipe_file(tmp_path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(to_toml(recipe))
     assert read(path) == recipe
-    assert '[layers."fc*".settings."uniform"]' in path.read_text()
+    assert '[layers."fc*".settings.uniform]' in path.read_text()
 
 
 @pytest.mark.parametrize(
