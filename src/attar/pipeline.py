@@ -35,11 +35,12 @@ from attar.recover.teacher import Teacher
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
-from attar.search.loop import Loop, Outcome, first_slope
+from attar.search.in_order import Outcome
+from attar.search.loop import Loop, first_slope
 from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows, row_deviation, tempered
-from attar.search.subject import Measure, Subject, blind_stats, shared
+from attar.search.subject import Candidate, Measure, Subject, blind_stats, shared
 from attar.selection.base import CalibrationSettings
 from attar.types import Array, Dataset, Json, Layer, Splits, TensorSpec
 
@@ -385,7 +386,7 @@ def size_of(model: object, adapter: Adapter) -> int:
     return total
 
 
-def read_back(job: Job, loop: Loop, outcome: Outcome) -> Adapter:
+def read_back(job: Job, loop: Loop, outcome: Outcome[Candidate]) -> Adapter:
     """The model made from the archive's bytes, checked to answer like the one that was certified."""
     archive = read_archive(outcome.candidate.data)
     if archive.skeleton() is not None:
@@ -401,7 +402,7 @@ def read_back(job: Job, loop: Loop, outcome: Outcome) -> Adapter:
     return adapter
 
 
-def _check_answers(adapter: Adapter, loop: Loop, outcome: Outcome) -> None:
+def _check_answers(adapter: Adapter, loop: Loop, outcome: Outcome[Candidate]) -> None:
     """The first examples of the certify split, answered as when the candidate was certified; raises AttarError."""
     batch = next(loop.splits.certify.batches(BATCH))
     expected, got = outcome.after.outputs[:BATCH], adapter.run(batch)
