@@ -42,7 +42,7 @@ from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows, row_deviation, tempered
 from attar.search.subject import Candidate, Measure, Subject, blind_stats, shared
 from attar.selection.base import CalibrationSettings
-from attar.types import Array, Dataset, Json, Layer, Splits, TensorSpec
+from attar.types import Array, Dataset, Json, Layer, Score, Splits, TensorSpec
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
@@ -388,24 +388,23 @@ def size_of(model: object, adapter: Adapter) -> int:
 
 def read_back(job: Job, loop: Loop, outcome: Outcome[Candidate]) -> Adapter:
     """The model made from the archive's bytes, checked to answer like the one that was certified."""
-    archive = read_archive(outcome.candidate.data)
+    archive, batch = read_archive(outcome.candidate.data), next(loop.splits.certify.batches(BATCH))
     if archive.skeleton() is not None:
         alone = from_archive(archive)
-        _check_answers(alone, loop, outcome)
+        check_answers(alone, batch, outcome.after)
         if job.into is None:
             return alone
     elif job.into is None:
         loop.subject.put(outcome.candidate)
         return loop.subject.adapter
     adapter = from_archive(archive, job.into)
-    _check_answers(adapter, loop, outcome)
+    check_answers(adapter, batch, outcome.after)
     return adapter
 
 
-def _check_answers(adapter: Adapter, loop: Loop, outcome: Outcome[Candidate]) -> None:
+def check_answers(adapter: Adapter, batch: Mapping[str, Array], after: Score) -> None:
     """The first examples of the certify split, answered as when the candidate was certified; raises AttarError."""
-    batch = next(loop.splits.certify.batches(BATCH))
-    expected, got = outcome.after.outputs[:BATCH], adapter.run(batch)
+    expected, got = after.outputs[:BATCH], adapter.run(batch)
     scale = float(np.abs(expected).max(initial=0)) + 1e-6
     if got.shape != expected.shape or not np.allclose(got, expected, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
         raise AttarError(

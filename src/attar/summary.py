@@ -25,7 +25,8 @@ from attar.search.subject import Candidate
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
-    "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "metric", "max_drop",
+    "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
+    "latency_budget", "threads", "batch", "metric", "max_drop",
     "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""

@@ -20,9 +20,20 @@ C_co = TypeVar("C_co", covariant=True)
 class Tested(Protocol[C_co]):
     """What candidates, named by a slope, are tested with."""
 
-    budget: Budget
-    before: dict[str, Score]
-    count: int
+    @property
+    def budget(self) -> Budget:
+        """The drop allowed."""
+        ...
+
+    @property
+    def before(self) -> Mapping[str, Score]:
+        """The original's scores by split."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Full evaluations so far."""
+        ...
 
     def evaluate(self, slope: float, split: str) -> tuple[C_co, Certificate, Score, float]:
         """One full evaluation of a candidate on one split: itself, its verdict, its score, its KL."""
