@@ -128,7 +128,9 @@ def graph_of(work: Work) -> onnx.ModelProto:
     nodes.append(helper.make_node(work.op, [given, "w", *bias], [made], **_attributes(work)))
     if work.format != FLOAT:
         nodes.append(helper.make_node("QuantizeLinear", [made, "sy", "zx"], ["y"]))
-    ends = [helper.make_tensor_value_info("x", kind, _inputs(work)), helper.make_tensor_value_info("y", kind, None)]
+    shape = _inputs(work)
+    free = [None] * len(shape)
+    ends = [helper.make_tensor_value_info("x", kind, shape), helper.make_tensor_value_info("y", kind, free)]
     tensors = [numpy_helper.from_array(np.asarray(values), name) for name, values in store.items()]
     graph = helper.make_graph(nodes, "work", ends[:1], ends[1:], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)

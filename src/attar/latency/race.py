@@ -5,10 +5,10 @@ A candidate is named by a number: that of its stage, half more where it was trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 from attar.adapters.onnx import OnnxAdapter
 from attar.archive import read_archive
@@ -54,7 +54,7 @@ class Candidate:
     @property
     def trained(self) -> bool:
         """Whether it was trained after channels went."""
-        return self.key >= 0 and self.key % 1 == TRAINED
+        return 0 <= self.key < Sized.FIRST and self.key % 1 == TRAINED
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ class Training:
     teacher: Teacher
     settings: RecoverySettings
     seed: int
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A candidate with the channels of another and coarser codes: that one, the search that codes, and the slope."""
+
+    FIRST: ClassVar[float] = 1e6
+    """From where on names are such candidates'."""
+    of: float
+    loop: Loop
+    slope: float
 
 
 @dataclass
@@ -82,6 +93,11 @@ class Race:
     costs: Costs
     training: Training | None = None
     coder: str = "auto"
+    sizing: Callable[[object], Loop] | None = None
+    """Where bytes count too: the size goal's search for a model."""
+    sized: dict[float, Sized] = field(default_factory=dict)
+    models: dict[float, OnnxAdapter] = field(default_factory=dict)
+    """The float models of candidates, before they are rounded."""
     built: dict[float, Candidate] = field(default_factory=dict)
     verdicts: dict[float, dict[str, tuple[Certificate, Score]]] = field(default_factory=dict)
     """By candidate: of the artefact and of the file, on the certify split."""
@@ -131,21 +147,23 @@ class Race:
     def candidate(self, key: float) -> Candidate:
         """The candidate of a name, made once."""
         if key not in self.built:
-            self.built[key] = self._float() if key == FLOAT else self._made(key)
+            make = self._float if key == FLOAT else self._coarser if key in self.sized else self._made
+            self.built[key] = make(key)
         return self.built[key]
 
-    def _float(self) -> Candidate:
+    def _float(self, key: float) -> Candidate:
+        """The model as it came."""
         plain = self.original.model().SerializeToString()
         fast = Fast(plain, False, (), "float")
         call = Runtime(plain, self.task.threads).once(self.task.batch)
         latency = latencies({"float": call})["float"]
         self.reference = latency.milliseconds
-        return Candidate(FLOAT, untouched(self.original, self.coder), fast, latency, self.reference, None, {}, 0.0)
+        return Candidate(key, untouched(self.original, self.coder), fast, latency, self.reference, None, {}, 0.0)
 
     def _made(self, key: float) -> Candidate:
         """A stage's candidate: channels out, refitted, trained where its name says so, in codes, timed."""
-        index = int(key)
-        stage, started = self.stages[index], perf_counter()
+        index, started = int(key), perf_counter()
+        stage = self.stages[index]
         keep = self.problem.keep(stage)
         smaller: Any = self.base
         channels, share, made = {}, 0.0, self.whole
@@ -157,6 +175,7 @@ class Race:
         if keep or key != index:
             made = coded(smaller, self.loop.splits.calibrate, self.coder)
             ranged(made, self.integers)
+        self.models[key] = smaller
         islands = [node for name, node in made.nodes.items() if name not in stage.integers]
         fast = quickest(made, self.task, self.integers.harmful, islands)
         latency = self.timed(fast)
@@ -168,6 +187,18 @@ class Race:
             seconds=perf_counter() - started,
         )  # fmt: skip
         return Candidate(key, made.archive, fast, latency, milliseconds, predicted, channels, share)
+
+    def _coarser(self, key: float) -> Candidate:
+        """The same channels as another's, in fewer bits; the artefact is made of what the file decodes to."""
+        sized = self.sized[key]
+        like, archive = self.candidate(sized.of), sized.loop.candidate(sized.slope).data
+        made = coded(from_archive(read_archive(archive)), self.loop.splits.calibrate, self.coder)  # type: ignore[arg-type]
+        ranged(made, self.integers)
+        islands = [node for name, node in made.nodes.items() if name not in self.stages[int(sized.of)].integers]
+        fast = quickest(made, self.task, self.integers.harmful, islands)
+        latency = self.timed(fast)
+        milliseconds = latency.ratio * self.candidate(FLOAT).milliseconds
+        return replace(like, key=key, archive=archive, fast=fast, latency=latency, milliseconds=milliseconds)
 
     def _train(self, smaller: Any, index: int) -> None:
         """In place."""
@@ -210,6 +241,8 @@ class Race:
 
     def shown(self, key: float) -> str:
         """A candidate's name for people."""
+        if key in self.sized:
+            return f"{self.shown(self.sized[key].of)}, smaller {int(key - Sized.FIRST) + 1}"
         return "float" if key == FLOAT else f"{int(key)}"
 
     def trial(self, key: float) -> Trial:

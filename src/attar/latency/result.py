@@ -67,7 +67,7 @@ def last_measured(found: Raced) -> tuple[Candidate, dict[str, Latency]]:
     """
     race, winner = found.race, found.outcome.candidate
     passed = [key for key, some in race.verdicts.items() if _passed(race, some)]
-    if winner.key in passed and found.budget_ms is None:
+    if winner.key in passed and found.budget_ms is None and race.sizing is None:
         calls = {str(key): _call(race, race.candidate(key).fast.data) for key in [FLOAT, *passed] if key in race.built}
         times = latencies(calls)
         winner = race.candidate(min(passed, key=lambda key: times[str(key)].ratio))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from attar.latency.race import FLOAT, TRAINED, WHOLE, Candidate, Race
+from attar.latency.smaller import SHARE, with_smaller
 from attar.plan.latency import Stage
 from attar.search.bracket import Target, Trial, drop_at, sequence, shown, slope_of, solve, step_of
 from attar.search.in_order import Outcome, certify_in_order, front
@@ -43,7 +45,11 @@ def search(
     fitting = None if budget_ms is None else fit(race, budget_ms, target, interrupted)
     if fitting is not None:
         return certify_in_order(race, fitting)
-    return certify_in_order(race, fastest(race, most, target, interrupted))
+    if race.sizing is None:
+        return certify_in_order(race, fastest(race, most, target, interrupted))
+    half = replace(target, limit=SHARE * target.limit)
+    order = fastest(race, most, half, interrupted)
+    return certify_in_order(race, with_smaller(race, order, target, max(1, most // 2), interrupted))
 
 
 def fastest(race: Race, most: int, target: Target, interrupted: Stop) -> list[float]:

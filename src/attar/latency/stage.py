@@ -23,6 +23,7 @@ from attar.latency.made import Coded, coded, first_integers, quickest
 from attar.latency.problem import noise_of, posed, spans
 from attar.latency.race import Candidate, Race, Training
 from attar.latency.search import search, thinned
+from attar.latency.smaller import sizing
 from attar.latency.table import CostTable, file_of
 from attar.pipeline import Job
 from attar.plan.latency import Costs, descent
@@ -118,9 +119,10 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
         stages=[{"left": dict(s.left), "integers": len(s.integers), "distortion": s.distortion,
                  "milliseconds": s.milliseconds} for s in stages],
     )  # fmt: skip
-    training = _training(job, base)
+    training, size = _training(job, base), job.recipe.goal == "latency,size"
     return Race(
-        loop, base, original, ground, problem, stages, whole, integers, task, known, training, job.recipe.coder
+        loop, base, original, ground, problem, stages, whole, integers, task, known, training, job.recipe.coder,
+        sizing(job, loop) if size else None,
     )  # fmt: skip
 
 
