@@ -78,9 +78,8 @@ def test_other_contents_are_as_none(tmp_path: Path, content) -> None:
 
 def test_numbers_that_are_none_and_long_files(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
-    path.write_text(
-        '{"version": 1, "place": %s, "milliseconds": {"a": NaN, "b": Infinity, "c": 2}}' % json.dumps(PLACE)
-    )
+    costs = {"a": float("nan"), "b": float("inf"), "c": 2}
+    path.write_text(json.dumps({"version": 1, "place": PLACE, "milliseconds": costs}))
     assert read(path, PLACE) == {"c": 2.0}
     with path.open("ab") as file:
         file.truncate(LARGEST_BYTES + 1)

@@ -24,7 +24,7 @@ from attar.exports.timing import latencies
 from attar.exports.watch import seen
 from attar.methods.fixed import Fixed
 from attar.methods.keep import Keep
-from attar.types import Array, Dataset, Encoded
+from attar.types import Array, Dataset, Encoded, Stats
 
 KEPT = {"dtype": "float32"}
 
@@ -59,16 +59,22 @@ class Fast:
     how: str
 
 
-def coded(model: OnnxAdapter, calibrate: Dataset, coder: str = "auto") -> Coded:
-    """The codes of a model, which is not changed; raises ModelError where onnxruntime cannot prepare it."""
+def coded(
+    model: OnnxAdapter, calibrate: Dataset, coder: str = "auto", known: Mapping[str, Stats] | None = None
+) -> Coded:
+    """The codes of a model, which is not changed; raises ModelError where onnxruntime cannot prepare it.
+
+    known: the moments of a model that is prepared already, where somebody has them.
+    """
     ready = prepared(model.model())
     axes = weight_axes(ready)
     twin = OnnxAdapter.open(ready)
     layers = [layer for layer in twin.layers() if layer.tied_to is None]
-    stats = twin.moments(calibrate.batches(256), [layer.name for layer in layers if layer.name in axes])
+    wanted = [layer.name for layer in layers if layer.name in axes]
+    stats = twin.moments(calibrate.batches(256), wanted) if known is None else known
     pairs, grids = [], []
     for layer in layers:
-        weight, own = twin.read(layer.name), stats.get(layer.name)
+        weight, own = twin.read(layer.name), stats.get(layer.name) if layer.name in axes else None
         if own is None:
             encoded: Encoded = Keep.encode(layer, weight, own, KEPT)  # type: ignore[arg-type]  # it asks for none
         else:

@@ -93,7 +93,7 @@ class Race:
     costs: Costs
     training: Training | None = None
     coder: str = "auto"
-    sizing: Callable[[object], Loop] | None = None
+    sizing: Callable[[OnnxAdapter], Loop] | None = None
     """Where bytes count too: the size goal's search for a model."""
     sized: dict[float, Sized] = field(default_factory=dict)
     models: dict[float, OnnxAdapter] = field(default_factory=dict)
@@ -142,7 +142,9 @@ class Race:
         floats = {nodes.get(node, node) for node in whole.fast.floats}
         integers = set(nodes.values()) - floats if whole.fast.integers else None
         before = priced(self.problem.groups, self.problem.layers, self.costs, integers)
-        return whole.milliseconds - (before - self.stages[stage].milliseconds)
+        # Alone a node may take longer than among others: no more is saved than the share of what the table has.
+        scale = min(1.0, whole.milliseconds / before)
+        return whole.milliseconds - scale * (before - self.stages[stage].milliseconds)
 
     def candidate(self, key: float) -> Candidate:
         """The candidate of a name, made once."""

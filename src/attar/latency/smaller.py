@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from attar import pipeline
+from attar.adapters.onnx import OnnxAdapter
 from attar.latency.race import FLOAT, Race, Sized
 from attar.pipeline import Job
 from attar.run.ledger import Ledger
@@ -18,10 +19,10 @@ SHARE = 0.5
 """Of the drop, what the time may take; bytes get the rest."""
 
 
-def sizing(job: Job, outer: Loop) -> Callable[[object], Loop]:
+def sizing(job: Job, outer: Loop) -> Callable[[OnnxAdapter], Loop]:
     """What makes the size goal's own search of a model with fewer channels, with the original's scores."""
 
-    def made(model: object) -> Loop:
+    def made(model: OnnxAdapter) -> Loop:
         inner = replace(job, adapter=model)
         subject, _, kind, measure = pipeline.measured(inner, outer.progress)
         subject, _ = subject.corrected(first_slope(subject), measure, outer.progress)

@@ -98,9 +98,9 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     loop.originals()
     progress.stage("integers", 1)
     task = _task(job, loop)
-    whole = coded(base, job.splits.calibrate, job.recipe.coder)
-    integers = first_integers(whole, Judge(original.run, job.splits.calibrate, classes=kind != "regression"), task)
     seen = base.moments(job.splits.calibrate.batches(pipeline.BATCH))
+    whole = coded(base, job.splits.calibrate, job.recipe.coder, seen)
+    integers = first_integers(whole, Judge(original.run, job.splits.calibrate, classes=kind != "regression"), task)
     # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
     stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
     ground = subject_of(base, stats)
