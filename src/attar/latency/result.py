@@ -45,7 +45,8 @@ def handed(job: Job, found: Raced, names: Mapping[str, str]) -> Handed:
     verdict, _ = verdicts["artefact"]
     (own, after), before = verdicts["file"], race.before["certify"]
     record = {
-        "file": names["fast"], "candidate": race.shown(winner.key), "sha256": hashlib.sha256(winner.fast.data).hexdigest(), "bytes": len(winner.fast.data),
+        "file": names["fast"], "candidate": race.shown(winner.key),
+        "sha256": hashlib.sha256(winner.fast.data).hexdigest(), "bytes": len(winner.fast.data),
         "format": "onnx-int8" if winner.fast.integers else "onnx", "runtime": Runtime(winner.fast.data).version,
         "machine": pipeline.machine(), "certificate": asdict(verdict), "bytes_before": job.bytes_before,
         "threads": job.recipe.threads, "batch": job.recipe.batch, "latency": asdict(times["both"]),
