@@ -103,8 +103,6 @@ class Race:
     """By candidate: of the artefact and of the file, on the certify split."""
     looked: dict[float, Certificate] = field(default_factory=dict)
     """By candidate: of the artefact on the split where it was seen first."""
-    reference: float = 0.0
-    """Milliseconds of the float model."""
 
     @property
     def budget(self) -> Budget:
@@ -159,8 +157,8 @@ class Race:
         fast = Fast(plain, False, (), "float")
         call = Runtime(plain, self.task.threads).once(self.task.batch)
         latency = latencies({"float": call})["float"]
-        self.reference = latency.milliseconds
-        return Candidate(key, untouched(self.original, self.coder), fast, latency, self.reference, None, {}, 0.0)
+        archive = untouched(self.original, self.coder)
+        return Candidate(key, archive, fast, latency, latency.milliseconds, None, {}, 0.0)
 
     def _made(self, key: float) -> Candidate:
         """A stage's candidate: channels out, refitted, trained where its name says so, in codes, timed."""
@@ -172,9 +170,9 @@ class Race:
         if keep:
             smaller, report = apart(self.base, self.subject, keep)
             channels, share = dict(report.channels), report.share
-        if key != index:
+        if keep and key != index:  # the whole model stays what drops are measured from
             self._train(smaller, index)
-        if keep or key != index:
+        if keep:
             made = coded(smaller, self.loop.splits.calibrate, self.coder)
             ranged(made, self.integers)
         self.models[key] = smaller
@@ -237,9 +235,15 @@ class Race:
             upper=verdict.upper, kl=moved, lost=verdict.lost, gained=verdict.gained, n=verdict.n,
             seconds=perf_counter() - started,
         )  # fmt: skip
-        if split == "certify" and other.upper > verdict.upper:
+        if split == "certify" and self._worse(other, verdict):
             return candidate, other, again, moved
         return candidate, verdict, after, moved
+
+    def _worse(self, one: Certificate, other: Certificate) -> bool:
+        """Which of two verdicts decides."""
+        if self.budget.guarantee == "bound":
+            return one.upper > other.upper
+        return one.drop > other.drop
 
     def shown(self, key: float) -> str:
         """A candidate's name for people."""

@@ -104,11 +104,11 @@ def extended(race: Race, slope: float, target: Target, interrupted: Stop) -> dic
     assert race.training is not None
     trials: dict[float, Trial] = {}
     stage = _stage_at(race, slope_of(step_of(slope) + AHEAD))
-    while len(trials) < race.training.settings.candidates and not interrupted():
+    while stage > 0 and len(trials) < race.training.settings.candidates and not interrupted():
         trials[stage + TRAINED] = race.trial(stage + TRAINED)
         following = next_step(list(trials.values()), target)
-        stage = -1 if following is None else _stage_at(race, slope_of(following))
-        if stage < 0 or stage + TRAINED in trials:
+        stage = 0 if following is None else _stage_at(race, slope_of(following))
+        if stage + TRAINED in trials:
             break
     return {key: trial for key, trial in trials.items() if shown(trial, target, -BOLD) <= target.limit}
 

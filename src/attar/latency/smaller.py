@@ -23,7 +23,7 @@ def sizing(job: Job, outer: Loop) -> Callable[[OnnxAdapter], Loop]:
     """What makes the size goal's own search of a model with fewer channels, with the original's scores."""
 
     def made(model: OnnxAdapter) -> Loop:
-        inner = replace(job, adapter=model)
+        inner = replace(job, adapter=OnnxAdapter.open(model.model()))
         subject, _, kind, measure = pipeline.measured(inner, outer.progress)
         subject, _ = subject.corrected(first_slope(subject), measure, outer.progress)
         loop = Loop(
