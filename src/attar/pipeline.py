@@ -17,7 +17,6 @@ from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.copies.prepare import DataSettings, Prepared, Step, prepared
 from attar.data.fit import fit_inputs
-from attar.data.images import image_size
 from attar.data.overlap import without
 from attar.data.read import read as read_data
 from attar.data.splits import make_splits
@@ -155,7 +154,7 @@ def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> 
 def _fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
     """One source read; every part of it fitted to a model's inputs."""
     options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
-    data = source if isinstance(source, Dataset) else read_data(source, image_size=image_size(specs))
+    data = source if isinstance(source, Dataset) else read_data(source, specs=specs)
     if isinstance(data, Dataset):
         return fit_inputs(data, specs, **options)
     return {name: fit_inputs(part, specs, **options) for name, part in data.items()}
