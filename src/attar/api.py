@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-from attar import calibration, outputs, pipeline, removal, scale_moves, summary
+from attar import calibration, outputs, picking, pipeline, removal, scale_moves, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
@@ -19,8 +18,11 @@ from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.latent.settings import Settings
 from attar.opening import from_archive, model_of, open_model
+from attar.picking import Seen
 from attar.pipeline import Job
 from attar.recipe import Recipe
+from attar.run.clock import Clock
+from attar.run.kept import FOLDER, Kept
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress, Silent
 from attar.search.loop import search
@@ -45,6 +47,8 @@ class Result:
     points: bool
     events: Sequence[Mapping[str, Json]] = field(repr=False)
     adapter: Adapter = field(repr=False)
+    seen: Sequence[Seen] = field(repr=False, default=())
+    """Every candidate that was tested on the certify split, safest first."""
 
     @property
     def model(self) -> Any:
@@ -122,6 +126,7 @@ def compress(
     jobs: int | None = None,
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    work: PathLike | None = None,
     **fields: Any,
 ) -> Result:
     """The smallest model that stays within the drop, certified on data the search never saw.
@@ -130,22 +135,31 @@ def compress(
     select, certify, seed, ...), or give a whole recipe. data, calibrate, select, certify and train (a set on which
     candidates are trained) are paths or objects (arrays, (x, y), a DataLoader, a tf.data.Dataset). With `out`, that
     folder gets NAME.attar, the model in its own format, report.html, recipe.toml and ledger.jsonl. The model given is
-    never changed. A missed budget is not an error: see `Result.within`. Raises UsageError, DataError, ModelError,
-    FormatError, OutputError.
+    never changed. Work is kept on the way, in `work` or in a hidden folder beside the outputs, and a run that was
+    killed goes on there; what is in `work` stays for further runs. A missed budget is not an error: see
+    `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
-    started = perf_counter()
-    progress = progress or Silent()
+    clock, progress = Clock(), progress or Silent()
     job = _job(model, data, recipe, fields, jobs)
+    clock.budget = job.recipe.time_budget
     names = _names(job)
+    if work is not None:
+        job = replace(job, kept=Kept(Path(work)))
     if out is None:
-        return _run(job, names, Ledger(), progress, interrupted, started)
+        return _run(job, names, Ledger(), progress, interrupted, clock)
     folder = Path(out)
     outputs.check_free(folder, list(names.values()), force)
+    if work is None:
+        job = replace(job, kept=Kept(folder / FOLDER))
     with outputs.staged(folder) as stage:
-        result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, started)
+        result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, clock)
         progress.stage("files and report", 1)
         result.write_all(stage, names)
         outputs.publish(stage, folder, force)
+    picking.keep_candidates(Kept(folder / FOLDER), result.before, result.seen, {
+        "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
+        "file": names["archive"], "native": names["native"],
+    })  # fmt: skip
     return result
 
 
@@ -333,7 +347,7 @@ def _run(
     ledger: Ledger,
     progress: Progress,
     interrupted: Callable[[], bool],
-    started: float,
+    clock: Clock,
 ) -> Result:
     """The straight path from a checked job to its result."""
     pipeline.begin(job, ledger, progress)
@@ -344,11 +358,16 @@ def _run(
     calibration.gauged(job, loop, ledger, progress)
     recovery = pipeline.recovery_of(job, loop)
     extend, alone = (None, False) if recovery is None else (recovery.extend, recovery.alone)
-    outcome = search(loop, job.recipe.evaluations, interrupted, extend, alone=alone)
+
+    def stop() -> bool:
+        return interrupted() or clock.over(loop.needed())
+
+    outcome = search(loop, job.recipe.evaluations, stop, extend, alone=alone)
     progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
-    ledger.add("result", **summary.result_fields(job, loop, outcome, perf_counter() - started, names))
+    ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names))
     return Result(
         outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,
         job.metric.unit == "points", ledger.events, final,
+        tuple(Seen(candidate.data, candidate.trained, after) for candidate, after in loop.certified),
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from attar.recover import pruning
 from attar.recover.augment import changes_of
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
+from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
+from attar.search import remember
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import Loop, Outcome, first_slope
 from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, check_rules, checked
@@ -40,7 +42,7 @@ from attar.search.recovery import Recovery
 from attar.search.sensitivity import measure_rows, row_deviation, tempered
 from attar.search.subject import Measure, Subject, blind_stats, shared
 from attar.selection.base import CalibrationSettings
-from attar.types import Array, Dataset, Json, Layer, Splits, TensorSpec
+from attar.types import Array, Dataset, Json, Layer, Splits, Stats, TensorSpec
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
@@ -77,6 +79,15 @@ class Job:
     jobs: int | None = None
     data_steps: tuple[Step, ...] = ()
     """What was looked for in the sets, and left out of them."""
+    kept: Kept = field(default_factory=Kept)
+    """Work of this run, or of one that was killed."""
+
+    def marks(self) -> dict[str, str]:
+        """Hashes of the model and the sets, by which work is kept; none where nothing is."""
+        if self.kept.folder is None:
+            return {}
+        sets = {name: remember.data_mark(getattr(self.splits, name)) for name in ("calibrate", "select", "certify")}
+        return {"model": remember.model_mark(self.adapter), **sets}
 
 
 def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, metric: Metric) -> Splits:
@@ -245,7 +256,9 @@ def subject_of(job: Job, progress: Progress) -> Subject:
             yield batch
             progress.step()
 
-    seen = dict(adapter.moments(batches()))
+    marks = job.marks()
+    key = key_of("moments", marks.get("model"), marks.get("calibrate"), BATCH)
+    seen = remember.moments(job.kept, key, lambda: adapter.moments(batches()))
     stats = {layer.name: shared(layer, seen.get(layer.name) or blind_stats(layer)) for layer in layers}
     try:
         skeleton = adapter.skeleton()
@@ -257,7 +270,7 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     return Subject(
         adapter, layers, weights, stats, remainder, skeleton, meta,
         tuple(job.recipe.methods), job.recipe.settings, job.jobs, job.recipe.coder, tuple(job.recipe.exclude),
-        job.recipe.layers,
+        job.recipe.layers, job.kept,
     )  # fmt: skip
 
 
@@ -282,8 +295,17 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
         changed = np.concatenate([adapter.run(batch) for batch in glance.batches(BATCH)])
         return float(divergence(original[: len(changed)], changed, kind).mean())
 
-    subject, method = with_sensitivities(job, subject.halved(measure), few, kind, progress)
-    return subject, method, kind, measure
+    subject, marks = subject.halved(measure), job.marks()
+
+    def sensitive() -> tuple[Mapping[str, Stats], Json]:
+        found, method = with_sensitivities(job, subject, few, kind, progress)
+        return found.stats, method
+
+    key = key_of(
+        "sensitivities", marks.get("model"), marks.get("calibrate"), job.recipe.sensitivity, kind, job.recipe.seed
+    )  # fmt: skip
+    stats, method = remember.sensitivities(job.kept, key, subject.stats, sensitive)
+    return replace(subject, stats=stats), method, kind, measure
 
 
 def _glance(subject: Subject, examples: int) -> int:
@@ -311,12 +333,23 @@ def _few(job: Job) -> Dataset:
 def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
     subject, method, kind, measure = measured(job, progress)
-    subject, factors = subject.corrected(first_slope(subject), measure, progress)
+    blunt, marks = subject, job.marks()
+
+    def correct() -> tuple[Mapping[str, Stats], Json]:
+        found, factors = blunt.corrected(first_slope(blunt), measure, progress)
+        return found.stats, factors
+
+    sharp = {name: stats.sensitivity for name, stats in blunt.stats.items()}
+    methods = [[list(names), str(settings)] for names, settings in map(blunt.allowed, blunt.layers)]
+    key = key_of("corrected", marks.get("model"), marks.get("calibrate"), sharp, methods)
+    stats, factors = remember.sensitivities(job.kept, key, blunt.stats, correct)
+    subject = replace(blunt, stats=stats)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     original = job.original or job.adapter
     loop = Loop(
-        subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before
+        subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before,
+        kept=job.kept, marks=marks and {**marks, "original": remember.model_mark(original)},
     )  # fmt: skip
     loop.originals()
     return loop

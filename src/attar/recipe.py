@@ -59,6 +59,9 @@ class Recipe(BaseModel):
     select_examples: int = Field(10000, ge=1, description="most examples used by the search")
     seed: int = Field(0, ge=0, description="of every random choice")
     evaluations: int = Field(8, ge=2, le=64, description="full evaluations that the search may spend")
+    time_budget: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds that a run should take: the best so far is handed back"
+    )
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,7 +18,9 @@ from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope, earned
 from attar.recipe import LayerRule
 from attar.run.executor import map_in_order
+from attar.run.kept import Kept
 from attar.run.progress import Progress, Silent
+from attar.search import remember
 from attar.search.params import Settings, params_of
 from attar.search.sensitivity import rounded
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
@@ -65,6 +67,7 @@ class Subject:
     coder: str = "auto"
     exclude: Sequence[str] = ()
     rules: Mapping[str, LayerRule] | None = None
+    kept: Kept = field(default_factory=Kept, compare=False)
 
     @property
     def weight_count(self) -> int:
@@ -86,7 +89,11 @@ class Subject:
 
     def points(self, layer: Layer, slope: float) -> list[Point]:
         """What every method offers for one layer at one slope; raises UsageError where all of them decline it."""
-        return list(self._offers(layer, slope))
+        weight, stats = self.weights[layer.name], self.stats[layer.name]
+        return remember.points(
+            self.kept, lambda: remember.points_key(layer, weight, stats, *self.allowed(layer), slope),
+            lambda: list(self._offers(layer, slope)),
+        )  # fmt: skip
 
     def _offers(self, layer: Layer, slope: float) -> Iterator[Point]:
         """The same, method by method, each made when it is asked for."""
