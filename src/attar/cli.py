@@ -27,6 +27,7 @@ app = typer.Typer(
     "130 interrupted.",
 )
 app.add_typer(data, name="data")
+app.add_typer(cli_runs.recipe, name="recipe")
 app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-drop 0.5")(cli_export.export)
 app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
 app.command(epilog="Example: attar pick out/ --max-drop 0.3 -o smaller/")(cli_runs.pick)
