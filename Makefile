@@ -78,6 +78,7 @@ bench: setup
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/int4.py
+	$(BIN)/python benchmarks/false_certificates.py
 	$(BIN)/python benchmarks/efficientnet.py
 	$(BIN)/python benchmarks/efficientnet_channels.py
 
