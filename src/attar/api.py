@@ -82,6 +82,13 @@ class Result:
         """What the number of calibration examples costs (attar/calibration.py); None where they are too few to say."""
         return next((event for event in self.events if event["event"] == "calibration"), None)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from attar.report.notebook import card
+
+        unit = " points" if self.points else ""
+        return card(self.certificate, self.bytes_before, self.bytes_after, unit, self.events)
+
     def save(self, path: PathLike, *, force: bool = False) -> None:
         """Write a .attar file, or, with an ending of the framework's own, a plain model; raises OutputError."""
         place = Path(path)
