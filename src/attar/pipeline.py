@@ -55,7 +55,7 @@ KEPT_FLOATS = 1 << 26
 BATCH = 256
 WHOLE = 1 << 62
 """As many examples of a set as a split may have."""
-NUMERIC = ("mse", "mae", "r2", "cosine")
+NUMERIC = ("mse", "mae", "r2", "cosine", "mrr")
 """Metrics of plain numbers."""
 WIDTHS = {"float16": 2, "bfloat16": 2, "float64": 8}
 """Bytes of one weight in the model that came in, where it is not float32."""

@@ -61,6 +61,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "r2": "attar.evaluate.metrics:R2",
         "perplexity": "attar.evaluate.metrics:Perplexity",
         "cosine": "attar.evaluate.metrics:Cosine",
+        "mrr": "attar.evaluate.retrieval:Mrr",
         "kl": "attar.evaluate.metrics:KlToOriginal",
         "agreement": "attar.evaluate.metrics:Agreement",
     },

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attar.adapters.base import Batch
-from attar.adapters.torch_fisher import _add, _sampled_loss
+from attar.adapters.torch_fisher import add_squares, sampled_loss
 from attar.adapters.torch_products import Product
 from attar.adapters.transformers_tasks import Task
 from attar.types import Array
@@ -52,7 +52,7 @@ def fisher(
         gradients = torch.autograd.grad(loss, [probe for _, probe in probes], allow_unused=True)
         for (product, _), gradient in zip(probes, gradients, strict=True):
             if gradient is not None:
-                _add(sums.setdefault(product.name, np.zeros(rows[product.name])), product, gradient)
+                add_squares(sums.setdefault(product.name, np.zeros(rows[product.name])), product, gradient)
                 ids = product.ids()
                 if ids is not None:
                     squares = gradient.double().square().sum(-1).reshape(-1).numpy()
@@ -70,4 +70,4 @@ def _loss(output: Tensor, task: Task, spread: float, rng: np.random.Generator) -
         return (flat * torch.from_numpy(noise).to(flat)).sum(), len(output)
     logits = output[:, :-1] if task.kind == "next" else output
     flat = logits.float().reshape(-1, logits.shape[-1])
-    return _sampled_loss(flat, rng), len(flat)
+    return sampled_loss(flat, rng), len(flat)

@@ -25,7 +25,6 @@ from attar.adapters.transformers_run import Running
 from attar.adapters.transformers_tasks import Task, specs
 from attar.adapters.transformers_text import tokenizer_of, windows
 from attar.errors import FormatError, ModelError
-from attar.structure.base import Structure
 from attar.types import Array, Capture, Dataset, Json, Stats, TensorSpec, Texts, Weight
 
 VERSION = 1
@@ -39,6 +38,7 @@ class TransformersModel(TorchModel):
     """One model of a Hugging Face folder; see adapters/base.py for the laws."""
 
     framework: ClassVar[str] = "transformers"
+    structure = shrunk = None  # type: ignore[assignment]  # its graph is not traced, so that channels stay
 
     def __init__(self, source: Source, files: Mapping[str, bytes], dtype: torch.dtype, task: Task | None = None):
         self._task = task or Task.of(source.network, files)
@@ -53,7 +53,7 @@ class TransformersModel(TorchModel):
         super().__init__(source, seen.sites, seen.skipped, {})
         self._runner = Running(source, self._sites)
         self._runner.task = self._task
-        self._files, self._dtype, self._apart = dict(files), dtype, seen.apart
+        self._files, self._dtype, self._seen = dict(files), dtype, seen
         self.suffixes = ("",)
         self._beside: list[Path] = []
         self._lookups: dict[str, Lookups] = {}
@@ -158,8 +158,11 @@ class TransformersModel(TorchModel):
         return {"positions": batch[self._task.ids].shape[1] - (self._task.kind == "next")}
 
     def can_perturb(self, name: str) -> bool:
-        """All but tables of positions, which see no example alone, and tied weights; nothing with experts."""
-        return name not in self._apart and super().can_perturb(name)
+        """All but tables of positions, which see no example alone, and tied weights.
+
+        Nothing where there are experts: which tokens one multiplies at once changes the last digits of all examples.
+        """
+        return not self._seen.experts and name not in self._seen.positions and super().can_perturb(name)
 
     def capture(self, batches: Iterable[Batch], only: Sequence[str] | None = None) -> Iterator[Capture]:
         """What each layer saw, without padding."""
@@ -175,8 +178,8 @@ class TransformersModel(TorchModel):
         kin: dict[str, list[str]] = {}
         for name, site in self._sites.items():
             if name in stats and site.form.kind == "embedding":
-                table = name in self._apart or site.form.cols < transformers_priors.FEW
-                found[name] = (transformers_priors.places if table else transformers_priors.words)(stats[name])
+                few = name in self._seen.positions or site.form.cols < transformers_priors.FEW
+                found[name] = (transformers_priors.places if few else transformers_priors.words)(stats[name])
             if isinstance(self.network.get_submodule(name.rpartition(".")[0]), transformers_load.Slices):
                 kin.setdefault(name.rpartition(".")[0], []).append(name)
         for names in kin.values():
@@ -209,7 +212,8 @@ class TransformersModel(TorchModel):
         """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
         found = dict(stats)
         for name, (ids, weights) in self._lookups.items():
-            if name in stats and self._sites[name].form.cols >= transformers_priors.FEW:
+            words = name not in self._seen.positions and self._sites[name].form.cols >= transformers_priors.FEW
+            if name in stats and words:
                 found[name] = transformers_priors.weighed(stats[name], ids, weights)
         return found
 
@@ -237,13 +241,6 @@ class TransformersModel(TorchModel):
             name: np.asarray(value, np.float32) if value.dtype.kind in FLOAT_KINDS else value
             for name, value in remainder.items()
         })  # fmt: skip
-
-    def structure(self) -> Structure:
-        """Raises ModelError: channels of a transformer are not removed."""
-        raise ModelError(
-            "model: channels are removed from networks whose graph torch.fx can trace. Received a Hugging Face model. "
-            "Leave --remove out."
-        )
 
     def skeleton(self) -> bytes:
         """Configuration, tokenizer and the other small files of the folder, as JSON."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attar.adapters import torch_inputs
 from attar.adapters.base import Batch
-from attar.adapters.torch_run import Runner, _undisturbed
+from attar.adapters.torch_run import Runner, undisturbed
 from attar.adapters.transformers_tasks import Task
 
 
@@ -20,7 +20,7 @@ class Running(Runner):
 
     def call(self, batch: Batch) -> Tensor:
         """The output; see ready."""
-        with _undisturbed():
+        with undisturbed():
             arguments = self.arguments(batch)
             extra: dict[str, Any] = {"use_cache": False} if "use_cache" in self.signature.names else {}
             made = self._source.network(**arguments, **extra)

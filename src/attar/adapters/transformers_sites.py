@@ -25,11 +25,12 @@ FREE = 8
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Sites with what was skipped and why; those that see no example alone: tables of positions, and experts."""
+    """Sites with what was skipped and why; which are tables of positions, and whether there are experts."""
 
     sites: tuple[Site, ...]
     skipped: dict[str, str]
-    apart: frozenset[str]
+    positions: frozenset[str]
+    experts: bool
 
 
 class _Recorder(Watch):
@@ -77,10 +78,8 @@ def find(network: nn.Module, call: Callable[[], object], dtype: torch.dtype) -> 
     found = find_sites(network, [*calls, *experts], names)
     tensors = dict(weights(network))
     sites = [_stored(site, names[memory(tensors[site.name])], multiplied, dtype) for site in found.sites]
-    apart = {c.weight.name for c in calls if c.op == "lookup" and (c.x.ndim < 2 or c.x.shape[0] != EXAMPLES)}
-    if experts:  # which tokens an expert multiplies at once changes the last digits of all examples
-        apart = {site.name for site in sites}
-    return Seen(tuple(sites), found.skipped, frozenset(apart))
+    positions = {c.weight.name for c in calls if c.op == "lookup" and (c.x.ndim < 2 or c.x.shape[0] != EXAMPLES)}
+    return Seen(tuple(sites), found.skipped, frozenset(positions), bool(experts))
 
 
 def _experts(network: nn.Module) -> list[Call]:

@@ -69,20 +69,14 @@ def plain(tokenizer: Any, text: str) -> list[int]:
 
 def _pieces(texts: Texts, tokenizer: Any, window: int) -> list[list[int]]:
     """Token ids of each example with the special tokens that the model wants."""
-    if texts.whole:
-        return [encoded(tokenizer, text, window) for text in texts.texts]
-    room = window - tokenizer.num_special_tokens_to_add()
-    found = []
+    found: list[list[int]] = []
     for text in texts.texts:
-        ids = plain(tokenizer, text)
-        for start in range(0, len(ids), room):
-            found.append(list(tokenizer.build_inputs_with_special_tokens(ids[start : start + room])))
+        cut = {"truncation": True, "max_length": window, "verbose": False}
+        if texts.whole:
+            found.append(list(tokenizer(text, **cut)["input_ids"]))
+        else:
+            found += tokenizer(text, stride=0, return_overflowing_tokens=True, **cut)["input_ids"]
     return found
-
-
-def encoded(tokenizer: Any, text: str, window: int) -> list[int]:
-    """Ids of a text as the model is fed, cut at the window."""
-    return list(tokenizer(text, truncation=True, max_length=window)["input_ids"])
 
 
 def padded(pieces: Sequence[Sequence[int]], filling: int, length: int) -> dict[str, Array]:
