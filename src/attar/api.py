@@ -12,12 +12,12 @@ from attar import calibration, outputs, picking, pipeline, removal, scale_moves,
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
-from attar.errors import AttarError, FormatError, ModelError, UsageError
+from attar.errors import AttarError, FormatError, ModelError, OutputError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.latent.settings import Settings
-from attar.opening import from_archive, model_of, open_model
+from attar.opening import from_archive, model_of, observing, open_model
 from attar.picking import Seen
 from attar.pipeline import Job
 from attar.recipe import Recipe
@@ -92,7 +92,7 @@ class Result:
     def save(self, path: PathLike, *, force: bool = False) -> None:
         """Write a .attar file, or, with an ending of the framework's own, a plain model; raises OutputError."""
         place = Path(path)
-        outputs.check_free(place.parent, [place.name], force)
+        outputs.check_free(place.parent, [_entry(place.name, self.adapter)], force)
         with outputs.staged(place.parent) as stage:
             self._write(stage / place.name)
             outputs.publish(stage, place.parent, force)
@@ -105,7 +105,7 @@ class Result:
             from attar.report import render
 
             outputs.write(path, render(self.events).encode())
-        elif path.suffix in self.adapter.suffixes:
+        elif path.suffix in self.adapter.suffixes or not self.adapter.suffixes[0]:
             outputs.guarded(lambda: self.adapter.save(path), path)
         else:
             raise UsageError(
@@ -156,6 +156,7 @@ def compress(
         return _run(job, names, Ledger(), progress, interrupted, clock)
     folder = Path(out)
     outputs.check_free(folder, list(names.values()), force)
+    _check_apart(job, folder, names)
     if work is None:
         job = replace(job, kept=Kept(folder / FOLDER))
     with outputs.staged(folder) as stage:
@@ -194,7 +195,7 @@ def evaluate(
     """The metric of a model (or .attar file) on data; `against` is the original where the metric compares with it."""
     measured = resolve_metric(metric)
     recipe = recipes.make(**fields)
-    adapter = open_model(model, recipe.factory)
+    adapter = observing(open_model(model, recipe.factory), measured.name)
     dataset = pipeline.read_whole(data, recipe, adapter)
     original = None
     if measured.relative_to_original:
@@ -202,7 +203,8 @@ def evaluate(
             raise UsageError(
                 f"metric {measured.name!r}: it compares with the original model. Received no original. Pass --against."
             )
-        original = score(open_model(against, recipe.factory).run, dataset, measured, None).outputs
+        compared = observing(open_model(against, recipe.factory), measured.name)
+        original = score(compared.run, dataset, measured, None).outputs
     return score(adapter.run, dataset, measured, original)
 
 
@@ -286,7 +288,7 @@ def expand(
     suffixes = _sparse_suffixes(adapter) if sparse else adapter.suffixes
     if place.is_dir() or place.suffix not in adapter.suffixes:
         place = place / (source.stem + suffixes[0])
-    outputs.check_free(place.parent, [place.name], force)
+    outputs.check_free(place.parent, [_entry(place.name, adapter)], force)
     with outputs.staged(place.parent) as stage:
         if isinstance(adapter, Sparse) and sparse:
             changed = outputs.guarded(lambda: adapter.save_sparse(stage / place.name), place)
@@ -322,7 +324,8 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
     plan = recipes.make(**{**fields, **told, "model": name, "metric": metric.name})
     budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
-    adapter = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    opened = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    adapter = observing(opened, metric.name)
     size = pipeline.size_of(model, adapter)
     train = sets.pop("train")
     splits = pipeline.read_splits(sets, plan, adapter, metric)
@@ -342,10 +345,25 @@ def _names(job: Job) -> dict[str, str]:
     """File names of the outputs."""
     path = Path(job.model_name)
     suffix = path.suffix if path.suffix in job.adapter.suffixes else job.adapter.suffixes[0]
+    stem = path.stem if job.adapter.suffixes[0] else path.resolve().name
     return {
-        "archive": f"{path.stem}.attar", "native": f"{path.stem}{suffix}", "report": "report.html",
+        "archive": f"{stem}.attar", "native": _entry(f"{stem}{suffix}", job.adapter), "report": "report.html",
         "recipe": "recipe.toml", "ledger": "ledger.jsonl",
     }  # fmt: skip
+
+
+def _entry(name: str, adapter: Adapter) -> str:
+    """A model's name among the outputs: with "/" at its end where the format is a folder."""
+    return name if adapter.suffixes[0] else f"{name}/"
+
+
+def _check_apart(job: Job, folder: Path, names: Mapping[str, str]) -> None:
+    """That a folder that comes in is not the one that goes out; raises OutputError, also with force."""
+    if not job.adapter.suffixes[0] and (folder / names["native"]).resolve() == Path(job.model_name).resolve():
+        raise OutputError(
+            f"output {str(folder)!r}: the compressed model must not replace the original. Received the folder that "
+            "holds it. Choose another place with -o."
+        )
 
 
 def _run(

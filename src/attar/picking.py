@@ -149,7 +149,7 @@ def _against(certificate: Certificate, max_drop: float) -> Certificate:
 
 def _write(chosen: Choice, told: Mapping[str, Json], folder: Path, force: bool) -> list[Path]:
     """Archive, plain model and certificate."""
-    file, native = (Path(told[name]).name for name in ("file", "native"))
+    file, native = Path(told["file"]).name, Path(told["native"]).name + "/" * str(told["native"]).endswith("/")
     archive = read_archive(chosen.data)
     # A file of weights alone has no model of its own: `attar expand --factory` writes it.
     adapter = None if archive.skeleton() is None else from_archive(archive)

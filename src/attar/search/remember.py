@@ -22,6 +22,7 @@ class Trained:
     encoded: Mapping[str, Encoded]
 
 
+PARTS = ("hessian", "mean", "sensitivity", "pooled")
 MOST_OUTPUTS = 1 << 28
 """Bytes of outputs on one split above which they are not kept."""
 
@@ -62,8 +63,7 @@ def moments(kept: Kept, key: str, compute: Callable[[], Mapping[str, Stats]]) ->
     found = dict(compute())
     arrays = {}
     for name, stats in found.items():
-        parts = {"hessian": stats.hessian, "mean": stats.mean, "sensitivity": stats.sensitivity, "pooled": stats.pooled}
-        arrays |= {f"{name}/{part}": array for part, array in parts.items() if array is not None}
+        arrays |= {f"{name}/{part}": array for part in PARTS if (array := getattr(stats, part)) is not None}
     kept.put(key, {name: [stats.count, stats.samples] for name, stats in found.items()}, arrays)
     return found
 
@@ -77,13 +77,24 @@ def _stats(name: str, counts: Sequence[int], arrays: Mapping[str, Array]) -> Sta
 def sensitivities(
     kept: Kept, key: str, stats: Mapping[str, Stats], compute: Callable[[], tuple[Mapping[str, Stats], Json]]
 ) -> tuple[dict[str, Stats], Json]:
-    """The statistics with the sensitivities of `compute`, and what it told, computed once."""
+    """The statistics with the sensitivities of `compute`, and what it told, computed once.
+
+    Of what else it may have changed of the statistics, that alone is kept.
+    """
     unit = kept.get(key)
     if unit is not None:
         told, arrays = unit
-        return {name: replace(one, sensitivity=arrays.get(name)) for name, one in stats.items()}, told
+        return {
+            name: replace(one, **{part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays})
+            for name, one in stats.items()
+        }, told
     found, told = compute()
-    arrays = {name: one.sensitivity for name, one in found.items() if one.sensitivity is not None}
+    arrays = {
+        f"{name}/{part}": array
+        for name, one in found.items()
+        for part in PARTS
+        if (array := getattr(one, part)) is not None and array is not getattr(stats[name], part)
+    }
     kept.put(key, told, arrays)
     return dict(found), told
 
