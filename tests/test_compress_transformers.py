@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = CliRunner().invoke(
         cli.app,
         ["compress", str(folder("bert")), "--data", str(place / "texts.jsonl"), "--metric", "cosine", "--max-drop",
-         "0.05", "--recipe", str(place / "recipe.toml"), "-o", str(place / "out")],
+         "0.05", "--guarantee", "estimate", "--recipe", str(place / "recipe.toml"), "-o", str(place / "out")],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     return place
@@ -75,7 +75,7 @@ def test_layers_and_sections_are_listed(run: Path) -> None:
 
 def test_the_original_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="must not replace the original"):
-        api.compress(folder("bert"), texts(80, 1), metric="cosine", max_drop=0.5, out=folder("bert").parent)
+        api.compress(folder("bert"), texts(80, 1), metric="cosine", max_drop=0.5, out=folder("bert").parent, force=True)
 
 
 def test_a_language_model_within_two_per_cent(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class TransformersModel(TorchModel):
 
     framework: ClassVar[str] = "transformers"
     structure = shrunk = None  # type: ignore[assignment]  # its graph is not traced, so that channels stay
+    _runner: Running
 
     def __init__(self, source: Source, files: Mapping[str, bytes], dtype: torch.dtype, task: Task | None = None):
         self._task = task or Task.of(source.network, files)

@@ -23,7 +23,7 @@ OFFSET = 1000
 """Mandelbrot's shift of ranks: the first ids of vocabularies are letters and marks for special use."""
 PRIOR = 8
 """Lookups of words as rare that a word's own weigh against."""
-FEW = 64
+FEW = 16
 """Rows of a table that are fewer than any vocabulary's."""
 EVEN = 0.5
 """Share of an even distribution in that of positions and of kinds of segments."""
