@@ -7,7 +7,7 @@ that fails ends the sequence, so that looking at several does not spoil the leve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -68,14 +68,19 @@ def front(loop: Tested[C_co], safest: float, expected: Mapping[float, float]) ->
     return order
 
 
-def certify_in_order(loop: Tested[C_co], slopes: list[float]) -> Outcome[C_co]:
+def certify_in_order(
+    loop: Tested[C_co], slopes: list[float], interrupted: Callable[[], bool] = lambda: False
+) -> Outcome[C_co]:
     """Test candidates, safest first, on the certify split; hand back the last before the first failure.
 
+    An interrupted run tests the first alone, or no further ones: time ends the sequence, not what was seen.
     Each costs less than the one before. Where the first fails already, it is handed back with its verdict.
     """
     best: Outcome[C_co] | None = None
     bound = loop.budget.guarantee == "bound"
     for slope in slopes:
+        if best is not None and interrupted():
+            break
         candidate, verdict, after, _ = loop.evaluate(slope, "certify")
         passed = verdict.verdict == "certified" if bound else verdict.drop <= verdict.max_drop
         if best is not None and not passed:

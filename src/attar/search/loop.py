@@ -14,8 +14,10 @@ from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
 from attar.evaluate.score import score
+from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
+from attar.search import remember
 from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
@@ -56,13 +58,29 @@ class Loop:
     before: dict[str, Score] = field(default_factory=dict)
     built: dict[float, Candidate] = field(default_factory=dict)
     count: int = 0
+    kept: Kept = field(default_factory=Kept)
+    marks: dict[str, str] = field(default_factory=dict)
+    """Hashes of the original and of the splits, where anything is kept."""
+    certified: list[tuple[Candidate, Score]] = field(default_factory=list)
+    """What was seen on the certify split."""
+    slowest: float = 0.0
+    """Seconds that the slowest candidate took, from its making to its score."""
 
     def originals(self) -> None:
         """Score the original on select and certify."""
         for name in ("select", "certify"):
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
-            self.before[name] = score(self.original.run, data, self.metric, None, progress=self.progress.step)
+            self.before[name] = self._score(self.original, self.marks.get("original", ""), name, None)
+
+    def _score(self, adapter: Adapter, mark: str, split: str, original: Array | None) -> Score:
+        """A model's score on a split; what an earlier run has kept of its outputs is not computed again."""
+        key = key_of("outputs", mark, self.marks.get(split, ""))
+        run = remember.runner(self.kept, key, adapter.run)
+        found = score(run, getattr(self.splits, split), self.metric, original, progress=self.progress.step)
+        if run == adapter.run:
+            remember.keep_outputs(self.kept, key, found.outputs)
+        return found
 
     def limit(self) -> float:
         """The drop allowed, in the metric's unit."""
@@ -76,10 +94,16 @@ class Loop:
 
     def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
         """One full evaluation of a candidate's decoded bytes on one split, written to the ledger."""
+        begun = perf_counter()
         candidate, started = self.candidate(slope), perf_counter()
         self.subject.put(candidate)
-        stage = f"candidate of {candidate.size_bytes:,} bytes on {split}"
-        verdict, after, moved = self.compared(self.subject.adapter.run, split, stage)
+        self.progress.stage(f"candidate of {candidate.size_bytes:,} bytes on {split}", len(getattr(self.splits, split)))
+        mark = key_of("candidate", candidate.data)
+        after = self._score(self.subject.adapter, mark, split, self.before[split].outputs)
+        verdict, moved = self.judged(after, split)
+        self.slowest = max(self.slowest, perf_counter() - begun)
+        if split == "certify":
+            self.certified.append((candidate, after))
         self.ledger.add(
             "candidate", index=1 + list(self.built).index(slope), trained=candidate.trained, split=split, slope=slope,
             evaluation=self.count,
@@ -90,18 +114,29 @@ class Loop:
         )  # fmt: skip
         return candidate, verdict, after, moved
 
-    def compared(self, run: Run, split: str, stage: str) -> tuple[Certificate, Score, float]:
-        """What a model's outputs on a split are beside the original's: a full evaluation."""
-        data, before = getattr(self.splits, split), self.before[split]
-        self.progress.stage(stage, len(data))
-        after = score(run, data, self.metric, before.outputs, progress=self.progress.step)
+    def judged(self, after: Score, split: str) -> tuple[Certificate, float]:
+        """What a full evaluation says beside the original: the verdict and the KL."""
+        before = self.before[split]
         self.count += 1
         verdict = certify(before, after, self.metric, self.budget.limit(before.value), self.budget.confidence)
-        return verdict, after, float(divergence(before.outputs, after.outputs, self.kind).mean())
+        return verdict, float(divergence(before.outputs, after.outputs, self.kind).mean())
+
+    def compared(self, run: Run, split: str, stage: str) -> tuple[Certificate, Score, float]:
+        """A full evaluation of any model on a split: verdict, score, KL."""
+        data = getattr(self.splits, split)
+        self.progress.stage(stage, len(data))
+        after = score(run, data, self.metric, self.before[split].outputs, progress=self.progress.step)
+        verdict, moved = self.judged(after, split)
+        return verdict, after, moved
 
     def cost(self, slope: float) -> float:
         """What a search makes less: bytes of the file."""
         return self.candidate(slope).size_bytes
+
+    def needed(self) -> float:
+        """Seconds that a further trial and the certificate after it may take."""
+        share = len(self.splits.certify) / max(len(self.splits.select), 1)
+        return self.slowest * (1 + max(share, 1.0))
 
     def trial(self, slope: float, *, sharpen: bool = True) -> Trial:
         """One evaluation on the select split, as the search wants it; sharpen: see search/expected.py."""
@@ -148,8 +183,8 @@ def search(
     slopes = sequence(trials, target, odds)
     further = extend(slope_of(solve(trials, target)), target, interrupted) if extend is not None else []
     if not further:
-        return certify_in_order(loop, slopes)
+        return certify_in_order(loop, slopes, interrupted)
     expected = {} if alone else {slope: drop_at(trials, slope, target) for slope in slopes[1:SURE]}
     expected |= {trial.slope: shown(trial, target, 0) for trial in further}
     safest = min(expected, key=lambda slope: expected[slope]) if alone else slopes[0]
-    return certify_in_order(loop, front(loop, safest, expected))
+    return certify_in_order(loop, front(loop, safest, expected), interrupted)
