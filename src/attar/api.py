@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from attar import calibration, outputs, picking, pipeline, removal, scale_moves, summary
+from attar import calibration, outputs, picking, pipeline, registry, removal, scale_moves, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
@@ -16,6 +17,7 @@ from attar.errors import AttarError, FormatError, ModelError, OutputError, Usage
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
+from attar.latency.fast import FastFile
 from attar.latent.settings import Settings
 from attar.opening import from_archive, model_of, observing, open_model
 from attar.picking import Seen
@@ -23,7 +25,7 @@ from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.run.clock import Clock
 from attar.run.kept import FOLDER, Kept
-from attar.run.ledger import Ledger
+from attar.run.ledger import Ledger, plain
 from attar.run.progress import Progress, Silent
 from attar.search.loop import search
 from attar.sets.aims import check
@@ -49,6 +51,8 @@ class Result:
     adapter: Adapter = field(repr=False)
     seen: Sequence[Seen] = field(repr=False, default=())
     """Every candidate that was tested on the certify split, safest first."""
+    fast: FastFile | None = None
+    """With a latency goal: what the runtime executes, and its own certificate."""
 
     @property
     def model(self) -> Any:
@@ -72,10 +76,13 @@ class Result:
 
     @property
     def within(self) -> bool:
-        """Whether what the recipe's guarantee asks for holds: the bound, or the point estimate."""
+        """Whether what the recipe's guarantee asks for holds: the bound, or the point estimate; and the time."""
+        certificates = [self.certificate] + ([] if self.fast is None else [self.fast.certificate])
+        if self.fast is not None and not self.fast.in_time:
+            return False
         if self.recipe.guarantee == "bound":
-            return self.certified
-        return self.certificate.drop <= self.certificate.max_drop
+            return all(one.verdict == "certified" for one in certificates)
+        return all(one.drop <= one.max_drop for one in certificates)
 
     @property
     def calibration(self) -> Mapping[str, Json] | None:
@@ -121,6 +128,10 @@ class Result:
         self._write(folder / names["native"])
         self._write(folder / names["report"])
         outputs.write(folder / names["recipe"], recipes.to_toml(self.recipe).encode())
+        if self.fast is not None:
+            outputs.write(folder / names["fast"], self.fast.data)
+            text = json.dumps(plain(dict(self.fast.record)), indent=1)
+            outputs.write(folder / names["record"], f"{text}\n".encode())
 
 
 def compress(
@@ -164,10 +175,14 @@ def compress(
         progress.stage("files and report", 1)
         result.write_all(stage, names)
         outputs.publish(stage, folder, force)
-    picking.keep_candidates(Kept(folder / FOLDER), result.before, result.seen, {
-        "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
-        "file": names["archive"], "native": names["native"],
-    })  # fmt: skip
+    kept = Kept(folder / FOLDER)
+    if result.seen:
+        picking.keep_candidates(kept, result.before, result.seen, {
+            "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
+            "file": names["archive"], "native": names["native"],
+        })  # fmt: skip
+    else:
+        kept.clear()
     return result
 
 
@@ -338,6 +353,8 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     )  # fmt: skip
     removal.check(job)
     scale_moves.check(job)
+    if plan.goal != "size":
+        registry.get("goal", "latency").check(job)
     return job
 
 
@@ -346,9 +363,11 @@ def _names(job: Job) -> dict[str, str]:
     path = Path(job.model_name)
     suffix = path.suffix if path.suffix in job.adapter.suffixes else job.adapter.suffixes[0]
     stem = path.stem if job.adapter.suffixes[0] else path.resolve().name
+    fast = f"{stem}.fast.onnx"
     return {
         "archive": f"{stem}.attar", "native": _entry(f"{stem}{suffix}", job.adapter), "report": "report.html",
         "recipe": "recipe.toml", "ledger": "ledger.jsonl",
+        **({} if job.recipe.goal == "size" else {"fast": fast, "record": f"{fast}.json"}),
     }  # fmt: skip
 
 
@@ -377,6 +396,13 @@ def _run(
     """The straight path from a checked job to its result."""
     pipeline.begin(job, ledger, progress)
     job = calibration.chosen(job, ledger, progress)
+    if job.recipe.goal != "size":
+        made = registry.get("goal", "latency").run(job, names, ledger, progress, lambda: interrupted() or clock.over())
+        return Result(
+            made.candidate.archive, made.file.certificate, made.file.before, made.file.after, job.bytes_before,
+            job.recipe, job.metric.unit == "points", ledger.events, made.adapter,
+            fast=made.fast,
+        )  # fmt: skip
     job = removal.shrunk(job, ledger, progress)
     job = scale_moves.moved(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)

@@ -77,6 +77,10 @@ def compress(
     scale_moves: Annotated[
         str | None, typer.Option(help="Scales moved between layers before compression: none, equalise or smooth.")
     ] = None,
+    goal: Annotated[str | None, typer.Option(help="Made least: size (default), latency or latency,size.")] = None,
+    latency_budget: Annotated[str | None, typer.Option(help="Most time of a call, as 3ms; for --goal latency.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime, for --goal latency.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Examples in a call, for --goal latency.")] = None,
     metric: MetricName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
@@ -112,6 +116,7 @@ def compress(
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
             "train": train, "remove": remove, "exclude": exclude or None,
+            "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,
         }  # fmt: skip
@@ -311,7 +316,7 @@ def _print_result(result: Result, out: Path, as_json: bool) -> None:
         tell(json_line({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,
             "certificate": asdict(result.certificate), "within": result.within, "report": str(report_path),
-            "calibration": result.calibration,
+            "calibration": result.calibration, "fast": None if result.fast is None else dict(result.fast.record),
         }))  # fmt: skip
         return
     tell("\n".join(show.closing_lines(result, report_path)))

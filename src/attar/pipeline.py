@@ -37,13 +37,14 @@ from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search import remember
 from attar.search.divergence import Kind, divergence, kind_of
-from attar.search.loop import Loop, Outcome, first_slope
+from attar.search.in_order import Outcome
+from attar.search.loop import Loop, first_slope
 from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, TEXT, check_rules, checked
 from attar.search.recovery import Recovery
 from attar.search.sensitivity import by_gradients, measure_rows
-from attar.search.subject import Measure, Subject, blind_stats, role, shared
+from attar.search.subject import Candidate, Measure, Subject, blind_stats, role, shared
 from attar.selection.base import CalibrationSettings
-from attar.types import Array, Dataset, Json, Layer, Splits, Stats, TensorSpec
+from attar.types import Array, Dataset, Json, Layer, Score, Splits, Stats, TensorSpec
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
@@ -450,26 +451,25 @@ def size_of(model: object, adapter: Adapter) -> int:
     return total
 
 
-def read_back(job: Job, loop: Loop, outcome: Outcome) -> Adapter:
+def read_back(job: Job, loop: Loop, outcome: Outcome[Candidate]) -> Adapter:
     """The model made from the archive's bytes, checked to answer like the one that was certified."""
-    archive = read_archive(outcome.candidate.data)
+    archive, batch = read_archive(outcome.candidate.data), next(loop.splits.certify.batches(BATCH))
     if archive.skeleton() is not None:
         alone = from_archive(archive)
-        _check_answers(alone, loop, outcome)
+        check_answers(alone, batch, outcome.after)
         if job.into is None:
             return alone
     elif job.into is None:
         loop.subject.put(outcome.candidate)
         return loop.subject.adapter
     adapter = from_archive(archive, job.into)
-    _check_answers(adapter, loop, outcome)
+    check_answers(adapter, batch, outcome.after)
     return adapter
 
 
-def _check_answers(adapter: Adapter, loop: Loop, outcome: Outcome) -> None:
+def check_answers(adapter: Adapter, batch: Mapping[str, Array], after: Score) -> None:
     """The first examples of the certify split, answered as when the candidate was certified; raises AttarError."""
-    batch = next(loop.splits.certify.batches(BATCH))
-    expected, got = outcome.after.outputs[:BATCH], adapter.run(batch)
+    expected, got = after.outputs[:BATCH], adapter.run(batch)
     scale = float(np.abs(expected).max(initial=0)) + 1e-6
     if got.shape != expected.shape or not np.allclose(got, expected, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
         raise AttarError(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from attar.errors import UsageError
 
@@ -52,6 +52,10 @@ class Recipe(BaseModel):
     sensitivity: Literal["output-kl", "fisher"] = Field(
         "output-kl", description="how rows are weighed: measured without gradients, or gradients where there are any"
     )
+    goal: str = Field("size", description="what is made least: size, latency, or latency,size")
+    latency_budget: str | None = Field(None, description="most time of a call, e.g. 3ms; for a latency goal")
+    threads: int = Field(1, ge=1, le=1024, description="threads of the runtime, for a latency goal")
+    batch: int = Field(1, ge=1, le=65536, description="examples in a call, for a latency goal")
     scale: float | None = Field(None, description="factor for the inputs (uint8 without it: 1/255)")
     mean: list[float] | None = Field(None, description="subtracted from the scaled inputs, per channel")
     std: list[float] | None = Field(None, description="divides the scaled inputs, per channel")
@@ -92,6 +96,30 @@ class Recipe(BaseModel):
                 raise ValueError("must be text that UTF-8 can hold") from None
         return value
 
+    @field_validator("goal")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        """One goal, or both in one order."""
+        parts = sorted(part.strip() for part in value.split(","))
+        if parts not in (["size"], ["latency"], ["latency", "size"]):
+            raise ValueError("must be size, latency, or latency,size")
+        return ",".join(parts)
+
+    @field_validator("latency_budget")
+    @classmethod
+    def _time(cls, value: str | None) -> str | None:
+        """A time with its unit."""
+        if value is not None:
+            milliseconds(value)
+        return value
+
+    @model_validator(mode="after")
+    def _timed(self) -> Recipe:
+        """A time is asked for where it is the goal."""
+        if self.latency_budget is not None and self.goal == "size":
+            raise ValueError("latency_budget is for a latency goal: add --goal latency")
+        return self
+
     @field_validator("max_drop", "max_relative_drop")
     @classmethod
     def _not_negative(cls, value: float | None) -> float | None:
@@ -99,6 +127,22 @@ class Recipe(BaseModel):
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError("must be zero or more")
         return value
+
+
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def milliseconds(text: str) -> float:
+    """A time such as 3ms, 0.5 ms, 800us or 1s; raises ValueError for anything else, zero and less.
+
+    >>> milliseconds("800us")
+    0.8
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s)\s*", text, re.ASCII)
+    value = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError("must be a time above zero with its unit: us, ms or s, such as 3ms")
+    return value
 
 
 def make(**fields: Any) -> Recipe:

@@ -50,6 +50,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "onnx-int4": "attar.exports.onnx_int4:OnnxInt4",
         "onnx-fp16": "attar.exports.onnx_fp16:OnnxFp16",
     },
+    "goal": {"latency": "attar.latency.goal:LatencyGoal"},
     "runtime": {"onnx": "attar.exports.onnx_model:runtime_of"},
     "latent": {"trainer": "attar.adapters.torch_latent:Trainer", "sight": "attar.adapters.torch_sight:sight"},
     "metric": {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from attar.api import Result
     from attar.benching import Timed
     from attar.exporting import Exported
+    from attar.latency.fast import FastFile
     from attar.packing.pack import Packed
     from attar.picking import Picked
     from attar.sets.lossy import Lost
@@ -50,8 +51,28 @@ def closing_lines(result: Result, report: Path) -> list[str]:
         f"metric    {c.metric} {c.before:.{digits}f} -> {c.after:.{digits}f} (decoded file, {c.n:,} examples)",
         f"drop      {c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{fine}f}, "
         f"allowed {c.max_drop:g}: {verdict(c)}",
+        *([] if result.fast is None else fast_lines(result.fast)),
         f"report    {report}",
     ]
+
+
+def fast_lines(fast: FastFile) -> list[str]:
+    """What a latency goal came to: the artefact, its time, its certificate; loudly where it takes too long."""
+    c, ratio = fast.certificate, fast.latency
+    predicted = "" if fast.predicted is None else f"; predicted {fast.predicted:.3g} ms"
+    lines = [
+        f"fast      {fast.record['file']}: {fast.record['how']}",
+        f"latency   {fast.milliseconds:.3g} ms, {ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) of the float "
+        f"model's{predicted}",
+        f"          drop {c.drop:+.2f}, {c.confidence:.0%} upper bound {c.upper:+.2f}, allowed {c.max_drop:g}: "
+        f"{verdict(c)}, in {fast.record['runtime']}",
+    ]
+    if not fast.in_time:
+        lines.append(
+            f"MISSED    {fast.budget_ms:g} ms were asked for: nothing within the drop is so fast. This is the fastest "
+            "that was found; allow a larger drop, or pass --train."
+        )
+    return lines
 
 
 def exported_lines(found: Exported) -> list[str]:

@@ -18,12 +18,15 @@ from attar.opening import decode
 from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.report.picture import picture
-from attar.search.loop import Loop, Outcome
+from attar.search.in_order import Outcome
+from attar.search.loop import Loop
 from attar.search.params import RECOVERY, SCALING
+from attar.search.subject import Candidate
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
-    "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "metric", "max_drop",
+    "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
+    "latency_budget", "threads", "batch", "metric", "max_drop",
     "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "time_budget", "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""
@@ -75,7 +78,9 @@ def other_bytes(archive: Archive, size_bytes: int) -> dict[str, int]:
     return {**known, "header": size_bytes - layers - sum(known.values())}
 
 
-def result_fields(job: Job, loop: Loop, outcome: Outcome, seconds: float, names: Mapping[str, str]) -> dict[str, Json]:
+def result_fields(
+    job: Job, loop: Loop, outcome: Outcome[Candidate], seconds: float, names: Mapping[str, str]
+) -> dict[str, Json]:
     """The fields of the ledger's result event."""
     size = outcome.candidate.size_bytes
     archive = read_archive(outcome.candidate.data)
@@ -120,7 +125,7 @@ def _option(name: str, value: Any) -> list[str]:
     return [flag, f"{value:g}" if isinstance(value, float) else str(value)]
 
 
-def flipped(outcome: Outcome, data: Dataset) -> list[dict[str, Json]]:
+def flipped(outcome: Outcome[Any], data: Dataset) -> list[dict[str, Json]]:
     """Examples whose prediction changed between right and wrong (for agreement: at all), with their pictures."""
     relative = outcome.certificate.metric == "agreement"
     outputs = outcome.before.outputs
@@ -137,7 +142,7 @@ def flipped(outcome: Outcome, data: Dataset) -> list[dict[str, Json]]:
     ]
 
 
-def _flip(index: int, direction: str, outcome: Outcome, data: Dataset) -> dict[str, Json]:
+def _flip(index: int, direction: str, outcome: Outcome[Any], data: Dataset) -> dict[str, Json]:
     """One flipped example."""
 
     def say(value: Any) -> str:

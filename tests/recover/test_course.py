@@ -23,7 +23,8 @@ from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import Target, Trial, shown, slope_of
 from attar.search.divergence import divergence
-from attar.search.loop import Loop, front
+from attar.search.in_order import front
+from attar.search.loop import Loop
 from attar.search.recovery import LEAP, Recovery, next_step
 from attar.search.subject import Candidate, Subject
 from attar.types import Dataset, Encoded, Splits, Weight

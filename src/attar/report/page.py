@@ -21,6 +21,7 @@ from markupsafe import Markup
 from attar.errors import FormatError, OutputError
 from attar.report import charts, drawing, words
 from attar.report.facts import LayerRow, Tried, byte_parts, layer_rows, prediction_error, tried
+from attar.report.latency import latency
 from attar.report.ledger import Ledger, gather, mapping, mappings, number, read_ledger
 from attar.report.verdict import explained, verdict
 from attar.types import Json
@@ -195,6 +196,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "reached": _of_hundred(result.get("after"), metric),
         "origin": _of_hundred(result.get("before"), metric),
         "explained": explained(result, metric),
+        "fast": latency(result, metric),
         "limit": limit,
         "bytes_before": before,
         "bytes_after": number(result.get("bytes_after")),

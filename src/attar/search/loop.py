@@ -1,9 +1,4 @@
-"""The one loop: evaluate a candidate on the select split, ask for the next slope, then certify once, safest first.
-
-The certify split is looked at only after the search has ended, by a fixed sequence of candidates that the search alone
-chose (Bauer 1991; Angelopoulos et al. 2022, section 2.3): each is tested at the full confidence level, and the first
-that fails ends the sequence, so that looking at several does not spoil the level.
-"""
+"""The one loop: evaluate a candidate on the select split, ask for the next slope, then certify once, safest first."""
 
 from __future__ import annotations
 
@@ -22,10 +17,11 @@ from attar.evaluate.score import score
 from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
-from attar.search import remember
 from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
+from attar.search.in_order import Outcome, certify_in_order, front
+from attar.search.remember import Again
 from attar.search.subject import Candidate, Subject
 from attar.types import Array, Certificate, Score, Splits
 
@@ -75,16 +71,13 @@ class Loop:
         for name in ("select", "certify"):
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
-            self.before[name] = self._score(self.original, self.marks.get("original", ""), name, None)
+            again = self._again(self.original, self.marks.get("original", ""), name)
+            self.before[name] = score(again, data, self.metric, None, progress=self.progress.step)
+            again.keep(self.before[name].outputs)
 
-    def _score(self, adapter: Adapter, mark: str, split: str, original: Array | None) -> Score:
-        """A model's score on a split; what an earlier run has kept of its outputs is not computed again."""
-        key = key_of("outputs", mark, self.marks.get(split, ""))
-        run = remember.runner(self.kept, key, adapter.run)
-        found = score(run, getattr(self.splits, split), self.metric, original, progress=self.progress.step)
-        if run == adapter.run:
-            remember.keep_outputs(self.kept, key, found.outputs)
-        return found
+    def _again(self, adapter: Adapter, mark: str, split: str) -> Again:
+        """A model's run over a split: what an earlier run has kept of its outputs is not computed again."""
+        return Again(self.kept, key_of("outputs", mark, self.marks.get(split, "")), adapter.run)
 
     def limit(self) -> float:
         """The drop allowed, in the metric's unit."""
@@ -99,18 +92,15 @@ class Loop:
     def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
         """One full evaluation of a candidate's decoded bytes on one split, written to the ledger."""
         begun = perf_counter()
-        candidate = self.candidate(slope)
-        data, before, started = getattr(self.splits, split), self.before[split], perf_counter()
+        candidate, started = self.candidate(slope), perf_counter()
         self.subject.put(candidate)
-        self.progress.stage(f"candidate of {candidate.size_bytes:,} bytes on {split}", len(data))
-        after = self._score(self.subject.adapter, key_of("candidate", candidate.data), split, before.outputs)
-        self.count += 1
+        again = self._again(self.subject.adapter, key_of("candidate", candidate.data), split)
+        stage = f"candidate of {candidate.size_bytes:,} bytes on {split}"
+        verdict, after, moved = self.compared(again, split, stage)
+        again.keep(after.outputs)
         self.slowest = max(self.slowest, perf_counter() - begun)
         if split == "certify":
             self.certified.append((candidate, after))
-        limit = self.budget.limit(before.value)
-        verdict = certify(before, after, self.metric, limit, self.budget.confidence)
-        moved = float(divergence(before.outputs, after.outputs, self.kind).mean())
         self.ledger.add(
             "candidate", index=1 + list(self.built).index(slope), trained=candidate.trained, split=split, slope=slope,
             evaluation=self.count,
@@ -126,9 +116,27 @@ class Loop:
         share = len(self.splits.certify) / max(len(self.splits.select), 1)
         return self.slowest * (1 + max(share, 1.0))
 
+    def compared(self, run: Run, split: str, stage: str) -> tuple[Certificate, Score, float]:
+        """What a model's outputs on a split are beside the original's: a full evaluation."""
+        data, before = getattr(self.splits, split), self.before[split]
+        self.progress.stage(stage, len(data))
+        after = score(run, data, self.metric, before.outputs, progress=self.progress.step)
+        self.count += 1
+        verdict = certify(before, after, self.metric, self.budget.limit(before.value), self.budget.confidence)
+        return verdict, after, float(divergence(before.outputs, after.outputs, self.kind).mean())
+
+    def cost(self, slope: float) -> float:
+        """What a search makes less: bytes of the file."""
+        return self.candidate(slope).size_bytes
+
     def trial(self, slope: float, *, sharpen: bool = True) -> Trial:
         """One evaluation on the select split, as the search wants it; sharpen: see search/expected.py."""
         _, verdict, after, moved = self.evaluate(slope, "select")
+        return self.tried(slope, (verdict, after, moved), sharpen=sharpen)
+
+    def tried(self, slope: float, found: tuple[Certificate, Score, float], *, sharpen: bool) -> Trial:
+        """The same of what a comparison found."""
+        verdict, after, moved = found
         z = float(ndtri(self.budget.confidence))
         error = max(verdict.upper - verdict.drop, 0.0) / z
         drop, better = verdict.drop, error
@@ -137,17 +145,7 @@ class Loop:
         return Trial(slope, moved, drop, error * float(np.sqrt(verdict.n)), better)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a search ended with: the candidate to hand back, its certificate, and what it was compared with."""
-
-    candidate: Candidate
-    certificate: Certificate
-    before: Score
-    after: Score
-    evaluations: int
-
-
+Run = Callable[[Mapping[str, Array]], Array]
 Extend = Callable[[float, Target, Callable[[], bool]], list[Trial]]
 """(slope landed on, target, interrupted) -> trials of further candidates, already built (search/recovery.py)."""
 
@@ -155,7 +153,7 @@ Extend = Callable[[float, Target, Callable[[], bool]], list[Trial]]
 def search(
     loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False, extend: Extend | None = None, *,
     alone: bool = False,
-) -> Outcome:  # fmt: skip
+) -> Outcome[Candidate]:  # fmt: skip
     """Land on the budget with at most `most` full evaluations, certification included.
 
     extend adds candidates of its own, which are tested with the safest of the others, or alone.
@@ -181,38 +179,3 @@ def search(
     expected |= {trial.slope: shown(trial, target, 0) for trial in further}
     safest = min(expected, key=lambda slope: expected[slope]) if alone else slopes[0]
     return certify_in_order(loop, front(loop, safest, expected), interrupted)
-
-
-def front(loop: Loop, safest: float, expected: Mapping[float, float]) -> list[float]:
-    """The safest slope, then those expected to show the least on new examples; each makes a smaller file.
-
-    A trained candidate is never the first: the best of a few on the select split looks better there than it is, and
-    where the first fails nothing is certified.
-    """
-    order = [safest]
-    for slope in sorted(expected, key=lambda slope: expected[slope]):
-        if loop.candidate(slope).size_bytes < loop.candidate(order[-1]).size_bytes:
-            order.append(slope)
-    return order
-
-
-def certify_in_order(loop: Loop, slopes: list[float], interrupted: Callable[[], bool] = lambda: False) -> Outcome:
-    """Test candidates, safest first, on the certify split; hand back the last before the first failure.
-
-    An interrupted run tests the first alone, or no further ones: time ends the sequence, not what was seen.
-    Each makes a smaller file than the one before. Where the first fails already, it is handed back with its verdict.
-    """
-    best: Outcome | None = None
-    bound = loop.budget.guarantee == "bound"
-    for slope in slopes:
-        if best is not None and interrupted():
-            break
-        candidate, verdict, after, _ = loop.evaluate(slope, "certify")
-        passed = verdict.verdict == "certified" if bound else verdict.drop <= verdict.max_drop
-        if best is not None and not passed:
-            break
-        best = Outcome(candidate, verdict, loop.before["certify"], after, loop.count)
-        if not passed:
-            break
-    assert best is not None
-    return Outcome(best.candidate, best.certificate, best.before, best.after, loop.count)
