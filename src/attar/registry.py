@@ -47,8 +47,9 @@ REGISTRY: dict[str, dict[str, str]] = {
         "onnx-int8": "attar.exports.onnx_int8:OnnxInt8",
         "onnx-int4": "attar.exports.onnx_int4:OnnxInt4",
         "onnx-fp16": "attar.exports.onnx_fp16:OnnxFp16",
+        "pt2-int8": "attar.exports.torch_int8:TorchInt8",
     },
-    "runtime": {"onnx": "attar.exports.onnx_model:runtime_of"},
+    "runtime": {"onnx": "attar.exports.onnx_model:runtime_of", "pt2": "attar.exports.torch_runtime:runtime_of"},
     "latent": {"trainer": "attar.adapters.torch_latent:Trainer", "sight": "attar.adapters.torch_sight:sight"},
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",

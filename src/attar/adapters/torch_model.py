@@ -206,6 +206,15 @@ class TorchModel(TorchAdapter):
         adapter.restore(remainder)
         return adapter
 
+    def program(self) -> torch.export.ExportedProgram:
+        """The model as torch.export has it, over the adapter's own tensors; raises ModelError where there is none."""
+        return torch_skeleton.program_of(self._source, self._runner.example)
+
+    def tensors_of(self, batch: Batch) -> list[Any]:
+        """The batch as the program takes it, in the order of its inputs."""
+        args, kwargs = self._runner.signature.split(self._runner.arguments(batch))
+        return [*args, *kwargs.values()]
+
     def structure(self) -> Structure:
         """Channels that can be removed; raises ModelError before any batch ran, and for all but traceable modules."""
         return self._coupled.structure
