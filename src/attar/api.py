@@ -13,7 +13,7 @@ from attar import calibration, outputs, pipeline, removal, scale_moves, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
-from attar.errors import AttarError, FormatError, ModelError, UsageError
+from attar.errors import AttarError, FormatError, ModelError, OutputError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -81,7 +81,7 @@ class Result:
     def save(self, path: PathLike, *, force: bool = False) -> None:
         """Write a .attar file, or, with an ending of the framework's own, a plain model; raises OutputError."""
         place = Path(path)
-        outputs.check_free(place.parent, [place.name], force)
+        outputs.check_free(place.parent, [_entry(place.name, self.adapter)], force)
         with outputs.staged(place.parent) as stage:
             self._write(stage / place.name)
             outputs.publish(stage, place.parent, force)
@@ -94,7 +94,7 @@ class Result:
             from attar.report import render
 
             outputs.write(path, render(self.events).encode())
-        elif path.suffix in self.adapter.suffixes:
+        elif path.suffix in self.adapter.suffixes or not self.adapter.suffixes[0]:
             outputs.guarded(lambda: self.adapter.save(path), path)
         else:
             raise UsageError(
@@ -141,6 +141,7 @@ def compress(
         return _run(job, names, Ledger(), progress, interrupted, started)
     folder = Path(out)
     outputs.check_free(folder, list(names.values()), force)
+    _check_apart(job, folder, names)
     with outputs.staged(folder) as stage:
         result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, started)
         progress.stage("files and report", 1)
@@ -265,7 +266,7 @@ def expand(
     suffixes = _sparse_suffixes(adapter) if sparse else adapter.suffixes
     if place.is_dir() or place.suffix not in adapter.suffixes:
         place = place / (source.stem + suffixes[0])
-    outputs.check_free(place.parent, [place.name], force)
+    outputs.check_free(place.parent, [_entry(place.name, adapter)], force)
     with outputs.staged(place.parent) as stage:
         if isinstance(adapter, Sparse) and sparse:
             changed = outputs.guarded(lambda: adapter.save_sparse(stage / place.name), place)
@@ -321,10 +322,25 @@ def _names(job: Job) -> dict[str, str]:
     """File names of the outputs."""
     path = Path(job.model_name)
     suffix = path.suffix if path.suffix in job.adapter.suffixes else job.adapter.suffixes[0]
+    stem = path.stem if job.adapter.suffixes[0] else path.resolve().name
     return {
-        "archive": f"{path.stem}.attar", "native": f"{path.stem}{suffix}", "report": "report.html",
+        "archive": f"{stem}.attar", "native": _entry(f"{stem}{suffix}", job.adapter), "report": "report.html",
         "recipe": "recipe.toml", "ledger": "ledger.jsonl",
     }  # fmt: skip
+
+
+def _entry(name: str, adapter: Adapter) -> str:
+    """A model's name among the outputs: with "/" at its end where the format is a folder."""
+    return name if adapter.suffixes[0] else f"{name}/"
+
+
+def _check_apart(job: Job, folder: Path, names: Mapping[str, str]) -> None:
+    """That a folder that comes in is not the one that goes out; raises OutputError, also with force."""
+    if not job.adapter.suffixes[0] and (folder / names["native"]).resolve() == Path(job.model_name).resolve():
+        raise OutputError(
+            f"output {str(folder)!r}: the compressed model must not replace the original. Received the folder that "
+            "holds it. Choose another place with -o."
+        )
 
 
 def _run(

@@ -57,7 +57,7 @@ def made_by(factory: str | None) -> object | None:
 
 def _refusal(model: object) -> AttarError:
     """Why no adapter takes it."""
-    suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes})
+    suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes if s})
     if not isinstance(model, Path):
         return ModelError(
             f"model: it must be an ONNX, PyTorch or Keras model. Received an object of type {type(model).__name__!r}. "
@@ -65,8 +65,8 @@ def _refusal(model: object) -> AttarError:
         )
     if model.is_dir():
         return ModelError(
-            f"model {str(model)!r}: it must be one file. Received a folder. "
-            f"Save the model as one of {', '.join(suffixes)}."
+            f"model {str(model)!r}: a folder must hold a config.json and safetensors, as Hugging Face models do. "
+            f"Received one without. Save the model as one of {', '.join(suffixes)}, or by save_pretrained."
         )
     if model.is_file():
         with model.open("rb") as file:

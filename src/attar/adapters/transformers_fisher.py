@@ -1,0 +1,64 @@
+"""Row sensitivities of transformers by gradients, exact over the whole vocabulary; see torch_fisher.py.
+
+A language model's loss is summed over the tokens of a window, and squared gradients are averaged over tokens: an error
+at one position reaches the tokens after it. Vectors are seen as the mean of a Gaussian whose variance is that of the
+vectors themselves (as search/divergence.py has it), whose score is a random direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.adapters.base import Batch
+from attar.adapters.torch_fisher import _add, _sampled_loss
+from attar.adapters.torch_products import Product
+from attar.adapters.transformers_tasks import Task
+from attar.types import Array
+
+Forward = Callable[[Batch, Callable[[Product], Tensor | None]], Tensor]
+
+
+def fisher(
+    forward: Forward, batches: Iterable[Batch], rows: Mapping[str, int], task: Task, spread: float, seed: int
+) -> dict[str, Array]:
+    """[rows] for each layer that was reached, 2 KL in nats per squared unit; forward gives logits or vectors.
+
+    spread: variance of the vectors. batches are free of padding.
+    """
+    rng = np.random.default_rng(seed)
+    sums: dict[str, Array] = {}
+    count = 0
+    for batch in batches:
+        probes: list[tuple[Product, Tensor]] = []
+
+        def hook(product: Product, probes: list[tuple[Product, Tensor]] = probes) -> Tensor | None:
+            if product.y is None:
+                return None
+            probe = torch.zeros_like(product.y, requires_grad=True)
+            probes.append((product, probe))
+            return product.y + probe
+
+        with torch.enable_grad():
+            output = forward(batch, hook)
+            loss, counted = _loss(output, task, spread, rng)
+        gradients = torch.autograd.grad(loss, [probe for _, probe in probes], allow_unused=True)
+        for (product, _), gradient in zip(probes, gradients, strict=True):
+            if gradient is not None:
+                _add(sums.setdefault(product.name, np.zeros(rows[product.name])), product, gradient)
+        count += counted
+    return {name: total / max(count, 1) for name, total in sums.items()}
+
+
+def _loss(output: Tensor, task: Task, spread: float, rng: np.random.Generator) -> tuple[Tensor, int]:
+    """A sum over tokens or examples whose gradient is a score, and their number."""
+    if task.kind == "vector":
+        flat = output.reshape(len(output), -1)
+        noise = rng.normal(size=tuple(flat.shape)) / np.sqrt(spread * flat.shape[1])
+        return (flat * torch.from_numpy(noise).to(flat)).sum(), len(output)
+    logits = output[:, :-1] if task.kind == "next" else output
+    flat = logits.float().reshape(-1, logits.shape[-1])
+    return _sampled_loss(flat, rng), len(flat)
