@@ -188,6 +188,12 @@ def _unpacked(entry: Json) -> Tensor:
     return torch.from_numpy(raw.copy()).view(dtype).reshape(shape)
 
 
+def _zeros(shape: Json, dtype: torch.dtype) -> Tensor:
+    """Zeros that take no memory before something else is written there."""
+    raw = np.zeros(prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(raw).view(dtype).reshape(shape) if raw.size else torch.zeros(shape, dtype=dtype)
+
+
 def _dtype(name: Json) -> torch.dtype:
     dtype = getattr(torch, str(name), None)
     if not isinstance(dtype, torch.dtype):
@@ -249,7 +255,7 @@ def _state(content: Json, known: Mapping[str, Json]) -> tuple[dict[str, Any], di
         if value and isinstance(value[0], list):
             tensor = _unpacked(value[0])
         else:
-            tensor = torch.full(shape, *(value or [0]), dtype=_dtype(dtype))
+            tensor = torch.full(shape, value[0], dtype=_dtype(dtype)) if value else _zeros(shape, _dtype(dtype))
             constants.update({name: float(value[0])} if value else {})
         state[name] = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if parameter else tensor
     return state | {name: state[owner] for name, owner in aliases.items()}, constants
