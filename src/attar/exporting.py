@@ -123,7 +123,7 @@ def _opened(model: object, exporter: Any, data: object, against: object, fields:
 
 def _place(model: object, out: Path, suffix: str) -> Path:
     """The file to write."""
-    if out.suffix == Path(suffix).suffix:
+    if out.suffix == Path(f"x{suffix}").suffix:
         return out
     if out.suffix and not out.is_dir():
         raise UsageError(f"output {str(out)!r}: it must be a folder, or end in {suffix}. Correct the name.")
