@@ -56,6 +56,8 @@ REGISTRY: dict[str, dict[str, str]] = {
         "gguf-q5_k": "attar.exports.gguf.export:GgufQ5K",
         "gguf-q6_k": "attar.exports.gguf.export:GgufQ6K",
         "gguf-q8_0": "attar.exports.gguf.export:GgufQ80",
+        "compressed-tensors": "attar.exports.compressed_tensors:CompressedTensors",
+        "compressed-tensors-w8a16": "attar.exports.compressed_tensors:CompressedTensors8",
     },
     "runtime": {
         "onnx": "attar.exports.onnx_model:runtime_of",

@@ -8,7 +8,7 @@ where the drop asks for it, or where the runtime is faster so, as measured on th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,22 +20,24 @@ from attar.adapters.base import Adapter
 from attar.adapters.onnx import OnnxAdapter
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
-from attar.exports.int8_ranges import Int8, Judge
-from attar.exports.int8_search import with_ranges, within_drop
-from attar.exports.int8_weights import on_grid
+from attar.exports.int8_ranges import Int8, Judge, with_ranges
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.qdq import ALL, CARRYING, CORE, Grid, kinds_of, lifted, prepared, weight_axes
 from attar.exports.ranges import RULES
 from attar.exports.timing import latencies
 from attar.exports.watch import seen
-from attar.types import Dataset, Json
+from attar.methods.fixed import Fixed
+from attar.types import Array, Dataset, Json, Layer, Stats, Weight
 
 WATCHED = 512
 """Examples whose activations are counted."""
+CHOICE = {"bits": 8, "part": 0, "rounding": "descent", "range": "mse", "alpha": 0.0}
 SLOWER = 0.98
 """Of the float model's time, from which on int8 is no gain."""
 NOISE = 0.05
+EVALUATIONS = 8
+"""Most full passes over the select split that are spent on giving nodes back to float."""
 
 
 def rounded(adapter: OnnxAdapter, calibrate: Dataset) -> tuple[onnx.ModelProto, list[Grid]]:
@@ -54,6 +56,13 @@ def rounded(adapter: OnnxAdapter, calibrate: Dataset) -> tuple[onnx.ModelProto, 
     return inner.model(), grids
 
 
+def on_grid(layer: Layer, weight: Weight, stats: Stats) -> tuple[Weight, Array]:
+    """The weight as codes times scales [rows], and the scales; see the module's docstring."""
+    encoded = Fixed.encode(layer, weight, stats, CHOICE)
+    units, _ = Fixed.units(encoded)
+    return Fixed.decode(encoded), np.maximum(np.asarray(units[:, 0], np.float32), np.float32(1e-30))
+
+
 def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
     """Weights rounded and activations counted."""
     model, grids = rounded(adapter, calibrate)
@@ -61,6 +70,33 @@ def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
     found = seen(model, few)
     nodes = [node.name for node in model.graph.node if node.op_type in CORE]
     return Int8(model, grids, found, nodes)
+
+
+def worst_first(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> list[str]:
+    """Nodes with weights by how much nearer the outputs are with each of them alone in float, the most first."""
+    gains: dict[str, float] = {}
+    for name in work.nodes:
+        gains[name] = judge(work.build([name]))
+        step()
+    return sorted(gains, key=gains.__getitem__)
+
+
+def fewest_floats(order: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str] | None:
+    """The shortest beginning of an order of nodes that passes when in float; None where all of them do not.
+
+    Doubled and then halved: at most EVALUATIONS tests. `passes` is for a beginning.
+    """
+    low, high, spent = 0, 1, 0
+    while not passes(order[:high]):
+        spent += 1
+        if high >= len(order) or spent >= EVALUATIONS - 1:
+            return None
+        low, high = high, min(2 * high, len(order))
+    while high - low > 1 and spent < EVALUATIONS - 1:
+        middle = (low + high) // 2
+        spent += 1
+        low, high = (low, middle) if passes(order[:middle]) else (middle, high)
+    return list(order[:high])
 
 
 class OnnxInt8:
@@ -87,7 +123,7 @@ class OnnxInt8:
         work = measured(adapter, task.calibrate)
         judge = Judge(task.adapter.run, task.calibrate, classes=task.classes)
         kl = with_ranges(work, judge, task.step)
-        harmful = within_drop(work, judge, task.acceptable, task.step)
+        harmful = within_drop(work, judge, task)
         chosen, ratio = fastest(work, harmful, task)
         work.ops = chosen.ops
         slow = [name for name in chosen.floats if name not in harmful]
@@ -109,6 +145,15 @@ class OnnxInt8:
     def runtime(model: bytes | Path, threads: int) -> Runtime:
         """onnxruntime on the CPU."""
         return Runtime(model, threads)
+
+
+def within_drop(work: Int8, judge: Judge, task: Task) -> list[str]:
+    """Nodes that have to stay in float for the drop on the select split: as few as can be, by their effect."""
+    if task.acceptable(work.build()):
+        return []
+    order = worst_first(work, judge, task.step)
+    found = fewest_floats(order, lambda some: task.acceptable(work.build(some)))
+    return order if found is None else found
 
 
 @dataclass(frozen=True)

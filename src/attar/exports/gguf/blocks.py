@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Held:
 
     scale: F32
     offset: F32
-    arrays: tuple[NDArray[np.generic], ...]
+    arrays: tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _pack_legacy(zero: int, fifth: bool) -> Callable[[Held, Codes], U8]:
         plain: U8 = (codes + zero).astype(np.uint8)
         heads = [raw(array) for array in held.arrays]
         bits = [np.packbits(plain >> 4, axis=1, bitorder="little")] if fifth else []
-        return np.hstack([*heads, *bits, halves(plain & 15, 16)])
+        return np.hstack([*heads, *bits, halves(plain & np.uint8(15), 16)])
 
     return pack
 

@@ -7,7 +7,10 @@ block. Codes: GPTQ (Frantar et al. 2023) in the order of falling pivots, and swe
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from attar.exports.gguf.blocks import F32, U8, Codes, Format, Held
 from attar.methods import grid
@@ -137,9 +140,14 @@ def _asymmetric(form: Format, v: F32, w: F32) -> tuple[F32, F32]:
 
 
 def rounded(form: Format, layer: Layer, weight: Weight, stats: Stats) -> tuple[U8, F32]:
-    """The bytes [rows, bytes of a row] of a layer's matrix, and the matrix that they stand for.
+    """The bytes [rows, bytes of a row] of a layer's matrix, and the matrix that they stand for."""
+    return packed(form, *rounding_of(form, layer, weight, stats), weight.matrix.shape)
 
-    Every row is whole blocks of the format. Where H is diagonal codes are the nearest ones.
+
+def rounding_of(form: Format, layer: Layer, weight: Weight, stats: Stats) -> tuple[Held, Codes]:
+    """Scales, and codes [n, size], of a layer's matrix, whose rows are whole blocks.
+
+    Where H is diagonal codes are the nearest ones.
     """
     matrix = np.asarray(weight.matrix, np.float32)
     hessian = grid.regularised(layer, weight, stats, SHRINK)
@@ -151,7 +159,12 @@ def rounded(form: Format, layer: Layer, weight: Weight, stats: Stats) -> tuple[U
             part = slice(start, start + ROWS)
             found = _fed_back(form, layer, (matrix[part], wide[0][part], wide[1][part]), h)
             codes[start * per : (start + ROWS) * per] = found
-    return packed(form, held, codes, matrix.shape)
+    return held, codes
+
+
+def fields(held: Held, rows: int) -> NDArray[Any]:
+    """The first array of what blocks hold, [rows, blocks of a row]."""
+    return held.arrays[0].reshape(rows, -1)
 
 
 def packed(form: Format, held: Held, codes: Codes, shape: tuple[int, ...]) -> tuple[U8, F32]:
