@@ -18,7 +18,7 @@ from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.latent.settings import Settings
-from attar.opening import from_archive, model_of, open_model, packed_model
+from attar.opening import from_archive, model_of, observing, open_model, packed_model
 from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.run.ledger import Ledger
@@ -174,7 +174,7 @@ def evaluate(
     """The metric of a model (or .attar file) on data; `against` is the original where the metric compares with it."""
     measured = resolve_metric(metric)
     recipe = recipes.make(**fields)
-    adapter = open_model(model, recipe.factory)
+    adapter = observing(open_model(model, recipe.factory), measured.name)
     dataset = pipeline.read_whole(data, recipe, adapter)
     original = None
     if measured.relative_to_original:
@@ -182,7 +182,8 @@ def evaluate(
             raise UsageError(
                 f"metric {measured.name!r}: it compares with the original model. Received no original. Pass --against."
             )
-        original = score(open_model(against, recipe.factory).run, dataset, measured, None).outputs
+        compared = observing(open_model(against, recipe.factory), measured.name)
+        original = score(compared.run, dataset, measured, None).outputs
     return score(adapter.run, dataset, measured, original)
 
 
@@ -311,7 +312,8 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
     plan = recipes.make(**{**fields, **told, "model": name, "metric": metric.name})
     budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
-    adapter = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    opened = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    adapter = observing(opened, metric.name)
     size = pipeline.size_of(model, adapter)
     train = sets.pop("train")
     splits = pipeline.read_splits(sets, plan, adapter, metric)

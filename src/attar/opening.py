@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attar import registry
-from attar.adapters.base import Adapter, Packable
+from attar.adapters.base import Adapter, Packable, Reading
 from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
@@ -32,6 +32,13 @@ def open_model(model: object, factory: str | None = None) -> Adapter:
             opened: Adapter = adapter.open(model)
             return opened
     raise _refusal(model)
+
+
+def observing(adapter: Adapter, metric: str) -> Adapter:
+    """The adapter, told which metric looks at its outputs, where these depend on that."""
+    if isinstance(adapter, Reading):
+        adapter.observe(metric)
+    return adapter
 
 
 def model_of(model: object, factory: str | None = None) -> object:

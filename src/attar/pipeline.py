@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar.adapters.base import Adapter, Differentiable
+from attar.adapters.base import Adapter, Differentiable, Reading
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.copies.prepare import DataSettings, Prepared, Step, prepared
@@ -21,6 +21,7 @@ from attar.data.images import image_size
 from attar.data.overlap import without
 from attar.data.read import read as read_data
 from attar.data.splits import make_splits
+from attar.data.texts import TextSettings, read_texts
 from attar.errors import AttarError, DataError, ModelError, UsageError
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
@@ -36,10 +37,10 @@ from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import Loop, Outcome, first_slope
-from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, check_rules, checked
+from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, TEXT, check_rules, checked
 from attar.search.recovery import Recovery
-from attar.search.sensitivity import measure_rows, row_deviation, tempered
-from attar.search.subject import Measure, Subject, blind_stats, shared
+from attar.search.sensitivity import by_gradients, measure_rows
+from attar.search.subject import Measure, Subject, blind_stats, role, shared
 from attar.selection.base import CalibrationSettings
 from attar.types import Array, Dataset, Json, Layer, Splits, TensorSpec
 
@@ -47,6 +48,8 @@ SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
 CORRECTION_WORK, GLANCE = 2e12, 128
 """Multiply-adds that may be spent on correcting the sensitivities of all layers, and the least examples for each."""
+GRADIENT_WORK, READ = 3e11, 8
+"""Multiply-adds of examples whose gradients are taken from models that read texts, and the least of such examples."""
 KEPT_FLOATS = 1 << 26
 """Outputs of layers that are kept for gradients at once; norms and activations beside them keep as many again."""
 BATCH = 256
@@ -86,7 +89,7 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         raise UsageError(
             "data: examples are needed to measure the drop. Received none. Pass --data, or --calibrate and --certify."
         )
-    fitted = {name: None if value is None else _fitted(value, recipe, adapter.inputs()) for name, value in sets.items()}
+    fitted = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
     _check_alike(fitted)
     return make_splits(
         fitted["data"],
@@ -119,7 +122,7 @@ def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits)
             f"model: recovery needs gradients. Received a {adapter.framework} model, which gives none. "
             "Leave the training set out."
         )
-    fitted = _fitted(source, recipe, adapter.inputs())
+    fitted = _fitted(source, recipe, adapter)
     train = fitted if isinstance(fitted, Dataset) else fitted["train"]
     _check_alike({"train": train, "certify": splits.certify})
     return without(train, {"select": splits.select, "certify": splits.certify})
@@ -152,7 +155,19 @@ def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> 
             )
 
 
-def _fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
+def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
+    """One source read, by the model's own means where it has some; every part of it fitted to the model's inputs."""
+    if not isinstance(adapter, Reading):
+        return _of_specs(source, recipe, adapter.inputs())
+    window = checked(TextSettings, TEXT, recipe.settings).window
+    texts = read_texts(source)
+    data = _of_specs(source if texts is None else adapter.read_texts(texts, window), recipe, adapter.inputs())
+    if isinstance(data, Dataset):
+        return adapter.labelled(data)
+    return {name: adapter.labelled(part) for name, part in data.items()}
+
+
+def _of_specs(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
     """One source read; every part of it fitted to a model's inputs."""
     options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
     data = source if isinstance(source, Dataset) else read_data(source, image_size=image_size(specs))
@@ -163,12 +178,15 @@ def _fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Data
 
 def read_whole(source: object, recipe: Recipe, adapter: Adapter) -> Dataset:
     """One data set for an evaluation: the test part where a set comes in parts."""
-    return read_fitted(source, recipe, adapter.inputs())
+    return _whole(_fitted(source, recipe, adapter))
 
 
 def read_fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset:
     """The same for a model of which only the inputs are known."""
-    data = _fitted(source, recipe, specs)
+    return _whole(_of_specs(source, recipe, specs))
+
+
+def _whole(data: Dataset | Mapping[str, Dataset]) -> Dataset:
     if isinstance(data, Dataset):
         return data
     return data["test"] if "test" in data else next(iter(data.values()))
@@ -247,6 +265,7 @@ def subject_of(job: Job, progress: Progress) -> Subject:
             progress.step()
 
     seen = dict(adapter.moments(batches()))
+    seen = dict(adapter.settled(seen)) if isinstance(adapter, Reading) else seen
     stats = {layer.name: shared(layer, seen.get(layer.name) or blind_stats(layer)) for layer in layers}
     try:
         skeleton = adapter.skeleton()
@@ -268,7 +287,7 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
     Raises DataError where outputs are not finite.
     """
     subject = subject_of(job, progress)
-    adapter, few = job.adapter, _few(job)
+    adapter, few = job.adapter, _few(job, subject)
     original = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
     if not np.isfinite(original).all():
         raise DataError(
@@ -277,7 +296,7 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
         )
     kind = kind_of(original, job.metric.name not in NUMERIC)
 
-    glance = few.take(range(_glance(subject, len(few))))
+    glance = few.take(range(_glance(subject, len(few), reading=isinstance(adapter, Reading))))
 
     def measure() -> float:
         changed = np.concatenate([adapter.run(batch) for batch in glance.batches(BATCH)])
@@ -287,11 +306,21 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
     return subject, method, kind, measure
 
 
-def _glance(subject: Subject, examples: int) -> int:
-    """On how many examples the KL of one changed layer is measured: of large models on fewer, but GLANCE at least."""
-    counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers)
-    work = sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)
-    return int(np.clip(CORRECTION_WORK / len(subject.layers) / max(work, 1.0), min(GLANCE, examples), examples))
+def _glance(subject: Subject, examples: int, *, reading: bool) -> int:
+    """On how many examples the KL of one changed layer is measured: of large models on fewer, but GLANCE at least.
+
+    reading: layers of one role are changed together, and an example has many positions.
+    """
+    changes, least = len(subject.layers), GLANCE
+    if reading:
+        changes, least = len({role(layer.name) for layer in subject.layers}), READ
+    return int(np.clip(CORRECTION_WORK / changes / _work(subject), min(least, examples), examples))
+
+
+def _work(subject: Subject) -> float:
+    """Multiply-adds of an example."""
+    counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers if layer.kind != "embedding")
+    return max(float(sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)), 1.0)
 
 
 def _differentiable(subject: Subject) -> int:
@@ -303,16 +332,19 @@ def _differentiable(subject: Subject) -> int:
     return int(np.clip(KEPT_FLOATS / max(floats, 1.0), 1, BATCH))
 
 
-def _few(job: Job) -> Dataset:
-    """The examples that sensitivities are measured on."""
-    calibrate = job.splits.calibrate
-    return calibrate.take(range(min(len(calibrate), SENSITIVITY_EXAMPLES)))
+def _few(job: Job, subject: Subject) -> Dataset:
+    """The examples that sensitivities are measured on: of models that read texts as many as a gradient allows."""
+    calibrate, most = job.splits.calibrate, SENSITIVITY_EXAMPLES
+    if isinstance(job.adapter, Reading):
+        most = int(np.clip(GRADIENT_WORK / _work(subject), READ, most))
+    return calibrate.take(range(min(len(calibrate), most)))
 
 
 def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
     subject, method, kind, measure = measured(job, progress)
-    subject, factors = subject.corrected(first_slope(subject), measure, progress)
+    alike = role if isinstance(job.adapter, Reading) else None
+    subject, factors = subject.corrected(first_slope(subject), measure, progress, alike)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     original = job.original or job.adapter
@@ -348,15 +380,13 @@ def recovery_of(job: Job, loop: Loop) -> Recovery | None:
 
 def with_sensitivities(job: Job, subject: Subject, few: Dataset, kind: Kind, progress: Progress) -> tuple[Subject, str]:
     """The subject with row sensitivities, and how they were found: by gradients only where asked for and possible."""
-    fisher = getattr(job.adapter, "fisher", None)
-    if job.recipe.sensitivity == "fisher" and fisher is not None and kind != "regression":
+    fisher, adapter = getattr(job.adapter, "fisher", None), job.adapter
+    if isinstance(adapter, Reading) or (job.recipe.sensitivity == "fisher" and fisher and kind != "regression"):
         progress.stage("gradients", 1)
+        assert fisher is not None
         rows = fisher(list(few.batches(_differentiable(subject))), job.recipe.seed)
-        stats = dict(subject.stats)
-        for layer in (layer for layer in subject.layers if layer.name in rows):
-            deviation = row_deviation(layer, subject.weights[layer.name], stats[layer.name])
-            stats[layer.name] = replace(stats[layer.name], sensitivity=tempered(rows[layer.name], deviation))
-        return replace(subject, stats=stats), "fisher"
+        seen = adapter.weighed(subject.stats) if isinstance(adapter, Reading) else subject.stats
+        return replace(subject, stats=by_gradients(subject.layers, subject.weights, seen, rows)), "fisher"
     if job.recipe.sensitivity == "fisher":
         progress.note(f"sensitivity: {job.adapter.framework} models give no gradients here; output KL is measured.")
     stats = measure_rows(

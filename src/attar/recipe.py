@@ -75,7 +75,7 @@ class Recipe(BaseModel):
     )
     settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="parameters by method, of data, calibration, recovery, augment, removal and scaling",
+        description="parameters by method, of data, calibration, recovery, augment, removal, scaling and text",
     )
 
     @field_validator("*")

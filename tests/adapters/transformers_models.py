@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from attar.types import Array
 from kits.adapter_laws import Batch, Case
 
 WORDS = 50
+_ROOT = TemporaryDirectory(prefix="attar-hf-")
 TEXT: dict[str, Any] = {"vocab_size": WORDS, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXT |= {"intermediate_size": 24, "max_position_embeddings": 32}
 END: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -106,7 +107,7 @@ def folder(name: str) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += torch.randn_like(parameter) * 0.2
-    place = Path(mkdtemp(prefix="attar-hf-")) / name
+    place = Path(_ROOT.name) / name
     model.save_pretrained(place)
     tokenizer().save_pretrained(place)
     return place

@@ -19,18 +19,22 @@ from attar.adapters.torch_products import Product
 from attar.adapters.transformers_tasks import Task
 from attar.types import Array
 
+Lookups = tuple[Array, Array]
+"""Ids [n], and what each of these lookups weighs [n]."""
 Forward = Callable[[Batch, Callable[[Product], Tensor | None]], Tensor]
 
 
 def fisher(
     forward: Forward, batches: Iterable[Batch], rows: Mapping[str, int], task: Task, spread: float, seed: int
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], dict[str, Lookups]]:
     """[rows] for each layer that was reached, 2 KL in nats per squared unit; forward gives logits or vectors.
 
-    spread: variance of the vectors. batches are free of padding.
+    spread: variance of the vectors. batches are free of padding. Also the ids that each table was asked for, with the
+    squared gradients of the vectors found there, summed over rows.
     """
     rng = np.random.default_rng(seed)
     sums: dict[str, Array] = {}
+    looked: dict[str, list[tuple[Array, Array]]] = {}
     count = 0
     for batch in batches:
         probes: list[tuple[Product, Tensor]] = []
@@ -49,8 +53,13 @@ def fisher(
         for (product, _), gradient in zip(probes, gradients, strict=True):
             if gradient is not None:
                 _add(sums.setdefault(product.name, np.zeros(rows[product.name])), product, gradient)
+                ids = product.ids()
+                if ids is not None:
+                    squares = gradient.double().square().sum(-1).reshape(-1).numpy()
+                    looked.setdefault(product.name, []).append((ids, squares))
         count += counted
-    return {name: total / max(count, 1) for name, total in sums.items()}
+    found = {name: tuple(np.concatenate(part) for part in zip(*pairs, strict=True)) for name, pairs in looked.items()}
+    return {name: total / max(count, 1) for name, total in sums.items()}, found  # type: ignore[return-value]
 
 
 def _loss(output: Tensor, task: Task, spread: float, rng: np.random.Generator) -> tuple[Tensor, int]:

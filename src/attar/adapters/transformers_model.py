@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
-from attar.adapters import torch_files, transformers_files, transformers_load, transformers_sites
+from attar.adapters import torch_files, transformers_files, transformers_load, transformers_priors, transformers_sites
 from attar.adapters.base import Batch
 from attar.adapters.torch_forms import memory
 from attar.adapters.torch_model import TorchModel
@@ -19,14 +20,16 @@ from attar.adapters.torch_source import Source
 from attar.adapters.torch_taps import Hook
 from attar.adapters.transformers import CONFIG
 from attar.adapters.transformers_batches import by_length, put, unpadded
-from attar.adapters.transformers_fisher import fisher
+from attar.adapters.transformers_fisher import Lookups, fisher
 from attar.adapters.transformers_run import Running
 from attar.adapters.transformers_tasks import Task, specs
+from attar.adapters.transformers_text import tokenizer_of, windows
 from attar.errors import FormatError, ModelError
 from attar.structure.base import Structure
-from attar.types import Array, Capture, Json, Stats, TensorSpec, Weight
+from attar.types import Array, Capture, Dataset, Json, Stats, TensorSpec, Texts, Weight
 
 VERSION = 1
+IGNORED = -100
 FLOATS = 1 << 25
 """Numbers in the widest activation of a part of a batch."""
 FLOAT_KINDS = ("f", "V")
@@ -53,6 +56,7 @@ class TransformersModel(TorchModel):
         self._files, self._dtype, self._apart = dict(files), dtype, seen.apart
         self.suffixes = ("",)
         self._beside: list[Path] = []
+        self._lookups: dict[str, Lookups] = {}
 
     @classmethod
     def opened(cls, model: object) -> Self:
@@ -72,6 +76,26 @@ class TransformersModel(TorchModel):
     def observe(self, metric: str) -> None:
         """From now on, outputs are what this metric needs; see transformers_tasks.py."""
         self._task = self._runner.task = self._task.observing(metric)
+
+    def read_texts(self, texts: Texts, window: int) -> Dataset:
+        """Windows of the model's own tokens; see transformers_text.py."""
+        if self._task.ids != "input_ids":
+            raise ModelError(
+                f"model {type(self.network).__name__}: examples must be what it is fed. Received texts. Give .npz with "
+                f"{', '.join(spec.name for spec in self.inputs())}."
+            )
+        most = getattr(self.network.config, "max_position_embeddings", None) or window
+        return windows(texts, tokenizer_of(self._files), self._task, min(window, int(most)), self.network.config)
+
+    def labelled(self, data: Dataset) -> Dataset:
+        """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""
+        if self._task.kind not in ("next", "same"):
+            return data
+        after = int(self._task.kind == "next")
+        labels = np.zeros_like(data.inputs[self._task.ids])[:, after:]
+        if self._task.mask in data.inputs:
+            labels = np.where(data.inputs[self._task.mask][:, after:] != 0, labels, IGNORED)
+        return replace(data, labels=labels)
 
     @property
     def task(self) -> Task:
@@ -145,6 +169,20 @@ class TransformersModel(TorchModel):
         """Input statistics, without padding."""
         return super().moments(self._parts(batches), only)
 
+    def settled(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
+        """Statistics with what is known beforehand of words, positions and experts; see transformers_priors.py."""
+        found = dict(stats)
+        kin: dict[str, list[str]] = {}
+        for name, site in self._sites.items():
+            if name in stats and site.form.kind == "embedding":
+                table = name in self._apart or site.form.cols < transformers_priors.FEW
+                found[name] = (transformers_priors.places if table else transformers_priors.words)(stats[name])
+            if isinstance(self.network.get_submodule(name.rpartition(".")[0]), transformers_load.Slices):
+                kin.setdefault(name.rpartition(".")[0], []).append(name)
+        for names in kin.values():
+            found |= transformers_priors.experts(stats, names)
+        return found
+
     def _parts(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             for _, part in unpadded(batch, self._most):
@@ -162,9 +200,18 @@ class TransformersModel(TorchModel):
 
         self._runner.raw = True
         try:
-            return fisher(forward, self._parts(kept), sites, self._task, spread, seed)
+            rows, self._lookups = fisher(forward, self._parts(kept), sites, self._task, spread, seed)
         finally:
             self._runner.raw = False
+        return rows
+
+    def weighed(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
+        """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
+        found = dict(stats)
+        for name, (ids, weights) in self._lookups.items():
+            if name in stats and self._sites[name].form.cols >= transformers_priors.FEW:
+                found[name] = transformers_priors.weighed(stats[name], ids, weights)
+        return found
 
     def write(self, name: str, weight: Weight) -> None:
         """The inverse of read, rounded to the dtype that the folder has it in."""
