@@ -67,7 +67,7 @@ class Runtime:
         if not isinstance(model, Path):
             raise UsageError("compressed-tensors: a folder is run. Received bytes. Write the files first.")
         state, config = state_of(model)
-        network = transformers_load.network_from(config)
+        network: Any = transformers_load.network_from(config)
         given = network.load_state_dict(state, strict=False)
         tied = [name for name in given.missing_keys if name not in ("lm_head.weight",)]
         if tied or given.unexpected_keys:
