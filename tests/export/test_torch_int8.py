@@ -274,7 +274,7 @@ def test_speed_is_measured_on_the_whole(monkeypatch):
 
 def test_models_without_such_layers_are_refused():
     onnx_like = type("Other", (), {"framework": "onnx"})()
-    with pytest.raises(ModelError, match="made of a PyTorch model"):
+    with pytest.raises(ModelError, match="made of a PyTorch module or program"):
         TorchInt8.check(onnx_like)
     with pytest.raises(ModelError, match="must have a convolution or a dense layer"):
         TorchInt8.check(TorchModel.opened(nn.Embedding(5, 3)))

@@ -212,8 +212,9 @@ class TorchModel(TorchAdapter):
 
     def tensors_of(self, batch: Batch) -> list[Any]:
         """The batch as the program takes it, in the order of its inputs."""
-        args, kwargs = self._runner.signature.split(self._runner.arguments(batch))
-        return [*args, *kwargs.values()]
+        arguments = self._runner.arguments(batch)
+        args, kwargs = self._runner.signature.split(arguments)
+        return [arguments[name] for name in self._runner.example] if kwargs else list(args)
 
     def structure(self) -> Structure:
         """Channels that can be removed; raises ModelError before any batch ran, and for all but traceable modules."""

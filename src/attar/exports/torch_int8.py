@@ -205,10 +205,11 @@ class TorchInt8:
 
 def torch_model(adapter: Adapter) -> TorchModel:
     """The adapter itself where it is of PyTorch; raises ModelError for other frameworks."""
-    if isinstance(adapter, TorchModel):
+    if isinstance(adapter, TorchModel) and adapter.framework == TorchModel.framework:
         return adapter
     raise ModelError(
-        f"pt2-int8: it is made of a PyTorch model. Received a {adapter.framework} model. Export onnx-int8 instead."
+        f"pt2-int8: it is made of a PyTorch module or program. Received a {adapter.framework} model. Export another "
+        "format of it: `attar export --help` lists them."
     )
 
 
