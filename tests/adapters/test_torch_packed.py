@@ -103,8 +103,9 @@ def test_tied_places_read_one_owner():
     assert torch.equal(first.weight, second.weight) and not list(both.parameters())
 
 
-def test_a_folder_of_transformers_is_held_packed(tmp_path):
-    adapter = transformers_models_adapter(tmp_path)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_folder_of_transformers_is_held_packed(tmp_path, dtype):
+    adapter = transformers_models_adapter(tmp_path, dtype)
     weights = {layer.name: adapter.read(layer.name) for layer in adapter.layers() if layer.tied_to is None}
     dense = adapter.model()
     packed = adapter.packed(weights.__getitem__, list(weights))
@@ -114,10 +115,10 @@ def test_a_folder_of_transformers_is_held_packed(tmp_path):
     assert all(parameter.ndim < 2 for parameter in packed.parameters())
 
 
-def transformers_models_adapter(tmp_path):
+def transformers_models_adapter(tmp_path, dtype):
     """A tiny Llama with tied embeddings."""
     torch.manual_seed(0)
-    transformers_models.llama().save_pretrained(tmp_path / "llama")
+    transformers_models.llama().to(dtype).save_pretrained(tmp_path / "llama")
     return TransformersModel.opened(tmp_path / "llama")
 
 
