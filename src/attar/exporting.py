@@ -88,7 +88,7 @@ def export(
     if batch < 1 or threads < 1:
         raise UsageError(f"export: batch and threads must be 1 or more. Received {batch} and {threads}. Use 1.")
     place = _place(model, Path(out), exporter.suffix)
-    names = [place.name, place.name + ".json"]
+    names = [place.name + "/" * exporter.suffix.endswith("/"), place.name + ".json"]
     outputs.check_free(place.parent, names, force)
     job, size = _opened(model, exporter, data, against, fields)
     told.stage("original", 2)
@@ -98,12 +98,21 @@ def export(
         told.step()
     with outputs.staged(place.parent) as stage:
         artefact = exporter.make(_task(job, exporter, before["select"], batch, threads, told))
-        outputs.write(stage / place.name, artefact.data)
+        _write(stage / place.name, artefact)
         found = _certified(stage / place.name, (job, exporter, artefact, before["certify"]), to, size, told)
         found = replace(found, path=place)
         outputs.write(stage / names[1], (json.dumps(plain(found.record()), indent=1) + "\n").encode())
         outputs.publish(stage, place.parent, force)
     return found
+
+
+def _write(place: Path, artefact: Artefact) -> None:
+    """The artefact's file, or its folder."""
+    if not artefact.files:
+        outputs.write(place, artefact.data)
+    for name, data in artefact.files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        outputs.write(place / name, data)
 
 
 def _opened(model: object, exporter: Any, data: object, against: object, fields: dict[str, Any]) -> tuple[_Job, int]:
@@ -123,12 +132,13 @@ def _opened(model: object, exporter: Any, data: object, against: object, fields:
 
 def _place(model: object, out: Path, suffix: str) -> Path:
     """The file to write."""
-    if out.suffix == Path(suffix).suffix:
+    is_folder = suffix.endswith("/")
+    if out.suffix == Path(f"x{suffix}").suffix and not is_folder:
         return out
-    if out.suffix and not out.is_dir():
+    if out.suffix and not out.is_dir() and not is_folder:
         raise UsageError(f"output {str(out)!r}: it must be a folder, or end in {suffix}. Correct the name.")
     stem = Path(model).stem if isinstance(model, str | os.PathLike) else type(model).__name__
-    return out / (stem + suffix)
+    return out / (stem + suffix.rstrip("/"))
 
 
 def _task(job: _Job, exporter: Any, before: Score, batch: int, threads: int, told: Progress) -> Task:
@@ -158,7 +168,11 @@ def _certified(path: Path, work: tuple[_Job, Any, Artefact, Score], to: str, siz
     told.step()
     limit = job.budget.limit(before.value)
     verdict = certify(before, after, job.metric, limit, job.budget.confidence)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    digest = hashlib.sha256()
+    for file in files:  # of a folder: all its files, in the order of their names
+        digest.update(file.read_bytes())
+    nbytes = sum(file.stat().st_size for file in files)
     return Exported(
-        path, to, verdict, size, path.stat().st_size, digest, runtime.version, artefact.notes, artefact.facts
+        path, to, verdict, size, nbytes, digest.hexdigest(), runtime.version, artefact.notes, artefact.facts
     )

@@ -345,4 +345,4 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize("name", registry.names("export"))
 def test_every_format_says_what_it_is(name):
     exporter = registry.get("export", name)
-    assert exporter.name == name and exporter.suffix.startswith(".") and len(exporter.help) > 20
+    assert exporter.name == name and exporter.suffix.startswith((".", "-")) and len(exporter.help) > 20

@@ -33,11 +33,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Artefact:
-    """Bytes for a runtime, and what was decided on the way: notes for people, facts for machines."""
+    """Bytes for a runtime, and what was decided on the way: notes for people, facts for machines.
+
+    files: instead of the bytes, those of a folder by name.
+    """
 
     data: bytes
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Exporter(Protocol):
@@ -45,7 +49,7 @@ class Exporter(Protocol):
 
     name: ClassVar[str]
     suffix: ClassVar[str]
-    """Of the file, behind the model's name: .int8.onnx, say."""
+    """Of the file, behind the model's name: .int8.onnx, say; a folder's ends in "/"."""
     help: ClassVar[str]
     """In a line: what it is, and what runs it."""
 
