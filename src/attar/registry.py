@@ -13,6 +13,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "onnx": "attar.adapters.onnx:OnnxAdapter",
         "torch": "attar.adapters.torch:TorchAdapter",
         "keras": "attar.adapters.keras:KerasAdapter",
+        "tflite": "attar.adapters.tflite:TfliteAdapter",
     },
     "factory": {"torch": "attar.adapters.torch:FactorySpec"},
     "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},

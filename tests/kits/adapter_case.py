@@ -71,6 +71,8 @@ def fingerprint(model: Any) -> list[bytes]:
     """Every bit of a caller's model that an adapter could have changed."""
     if isinstance(model, str | Path):
         return [Path(model).read_bytes()]
+    if isinstance(model, bytes):
+        return [model]
     if hasattr(model, "SerializeToString"):
         return [model.SerializeToString()]
     if hasattr(model, "state_dict") and not hasattr(model, "get_weights"):  # Keras on PyTorch has both
