@@ -48,8 +48,11 @@ REGISTRY: dict[str, dict[str, str]] = {
         "onnx-int8": "attar.exports.onnx_int8:OnnxInt8",
         "onnx-int4": "attar.exports.onnx_int4:OnnxInt4",
         "onnx-fp16": "attar.exports.onnx_fp16:OnnxFp16",
+        "tflite-int8": "attar.exports.tflite_int8:TfliteInt8",
+        "tflite-int8-weights": "attar.exports.tflite_int8_weights:TfliteInt8Weights",
+        "tflite-fp16": "attar.exports.tflite_fp16:TfliteFp16",
     },
-    "runtime": {"onnx": "attar.exports.onnx_model:runtime_of"},
+    "runtime": {"onnx": "attar.exports.onnx_model:runtime_of", "tflite": "attar.exports.tflite_model:runtime_of"},
     "latent": {"trainer": "attar.adapters.torch_latent:Trainer", "sight": "attar.adapters.torch_sight:sight"},
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",

@@ -18,7 +18,8 @@ from attar.errors import FormatError, ModelError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
 if TYPE_CHECKING:
-    from attar.adapters.tflite_store import Store
+    from attar.adapters.tflite_session import Port
+    from attar.adapters.tflite_store import Place, Store
 
 
 class TfliteAdapter:
@@ -64,6 +65,21 @@ class TfliteAdapter:
     def store(self) -> Store:
         """The model with its values."""
         return self._store
+
+    @property
+    def ports(self) -> list[Port]:
+        """The inputs as the runtime takes them."""
+        return self._inputs
+
+    @property
+    def output(self) -> Port:
+        """The first output as the runtime gives it."""
+        return self._outputs[0]
+
+    @property
+    def size(self) -> int | None:
+        """How many examples the model takes at once, None for any number: found by running it."""
+        return self._runner.size
 
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs; the first axis is that of the examples."""
@@ -119,7 +135,7 @@ class TfliteAdapter:
         """Every stored tensor of numbers that is not a layer's weight or bias."""
         return {name: _plain(self._store.values(place)) for name, place in self._rest().items()}
 
-    def _rest(self) -> dict[str, object]:
+    def _rest(self) -> dict[str, Place]:
         sites = self._sites.values()
         owned = {self._store.buffer(site.stored) for site in sites}
         owned |= {self._store.buffer(site.bias) for site in sites if site.bias is not None}

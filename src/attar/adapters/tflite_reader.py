@@ -20,8 +20,8 @@ from attar.types import Array
 IDENTIFIER = b"TFL3"
 LARGEST = 2**31 - 2**16
 """Bytes of a flatbuffer, at most."""
-MOST_VALUES = 2**34
-"""Elements of one tensor, at most."""
+MOST_VALUES = 2**31
+"""Elements of one tensor, at most: the runtime counts them in 32 bits."""
 LOOKS_LIKE = (
     (b"PK\x03\x04", "a zip archive (a Keras or PyTorch file, perhaps)"),
     (b"\x89HDF", "an HDF5 file (an older Keras model, perhaps)"),

@@ -86,6 +86,7 @@ class Runner:
     @cached_property
     def size(self) -> int | None:
         """The number of examples that the model takes at once; None for any."""
+        self._try_once()
         own = next((self._first(port) for port in self._inputs if port.spec.shape), 1)
         return None if self._takes_any(own) else own
 
@@ -109,7 +110,7 @@ class Runner:
         except DataError:
             return False
         one = np.concatenate(alone)
-        scale = float(np.abs(np.asarray(one, np.float64)).max(initial=1e-9))
+        scale = float(np.nan_to_num(np.abs(np.asarray(one, np.float64))).max(initial=1e-9))
         return one.shape == together.shape and np.allclose(one, together, rtol=0, atol=1e-3 * scale, equal_nan=True)
 
     def _made_up(self, count: int) -> Feed:

@@ -19,9 +19,16 @@ from attar.types import Array, TensorSpec
 
 SECONDS = 120
 """How long a stranger's model may take for its first run."""
+ROOM = 2**34
+"""Bytes of memory that it may ask for then, where the system has such a limit."""
 TRIAL = """
 import sys
 import numpy as np
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+except (ImportError, OSError, ValueError):
+    pass
 from ai_edge_litert.interpreter import Interpreter
 model = Interpreter(model_content=open(sys.argv[1], "rb").read())
 model.allocate_tensors()
@@ -38,7 +45,7 @@ def tried(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "model.tflite")
         place.write_bytes(data)
-        command = [sys.executable, "-c", TRIAL, str(place)]
+        command = [sys.executable, "-c", TRIAL, str(place), str(ROOM)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
         except subprocess.TimeoutExpired:

@@ -132,7 +132,7 @@ def _stored(store: Store, graph: int, made_by: dict[int, int], inputs: list[int]
 def _left(store: Store, stored: Place, form: Form) -> str | None:
     """Why a weight is left alone; None where it is a layer."""
     if store.dtype(stored) not in FLOATS:
-        return f"its values are {store.dtype(stored)} already, on a grid of their own: `attar pack` keeps every bit"
+        return f"its values are {store.dtype(stored)} already, on a grid of their own"
     if form.rows * form.cols < SMALLEST:
         return f"fewer than {SMALLEST} weights: their description would outweigh them"
     return None
@@ -142,6 +142,8 @@ def _site(store: Store, at: tuple[int, int, dict[int, int]], match: Match, store
     number, index, made_by = at
     operator, form = store.model.subgraphs[number].operators[index], match.form
     shape = tuple(int(size) for size in store.tensor(stored).shape)
+    if shape != _shape(store, number, operator, match.weight):
+        raise ValueError(f"tensor {name!r} of another shape behind DEQUANTIZE")
     layer = Layer(name, form.kind, form.rows, form.cols, shape, form.groups, store.dtype(stored))
     sources = tuple(operator.inputs[k] if k >= 0 else operator.outputs[-1 - k] for k in match.sources)
     own = None if match.bias is None else _stored(store, number, made_by, operator.inputs, match.bias)

@@ -58,6 +58,25 @@ class Aligned:
         return int(self._schema.BufferEnd(builder))
 
 
+class Symmetric:
+    """Scales for channels without zero points, which the format wants in full: tensors of as many channels share them."""
+
+    def __init__(self, given: Any, zeros: dict[int, int], schema: Any) -> None:
+        self._given, self._zeros, self._schema = given, zeros, schema
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802
+        """Write it: the generated classes call this."""
+        given, schema, count = self._given, self._schema, len(self._given.zeroPoint)
+        if count not in self._zeros:
+            self._zeros[count] = builder.CreateNumpyVector(np.zeros(count, np.int64))
+        scale = builder.CreateNumpyVector(np.asarray(given.scale, np.float32))
+        schema.QuantizationParametersStart(builder)
+        schema.QuantizationParametersAddScale(builder, scale)
+        schema.QuantizationParametersAddZeroPoint(builder, self._zeros[count])
+        schema.QuantizationParametersAddQuantizedDimension(builder, given.quantizedDimension)
+        return int(schema.QuantizationParametersEnd(builder))
+
+
 class Store:
     """One model; arrays that are handed out are views, and are replaced and never written to."""
 
@@ -149,6 +168,7 @@ class Store:
                 operator.inputs, operator.outputs = list(operator.inputs), list(operator.outputs)
                 operator.builtinOptions = copy.copy(operator.builtinOptions)
             graph.inputs, graph.outputs = list(graph.inputs), list(graph.outputs)
+        model.signatureDefs, model.metadata = copy.deepcopy(model.signatureDefs), copy.deepcopy(model.metadata)
         made = copy.copy(self)
         made.model = model
         return made
@@ -176,8 +196,15 @@ class Store:
             )
         for code in self.model.operatorCodes:
             code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        model = copy.copy(self.model)
+        model = copy.copy(self.edited().model)
         model.buffers = [Aligned(buffer.data, self.schema) for buffer in model.buffers]
+        zeros: dict[int, int] = {}
+        for graph in model.subgraphs:
+            for tensor in graph.tensors:
+                given = tensor.quantization
+                if given is not None and given.zeroPoint is not None and len(given.zeroPoint) > 1:
+                    if not np.any(given.zeroPoint) and not given.details:
+                        tensor.quantization = Symmetric(given, zeros, self.schema)
         builder = flatbuffers.Builder(size + 2**16)
         builder.Finish(model.Pack(builder), IDENTIFIER)
         return bytes(builder.Output())
