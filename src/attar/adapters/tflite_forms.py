@@ -35,6 +35,8 @@ class Form(Protocol):
     groups: int
     rows: int
     cols: int
+    axis: int
+    """The axis of the operator's weight that has the output channels, as scales are given for."""
     shown: bool
     """Whether the operator's output is Y, with its rows along the last axis."""
 
@@ -59,6 +61,7 @@ class Product:
     def __init__(self, shape: tuple[int, ...], *, turned: bool = False) -> None:
         self.shape, self._turned = shape, turned
         self.rows, self.cols = (shape[-1], shape[-2]) if turned else (shape[-2], shape[-1])
+        self.axis = len(shape) - (1 if turned else 2)
 
     def matrix(self, weight: Array) -> Matrix:
         """W[rows, cols]."""
@@ -101,7 +104,7 @@ class Convolution:
 
     def __init__(self, shape: tuple[int, ...], order: tuple[int, ...], groups: int, steps: Steps) -> None:
         self.groups, self.order, self.steps = groups, order, steps
-        self._moved = tuple(shape[axis] for axis in order)
+        self._moved, self.axis = tuple(shape[axis] for axis in order), order[0]
         self.rows, self.cols = self._moved[0], math.prod(self._moved[1:])
 
     def matrix(self, weight: Array) -> Matrix:
@@ -123,7 +126,7 @@ class Convolution:
 class TransposedConvolution:
     """TRANSPOSE_CONV: weight [O, h, w, C]; see `attar.adapters.unfold` for its canonical form."""
 
-    kind, groups, shown = "conv_transpose", 1, False
+    kind, groups, axis, shown = "conv_transpose", 1, 0, False
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -151,7 +154,7 @@ class Lookup:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self.cols, self.rows = shape[0], math.prod(shape[1:])
+        self.cols, self.rows, self.axis = shape[0], math.prod(shape[1:]), len(shape) - 1
 
     def matrix(self, weight: Array) -> Matrix:
         """W[D, V]."""
@@ -172,7 +175,7 @@ class Gate:
     The state that goes into a step is the operator's output at the step before, zeros at the first.
     """
 
-    kind, groups, shown = "recurrent", 1, False
+    kind, groups, axis, shown = "recurrent", 1, 0, False
 
     def __init__(self, shape: tuple[int, ...], *, state: bool, time_first: bool) -> None:
         self.rows, self.cols = shape

@@ -24,8 +24,6 @@ INT8, INT32 = 9, 2
 LEVELS = 255
 BEYOND = 2.0**30
 """The largest code of a bias."""
-AXIS = {"DEPTHWISE_CONV_2D": 3}
-"""The axis of a weight's output channels, 0 for all others."""
 DATA = {"CONV_2D": (0,), "DEPTHWISE_CONV_2D": (0,), "FULLY_CONNECTED": (0,), "TRANSPOSE_CONV": (2,)}
 """Which inputs of an operator with weights are activations."""
 Scales = Mapping[int, NDArray[np.float32]]
@@ -221,7 +219,7 @@ class Writer:
     def _weighted(self, index: int, operator: Any, kind: str) -> None:
         """Weight and bias of an operator as integers."""
         site, scales = self._plan.weight(index)
-        values, axis = self._plan.store.values(site.stored), AXIS.get(kind, 0)
+        values, axis = self._plan.store.values(site.stored), site.form.axis
         assert values is not None
         place = 3 if kind == "TRANSPOSE_CONV" else 2
         given = scale_of_input = self._plan.scale[self._plan.data(index)[0]][0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,10 +11,11 @@ from attar.adapters.tflite import TfliteAdapter
 from attar.adapters.tflite_store import Store
 from attar.exports.tflite_graph import prepared
 from attar.methods.fixed import Fixed
-from attar.types import Array, Dataset, Layer, Stats, Weight
+from attar.types import Dataset, Layer, Stats, Weight
 
 CHOICE = {"bits": 8, "part": 0, "rounding": "descent", "range": "mse", "alpha": 0.0}
 TOP = 127
+KINDS = ("dense", "conv", "conv_transpose")
 
 
 def on_grid(layer: Layer, weight: Weight, stats: Stats | None) -> tuple[Weight, NDArray[np.float32]]:
@@ -32,13 +35,14 @@ def on_grid(layer: Layer, weight: Weight, stats: Stats | None) -> tuple[Weight, 
     return Fixed.decode(encoded), np.maximum(np.asarray(units[:, 0], np.float32), np.float32(1e-30))
 
 
-def rounded(adapter: TfliteAdapter, calibrate: Dataset) -> tuple[Store, dict[int, Array]]:
+def rounded(
+    adapter: TfliteAdapter, calibrate: Dataset, kinds: Collection[str] = KINDS
+) -> tuple[Store, dict[int, NDArray[np.float32]]]:
     """The prepared graph with its weights on the grid, and their scales by buffer; the adapter is not changed."""
     inner = TfliteAdapter(prepared(adapter.store))
-    kinds = ("dense", "conv", "conv_transpose")
     layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.kind in kinds]
     stats = inner.moments(calibrate.batches(128), [layer.name for layer in layers])
-    scales: dict[int, Array] = {}
+    scales: dict[int, NDArray[np.float32]] = {}
     for layer in layers:
         weight, found = on_grid(layer, inner.read(layer.name), stats.get(layer.name))
         inner.write(layer.name, weight)
