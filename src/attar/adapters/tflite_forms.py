@@ -79,7 +79,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Steps:
-    """How a convolution walks: one entry for each spatial axis; same: zeros are added so that positions = size / stride."""
+    """How a convolution walks, an entry for each spatial axis; same: zeros around, for positions = size / stride."""
 
     strides: tuple[int, ...]
     dilations: tuple[int, ...]

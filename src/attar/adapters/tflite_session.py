@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +38,13 @@ for one in model.get_input_details():
     model.set_tensor(one["index"], np.zeros(one["shape"], one["dtype"]))
 model.invoke()
 """
+_ONE = threading.Lock()
 REFUSALS = (RuntimeError, ValueError, TypeError, OverflowError)
 """What the interpreter raises."""
 
 
 def tried(data: bytes) -> None:
-    """That the runtime takes these bytes, in a process of its own, since it may die of wrong ones; raises ModelError."""
+    """That the runtime takes these bytes, in a process of its own since it may die of them; raises ModelError."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "model.tflite")
         place.write_bytes(data)
@@ -111,18 +114,18 @@ class Session:
             raise _refused(feed, error) from error
 
 
-class quiet:  # noqa: N801
-    """While it opens a model the runtime tells standard error, past Python's, which parts are optimised."""
-
-    def __enter__(self) -> None:
-        self._kept = os.dup(2)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
-
-    def __exit__(self, *error: object) -> None:
-        os.dup2(self._kept, 2)
-        os.close(self._kept)
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the runtime tells standard error, past Python's, when it opens a model."""
+    with _ONE:
+        kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(null)
 
 
 def _refused(feed: Mapping[int, Array], error: Exception) -> DataError:

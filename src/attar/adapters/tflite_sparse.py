@@ -52,7 +52,7 @@ def _dense(tensor: Any, buffer: Any) -> Array:
     kind = type_name(tensor)
     if kind not in ("FLOAT32", "FLOAT16", "INT8"):
         raise ModelError(
-            f"tensor {tensor.name!r}: sparse weights must be in float32, float16 or int8. Received {kind or 'another'}. "
+            f"tensor {tensor.name!r}: sparse weights must be float32, float16 or int8. Received {kind or 'others'}. "
             "Convert the model without sparsity."
         )
     dtype = np_dtype(kind)

@@ -44,7 +44,7 @@ class Aligned:
     def __init__(self, data: Array | None, schema: Any) -> None:
         self._data, self._schema = data, schema
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802
+    def Pack(self, builder: Any) -> int:
         """Write it: the generated classes call this."""
         vector = None
         if self._data is not None and len(self._data):
@@ -64,7 +64,7 @@ class Symmetric:
     def __init__(self, given: Any, zeros: dict[int, int], schema: Any) -> None:
         self._given, self._zeros, self._schema = given, zeros, schema
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802
+    def Pack(self, builder: Any) -> int:
         """Write it: the generated classes call this."""
         given, schema, count = self._given, self._schema, len(self._given.zeroPoint)
         if count not in self._zeros:

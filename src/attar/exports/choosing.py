@@ -26,10 +26,20 @@ K = TypeVar("K", bound=Hashable)
 class Work(Protocol[K]):
     """A model on its way into integers."""
 
-    found: Mapping[K, Seen]
-    """What each activation was like."""
-    ranges: MutableMapping[K, Range]
-    rules: MutableMapping[K, str]
+    @property
+    def found(self) -> Mapping[K, Seen]:
+        """What each activation was like."""
+        ...
+
+    @property
+    def ranges(self) -> MutableMapping[K, Range]:
+        """What the integers of each activation span."""
+        ...
+
+    @property
+    def rules(self) -> MutableMapping[K, str]:
+        """The rule that each range is by."""
+        ...
 
     def build(self, floats: Sequence[K] = ()) -> bytes:
         """The artefact's bytes, with these operators in float."""

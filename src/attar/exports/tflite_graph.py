@@ -33,7 +33,7 @@ FLOAT32, FLOAT16 = 0, 1
 def kind_of(store: Store, operator: Any) -> str:
     """The schema's name of an operator's kind."""
     number = store.code(operator)
-    return next(name for name, value in vars(store.schema.BuiltinOperator).items() if value == number)
+    return next(str(name) for name, value in vars(store.schema.BuiltinOperator).items() if value == number)
 
 
 def prepared(store: Store) -> Store:
@@ -75,15 +75,20 @@ def _fuse(ready: Store, graph: Any) -> None:
     for operator in graph.operators:
         inside = FUSED.get(kind_of(ready, operator))
         maker = makers.get(operator.inputs[0]) if operator.inputs else None
-        options = maker.builtinOptions if maker is not None and kind_of(ready, maker) in INSIDE else None
-        open_ = hasattr(options, "fusedActivationFunction") and not options.fusedActivationFunction
-        if inside is None or not open_ or readers[operator.inputs[0]] != 1:
+        if inside is None or maker is None or readers[operator.inputs[0]] != 1 or not _takes(ready, maker):
             kept.append(operator)
             continue
-        options.fusedActivationFunction = inside
+        maker.builtinOptions.fusedActivationFunction = inside
         maker.outputs[0] = operator.outputs[0]
         makers[operator.outputs[0]] = maker
     graph.operators = kept
+
+
+def _takes(ready: Store, operator: Any) -> bool:
+    """Whether an operator can have an activation inside, and has none yet."""
+    options = operator.builtinOptions
+    free = hasattr(options, "fusedActivationFunction") and not options.fusedActivationFunction
+    return kind_of(ready, operator) in INSIDE and free
 
 
 def compact(ready: Store) -> Store:

@@ -8,7 +8,7 @@ float where the drop asks for it, or where the runtime is faster so, as measured
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -48,8 +48,8 @@ class Int8:
     scales: Mapping[int, Array]
     found: Mapping[int, Seen]
     size: int | None
-    ranges: dict[int, Range] = field(default_factory=dict)
-    rules: dict[int, str] = field(default_factory=dict)
+    ranges: MutableMapping[int, Range] = field(default_factory=dict)
+    rules: MutableMapping[int, str] = field(default_factory=dict)
     ops: Sequence[str] = ALL
 
     def __post_init__(self) -> None:
