@@ -110,7 +110,7 @@ def by_position() -> bytes:
 def conv() -> bytes:
     g = Graph([8, 9, 3])
     y = g.op("CONV_2D", [g.input, g.stored("w", random(5, 3, 2, 3)), g.stored("b", random(5))], [4, 5, 5],
-             fusedActivationFunction=RELU6, padding=SAME, strideW=2, strideH=2, dilationWFactor=1, dilationHFactor=1)  # fmt: skip
+             fusedActivationFunction=RELU6, padding=SAME, **{**PLAIN, "strideW": 2, "strideH": 2})  # fmt: skip
     return g.model(y)
 
 

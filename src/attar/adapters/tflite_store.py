@@ -59,7 +59,7 @@ class Aligned:
 
 
 class Symmetric:
-    """Scales for channels without zero points, which the format wants in full: tensors of as many channels share them."""
+    """Scales of channels without zero points, which the format wants in full: tensors of equal length share them."""
 
     def __init__(self, given: Any, zeros: dict[int, int], schema: Any) -> None:
         self._given, self._zeros, self._schema = given, zeros, schema
@@ -75,6 +75,12 @@ class Symmetric:
         schema.QuantizationParametersAddZeroPoint(builder, self._zeros[count])
         schema.QuantizationParametersAddQuantizedDimension(builder, given.quantizedDimension)
         return int(schema.QuantizationParametersEnd(builder))
+
+
+def _symmetric(given: Any) -> bool:
+    """Whether a tensor has scales for its channels, and no zero point but zero."""
+    several = given is not None and given.zeroPoint is not None and len(given.zeroPoint) > 1
+    return several and not np.any(given.zeroPoint) and not given.details
 
 
 class Store:
@@ -199,12 +205,9 @@ class Store:
         model = copy.copy(self.edited().model)
         model.buffers = [Aligned(buffer.data, self.schema) for buffer in model.buffers]
         zeros: dict[int, int] = {}
-        for graph in model.subgraphs:
-            for tensor in graph.tensors:
-                given = tensor.quantization
-                if given is not None and given.zeroPoint is not None and len(given.zeroPoint) > 1:
-                    if not np.any(given.zeroPoint) and not given.details:
-                        tensor.quantization = Symmetric(given, zeros, self.schema)
+        for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+            if _symmetric(tensor.quantization):
+                tensor.quantization = Symmetric(tensor.quantization, zeros, self.schema)
         builder = flatbuffers.Builder(size + 2**16)
         builder.Finish(model.Pack(builder), IDENTIFIER)
         return bytes(builder.Output())

@@ -70,7 +70,7 @@ def perturbable(store: Store, sites: Sequence[Site], shapes: Sequence[Sequence[i
                 outputs=[output],
                 builtinOptionsType=schema.BuiltinOptions.AddOptions,
                 builtinOptions=options,
-            )  # fmt: skip
+            )
         )
     graph.operators = operators
     graph.inputs = [*graph.inputs, *added]

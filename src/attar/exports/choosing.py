@@ -98,7 +98,7 @@ def _tries(choices: Mapping[str, Mapping[K, Range]], best: str) -> list[tuple[K,
             apart = (abs(low - other[0]) + abs(high - other[1])) / max(wide, 1e-30)
             if apart > DIFFERENT:
                 differing.append((-apart, place, name, rule))
-    return [(name, rule) for _, _, name, rule in sorted(differing, key=lambda one: one[:2] + (one[3],))[:TRIALS]]
+    return [(name, rule) for _, _, name, rule in sorted(differing, key=lambda one: (*one[:2], one[3]))[:TRIALS]]
 
 
 def worst_first(

@@ -1,4 +1,4 @@
-"""TFLite graphs made ready for other number formats: plain float32 weights, activations inside of operators, no ballast."""
+"""TFLite graphs made ready for other number formats: float32 weights, activations inside of operators, no ballast."""
 
 from __future__ import annotations
 

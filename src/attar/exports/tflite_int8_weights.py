@@ -1,7 +1,7 @@
 """TFLite models with int8 weights and float activations: our rounding, on a grid for each output channel.
 
-Two ways to run them, and the faster one that keeps the drop is written: the runtime rounds activations to 8 bits as they
-come and multiplies integers ("hybrid", or dynamic range), or it widens the weights once, on loading.
+Two ways to run them, and the faster one that keeps the drop is written: the runtime rounds activations to 8 bits as
+they come and multiplies integers ("hybrid", or dynamic range), or it widens the weights once, on loading.
 """
 
 from __future__ import annotations

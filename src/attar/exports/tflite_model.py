@@ -46,9 +46,9 @@ def converted(adapter: Adapter, goal: str) -> bytes:
             env={**os.environ, **quiet},
         )  # fmt: skip
         if done.returncode or not made.exists():
-            said = [line for line in done.stderr.splitlines() if "Error" in line]
+            said = [line for line in done.stderr.splitlines() if "Error" in line] or ["no message"]
             raise ModelError(
-                f"{goal}: TensorFlow must be able to convert the model. Received: {(said or ['no message'])[-1][:300]}. "
+                f"{goal}: TensorFlow must be able to convert the model. Received: {said[-1][:300]}. "
                 "Install tensorflow-cpu where it is missing; convert models with classes of your own by "
                 "tf.lite.TFLiteConverter, and pass the .tflite file."
             )

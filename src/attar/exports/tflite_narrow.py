@@ -24,7 +24,7 @@ LEAST = 16
 
 
 def with_codes(store: Store, scales: Mapping[int, NDArray[np.float32]], *, hybrid: bool) -> bytes:
-    """The file with int8 weights: multiplied as they are where `hybrid` and the runtime can, else widened on loading."""
+    """The file with int8 weights: multiplied as such where `hybrid` and the runtime can, else widened on loading."""
     edited = store.edited()
     graph, schema = edited.model.subgraphs[0], edited.schema
     sites = {site.index: site for site in find_sites(store)[0] if site.top}

@@ -1,4 +1,4 @@
-"""Weights of a TFLite model on the runtime's int8 grid: a scale for each output channel, rounded with error feedback."""
+"""Weights of a TFLite model on the runtime's int8 grid: scales for output channels, rounded with error feedback."""
 
 from __future__ import annotations
 
