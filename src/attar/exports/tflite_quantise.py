@@ -57,11 +57,11 @@ class Plan:
         self.store, self.graph = store, store.model.subgraphs[0]
         self.kinds = [kind_of(store, operator) for operator in self.graph.operators]
         self._sites, self._scales, self._ranges = sites, scales, ranges
-        self.whole = {
+        possible = [
             index for index in range(len(self.kinds))
             if self.kinds[index] in ops and index not in floats and self._possible(index)
-        }  # fmt: skip
-        self._settle()
+        ]  # fmt: skip
+        self.whole = self._worthwhile(possible)
         self.scale = self._joint()
 
     def data(self, index: int) -> list[int]:
@@ -92,33 +92,32 @@ class Plan:
             return all(t < 0 or self.constant(t) is not None for t in operator.inputs[2:] if t not in self.data(index))
         return kind in CARRYING or kind in FREE
 
-    def _settle(self) -> None:
-        """Take carrying operators out that would be in integers for nothing, until nothing changes."""
+    def _worthwhile(self, possible: Sequence[int]) -> set[int]:
+        """Operators with weights, carrying ones that only such read, and those that only such have made the inputs of.
+
+        Any other would be in integers for nothing.
+        """
         makers = {tensor: k for k, o in enumerate(self.graph.operators) for tensor in o.outputs}
         readers: dict[int, list[int]] = {}
         for k in range(len(self.kinds)):
             for tensor in self.data(k):
                 readers.setdefault(tensor, []).append(k)
-        changed = True
-        while changed:
-            changed = False
-            for index in sorted(self.whole):
-                if self.kinds[index] in CORE:
-                    continue
-                before = [makers.get(t) in self.whole for t in self.data(index) if self.constant(t) is None]
-                behind = [k in self.whole for t in self.graph.operators[index].outputs for k in readers.get(t, [])]
-                useful = all(before) if self.kinds[index] in FREE else all(before) or (behind and all(behind))
-                if not useful or not self._fits(index):
-                    self.whole.discard(index)
-                    changed = True
+        found = {index for index in possible if self.kinds[index] in CORE}
+        for index in reversed(possible):
+            behind = [k for tensor in self.graph.operators[index].outputs for k in readers.get(tensor, [])]
+            outputs = set(self.graph.operators[index].outputs) & set(self.graph.outputs)
+            if self.kinds[index] in CARRYING and behind and not outputs and found.issuperset(behind):
+                found.add(index)
+        for index in possible:
+            before = [makers.get(tensor, -1) for tensor in self.data(index) if self.constant(tensor) is None]
+            if found.issuperset(before) and self._fits(index, before):
+                found.add(index)
+        return found
 
-    def _fits(self, index: int) -> bool:
-        """That a carrying operator does not force one scale upon a tensor whose scale the runtime fixes, and others."""
-        if self.kinds[index] not in CARRYING:
-            return True
-        makers = {tensor: k for k, o in enumerate(self.graph.operators) for tensor in o.outputs}
-        fixed = [self.kinds[makers[t]] in FIXED for t in self.data(index) if t in makers and makers[t] in self.whole]
-        return not any(fixed) or len(self.data(index)) == 1
+    def _fits(self, index: int, before: Sequence[int]) -> bool:
+        """That a carrying operator does not force the scale that the runtime fixes for one input upon others."""
+        fixed = any(self.kinds[k] in FIXED for k in before)
+        return self.kinds[index] not in CARRYING or not fixed or len(self.data(index)) == 1
 
     def _joint(self) -> dict[int, tuple[float, int]]:
         """Scale and zero point of every tensor that an operator in integers reads or writes."""
