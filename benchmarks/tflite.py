@@ -88,6 +88,8 @@ def dwcnn() -> Subject:
 
 def face() -> Subject:
     """MediaPipe's short-range face detector, with the best of its 896 scores as the output."""
+    from PIL import Image
+
     from efficientnet import _photos as skimage
 
     store = Store.open(asset(*FACES))
@@ -105,13 +107,20 @@ def face() -> Subject:
         )
     )  # fmt: skip
     graph.outputs = [best]
-    store.model.signatureDefs = None
+    store.model.signatureDefs = [signed(store)]
     crops = np.load(skimage() / "lfw_subset.npy").astype(np.float32)
-    rows = np.clip(np.rint((np.arange(128) + 0.5) * 25 / 128 - 0.5), 0, 24).astype(int)
-    x = np.repeat(crops[:, rows][:, :, rows, None], 3, axis=3) * 2 - 1
+    large = [np.asarray(Image.fromarray(crop).resize((128, 128), Image.Resampling.BILINEAR)) for crop in crops]
+    x = np.repeat(np.stack(large)[..., None], 3, axis=3) * 2 - 1
     labels = np.repeat([1, 0], 100)
     sets = [Dataset({"x": x[start::2]}, labels[start::2]) for start in (0, 1)]
-    return Subject(store.packed(), None, sets[0], sets[1], "auroc", 1.0)
+    return Subject(store.packed(), None, sets[0], sets[1], "auroc", 2.0)
+
+
+def signed(store: Store) -> Any:
+    """The one input and output by name, which ai-edge-quantizer asks for."""
+    graph, schema = store.model.subgraphs[0], store.schema
+    ends = [[schema.TensorMapT(name, place[0])] for name, place in (("x", graph.inputs), ("y", graph.outputs))]
+    return schema.SignatureDefT(ends[0], ends[1], "serving_default", 0)
 
 
 def pitch() -> Subject:
@@ -119,7 +128,7 @@ def pitch() -> Subject:
     store = Store.open(asset(*PITCH))
     graph = store.model.subgraphs[0]
     graph.outputs = [graph.outputs[1]]
-    store.model.signatureDefs = None
+    store.model.signatureDefs = [signed(store)]
     sets = [clips(count, seed) for count, seed in ((24, 0), (12, 1))]
     return Subject(store.packed(), None, sets[0], sets[1], "cosine", 0.01, 4)
 

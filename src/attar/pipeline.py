@@ -375,7 +375,7 @@ def size_of(model: object, adapter: Adapter) -> int:
     """Bytes of the model that came in: its file with what lies beside it, or its tensors where it is an object."""
     if isinstance(model, str | Path):
         beside = getattr(adapter, "files_beside", list)()
-        return sum(path.stat().st_size for path in [Path(model), *beside])
+        return sum(path.stat().st_size for path in [Path(model), *beside] if path.is_file())
     total = sum(array.nbytes for array in adapter.remainder().values())
     for layer in adapter.layers():
         if layer.tied_to is None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from attar.adapters.base import Batch
+from attar.adapters.saved_model import converted, files_of, is_saved_model
 from attar.errors import FormatError, ModelError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
@@ -34,6 +35,7 @@ class TfliteAdapter:
         from attar.adapters.tflite_sites import find_sites
 
         self._store = store
+        self._files: Sequence[Path] = ()
         try:
             sites, self._skipped = find_sites(store)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -49,9 +51,9 @@ class TfliteAdapter:
 
     @classmethod
     def accepts(cls, model: object) -> bool:
-        """A path that ends in .tflite, or such a file's bytes."""
+        """A path that ends in .tflite or of a SavedModel folder, or such a file's bytes."""
         if isinstance(model, Path):
-            return model.suffix.lower() in cls.suffixes
+            return model.suffix.lower() in cls.suffixes or is_saved_model(model)
         return isinstance(model, bytes) and model[4:8] == b"TFL3"
 
     @classmethod
@@ -59,7 +61,15 @@ class TfliteAdapter:
         """A private copy; raises FormatError for what is not TFLite, ModelError where ai-edge-litert is missing."""
         from attar.adapters.tflite_store import Store
 
+        if isinstance(model, Path) and is_saved_model(model):
+            adapter = cls(Store.open(converted(model)))
+            adapter._files = files_of(model)
+            return adapter
         return cls(Store.open(model))
+
+    def files_beside(self) -> Sequence[Path]:
+        """The files of the SavedModel folder that the model was made of, which are its size."""
+        return self._files
 
     @property
     def store(self) -> Store:

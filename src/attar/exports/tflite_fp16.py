@@ -12,8 +12,8 @@ from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
 from attar.exports.litert_runtime import Runtime
 from attar.exports.tflite_graph import prepared
+from attar.exports.tflite_halve import halved
 from attar.exports.tflite_model import tflite_model
-from attar.exports.tflite_narrow import halved
 from attar.exports.timing import latencies
 from attar.types import Array
 

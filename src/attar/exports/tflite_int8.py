@@ -42,8 +42,9 @@ NOISE = 0.05
 
 @dataclass
 class Int8:
-    """A model on its way into integers: the float graph on the grid, its scales, and what activations were like."""
+    """A model on its way into integers: the float graph, that on the grid, scales, what activations were like."""
 
+    plain: Store
     store: Store
     scales: Mapping[int, Array]
     found: Mapping[int, Seen]
@@ -68,7 +69,7 @@ class Int8:
 
     def build(self, floats: Sequence[int] = ()) -> bytes:
         """The artefact's bytes, with these operators in float."""
-        return Writer(self.plan(floats)).written()
+        return Writer(self.plan(floats), self.plain).written()
 
     def runtime(self, data: bytes, threads: int = 1) -> Runtime:
         """The bytes in LiteRT; they are ours, and take as many examples as the model does."""
@@ -77,10 +78,10 @@ class Int8:
 
 def measured(adapter: TfliteAdapter, calibrate: Dataset) -> Int8:
     """Weights rounded and activations counted."""
-    store, scales = rounded(adapter, calibrate)
+    plain, store, scales = rounded(adapter, calibrate)
     few = calibrate.take(range(min(len(calibrate), WATCHED)))
     inner = TfliteAdapter(store)
-    return Int8(store, scales, seen(store, inner.ports, adapter.size, few), adapter.size)
+    return Int8(plain, store, scales, seen(store, inner.ports, adapter.size, few), adapter.size)
 
 
 class TfliteInt8:

@@ -39,7 +39,7 @@ class TfliteInt8Weights:
     def make(task: Task) -> Artefact:
         """Integers multiplied where the drop allows it and the runtime is not slower so."""
         adapter = tflite_model(task.adapter, TfliteInt8Weights.name)
-        store, scales = rounded(adapter, task.calibrate, (*KINDS, "embedding"))
+        _, store, scales = rounded(adapter, task.calibrate, (*KINDS, "embedding"))
         ways = {way: with_codes(store, scales, hybrid=way == HYBRID) for way in (HYBRID, WIDENED)}
         calls = {"float": Runtime(adapter.model(), task.threads, adapter.size).once(task.batch)}
         for way, data in ways.items():

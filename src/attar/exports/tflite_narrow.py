@@ -1,26 +1,23 @@
-"""TFLite graphs whose stored weights are narrow and whose arithmetic is in floats."""
+"""TFLite graphs whose stored weights are int8 and whose activations are floats."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.adapters.tflite_sites import find_sites
-from attar.adapters.tflite_store import Place, Store
-from attar.exports.tflite_graph import FLOAT16, FLOAT32, compact, kind_of
+from attar.adapters.tflite_store import Store
+from attar.exports.tflite_graph import compact, kind_of
+from attar.exports.tflite_halve import stored
 from attar.exports.tflite_quantise import INT8, codes_of
 from attar.types import Array
 
 HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 12}
 """Operators that take int8 weights with float activations, which the runtime rounds to 8 bits as they come."""
-PER_CHANNEL, FROM_HALF = 5, 3
-"""Versions of DEQUANTIZE for scales of channels, and for float16."""
-LEAST = 16
-"""Values from which on float16 and a DEQUANTIZE are smaller than float32."""
+PER_CHANNEL = 5
+"""The version of DEQUANTIZE for scales of channels."""
 
 
 def with_codes(store: Store, scales: Mapping[int, NDArray[np.float32]], *, hybrid: bool) -> bytes:
@@ -60,31 +57,4 @@ def _coded(edited: Store, tensor: int, values: Array, scales: NDArray[np.float32
     quantised = edited.schema.QuantizationParametersT(
         scale=scales, zeroPoint=np.zeros(len(scales), np.int64), quantizedDimension=axis
     )
-    return _stored(edited, tensor, codes, INT8, quantised)
-
-
-def _stored(edited: Store, tensor: int, values: Array, kind: int, quantised: Any = None) -> int:
-    """A new tensor like another with these values, whose number it gives."""
-    graph, model = edited.model.subgraphs[0], edited.model
-    model.buffers.append(edited.schema.BufferT(data=np.ascontiguousarray(values).reshape(-1).view(np.uint8)))
-    made = copy.copy(graph.tensors[tensor])
-    made.type, made.buffer, made.quantization = kind, len(model.buffers) - 1, quantised
-    graph.tensors.append(made)
-    return len(graph.tensors) - 1
-
-
-def halved(store: Store, keep: Callable[[Array], bool] = lambda _: False) -> bytes:
-    """The file with float32 values stored in float16 and widened on loading, but for those that `keep` names."""
-    edited = store.edited()
-    graph, schema = edited.model.subgraphs[0], edited.schema
-    front = []
-    for tensor in range(len(graph.tensors)):
-        values = edited.values(Place(0, tensor))
-        if graph.tensors[tensor].type != FLOAT32 or values is None or values.size < LEAST or keep(values):
-            continue
-        narrow = _stored(edited, tensor, values.astype(np.float16), FLOAT16)
-        code = edited.code_of("DEQUANTIZE", FROM_HALF)
-        front.append(schema.OperatorT(code, [narrow], [tensor]))
-        graph.tensors[tensor].buffer, graph.tensors[tensor].name = 0, ""
-    graph.operators = [*front, *graph.operators]
-    return compact(edited).packed()
+    return stored(edited, tensor, codes, INT8, quantised)

@@ -18,6 +18,7 @@ from attar.adapters.tflite_sites import Site
 from attar.adapters.tflite_store import Place, Store
 from attar.exports.ranges import Range
 from attar.exports.tflite_graph import CARRYING, CORE, FIXED, FLOAT32, FREE, compact, kind_of
+from attar.exports.tflite_halve import halved
 from attar.types import Array
 
 INT8, INT32 = 9, 2
@@ -42,6 +43,12 @@ def scale_of(low: float, high: float) -> tuple[float, int]:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = float(np.float32(max((high - low) / LEVELS, 1e-9)))
     return scale, int(np.clip(round(-128 - low / scale), -128, 127))
+
+
+def _wide(values: Array) -> bool:
+    """Whether float16 would change values: what came in float16 goes so, and no other."""
+    with np.errstate(over="ignore"):
+        return not np.array_equal(values.astype(np.float16), values)
 
 
 class Plan:
@@ -160,11 +167,11 @@ class Plan:
 
 
 class Writer:
-    """One graph on its way into integers, operator by operator."""
+    """One graph on its way into integers, operator by operator; those in floats have the weights of the plain graph."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, plain: Store) -> None:
         self._plan = plan
-        self._edited = plan.store.edited()
+        self._edited = plain.edited()
         self._graph = self._edited.model.subgraphs[0]
         self._schema = self._edited.schema
         self._twins: dict[int, int] = {}
@@ -192,7 +199,7 @@ class Writer:
                 if tensor in back:
                     self._convert("DEQUANTIZE", 2, self._twin(tensor), tensor)
         self._graph.operators = self._operators
-        return compact(self._edited).packed()
+        return halved(compact(self._edited), keep=_wide)
 
     def _floats_wanted(self) -> set[int]:
         """Tensors that operators in floats read, or that are outputs."""

@@ -37,14 +37,18 @@ def on_grid(layer: Layer, weight: Weight, stats: Stats | None) -> tuple[Weight, 
 
 def rounded(
     adapter: TfliteAdapter, calibrate: Dataset, kinds: Collection[str] = KINDS
-) -> tuple[Store, dict[int, NDArray[np.float32]]]:
-    """The prepared graph with its weights on the grid, and their scales by buffer; the adapter is not changed."""
+) -> tuple[Store, Store, dict[int, NDArray[np.float32]]]:
+    """The prepared graph, the same with its weights on the grid, and their scales by buffer.
+
+    Both graphs have the same numbers. The adapter is not changed.
+    """
     inner = TfliteAdapter(prepared(adapter.store))
     layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.kind in kinds]
+    plain = inner.store.edited()
     stats = inner.moments(calibrate.batches(128), [layer.name for layer in layers])
     scales: dict[int, NDArray[np.float32]] = {}
     for layer in layers:
         weight, found = on_grid(layer, inner.read(layer.name), stats.get(layer.name))
         inner.write(layer.name, weight)
         scales[inner.store.buffer(inner.store.names[layer.name])] = found
-    return inner.store, scales
+    return plain, inner.store, scales
