@@ -1,6 +1,8 @@
 """int8 TFLite models by attar and its rivals, in LiteRT: size, drop and latency in one run.
 
-    python benchmarks/tflite.py [--models dwcnn face pitch] [--threads 1] [--json FILE]
+    python benchmarks/tflite.py [--models dwcnn face pitch] [--threads 1] [--folder FOLDER]
+
+With a folder the files stay there, and a second run times them again and makes none.
 
 Rivals: TensorFlow's converter with full post-training quantisation and with int8 weights alone (it starts from the
 Keras model), ai-edge-quantizer with its static and dynamic recipes (from the float TFLite model, widened where it comes
@@ -35,7 +37,7 @@ from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.exports.litert_runtime import Runtime
-from attar.exports.tflite_graph import prepared
+from attar.exports.tflite_graph import alive, prepared
 from attar.exports.timing import latencies
 from attar.search.divergence import divergence, kind_of
 from attar.types import Array, Dataset
@@ -113,7 +115,7 @@ def face() -> Subject:
     x = np.repeat(np.stack(large)[..., None], 3, axis=3) * 2 - 1
     labels = np.repeat([1, 0], 100)
     sets = [Dataset({"x": x[start::2]}, labels[start::2]) for start in (0, 1)]
-    return Subject(store.packed(), None, sets[0], sets[1], "auroc", 2.0)
+    return Subject(alive(store).packed(), None, sets[0], sets[1], "auroc", 2.0)
 
 
 def signed(store: Store) -> Any:
@@ -130,7 +132,7 @@ def pitch() -> Subject:
     graph.outputs = [graph.outputs[1]]
     store.model.signatureDefs = [signed(store)]
     sets = [clips(count, seed) for count, seed in ((24, 0), (12, 1))]
-    return Subject(store.packed(), None, sets[0], sets[1], "cosine", 0.01, 4)
+    return Subject(alive(store).packed(), None, sets[0], sets[1], "cosine", 0.01, 4)
 
 
 def clips(count: int, seed: int) -> Dataset:
@@ -212,10 +214,14 @@ def measured(subject: Subject, folder: Path, threads: int) -> dict[str, Any]:
     for way in OURS:
         found = attar.export(
             subject.keras or files["float"], way, calibrate=subject.train, certify=subject.test,
-            out=folder / way, metric=subject.metric, max_drop=subject.max_drop, threads=threads,
+            out=folder / way, metric=subject.metric, max_drop=subject.max_drop, threads=threads, force=True,
         )  # fmt: skip
         files[f"attar, {way}"], notes[way] = found.path, found.notes
-    return {"rows": table(subject, files, threads), "notes": notes, "failed": failed}
+    np.save(folder / "example.npy", next(iter(subject.test.inputs.values()))[:1])
+    places = {way: str(file.relative_to(folder)) for way, file in files.items()}
+    rows = table(subject, files, threads)
+    kept = {"metric": subject.metric, "digits": subject.digits}
+    return {"rows": rows, "notes": notes, "failed": failed, "files": places, **kept}
 
 
 def table(subject: Subject, files: dict[str, Path], threads: int) -> dict[str, Any]:
@@ -232,10 +238,15 @@ def table(subject: Subject, files: dict[str, Path], threads: int) -> dict[str, A
                      "upper": verdict.upper, "moved": moved}  # fmt: skip
         if subject.metric == "cosine" and subject.test.labels is not None:
             rows[way]["f1"] = frames_f1(after.outputs, subject.test.labels)
-    batch = dict(subject.test.take(np.arange(1)).inputs)
-    for way, latency in latencies({way: runtime.once(batch) for way, runtime in runtimes.items()}).items():
-        rows[way]["latency"] = [latency.milliseconds, latency.ratio, latency.low, latency.high]
     return rows
+
+
+def timed(found: dict[str, Any], folder: Path, threads: int) -> None:
+    """Add latencies of one example."""
+    runtimes = {way: Runtime(folder / file, threads) for way, file in found["files"].items()}
+    batch = {"x": np.load(folder / "example.npy")}
+    for way, latency in latencies({way: runtime.once(batch) for way, runtime in runtimes.items()}).items():
+        found["rows"][way]["latency"] = [latency.milliseconds, latency.ratio, latency.low, latency.high]
 
 
 def frames_f1(outputs: Array, labels: Array, threshold: float = 0.3) -> float:
@@ -244,16 +255,16 @@ def frames_f1(outputs: Array, labels: Array, threshold: float = 0.3) -> float:
     return float(2 * (said & true).sum() / max(said.sum() + true.sum(), 1))
 
 
-def show(name: str, subject: Subject, found: dict[str, Any]) -> None:
+def show(name: str, found: dict[str, Any]) -> None:
     """One table."""
     extra = " F1 of frames |" if "f1" in found["rows"]["float"] else ""
-    print(f"\n| {name} | bytes | {subject.metric} | drop | 95 % bound |{extra} latency |")
+    print(f"\n| {name} | bytes | {found['metric']} | drop | 95 % bound |{extra} latency |")
     print("|---|---|---|---|---|---|" + ("---|" if extra else ""))
     for way, row in found["rows"].items():
         time = row["latency"]
         shown = f"{time[0]:.3g} ms" if way == "float" else f"{time[1]:.2f} ({time[2]:.2f} to {time[3]:.2f})"
         more = f" {row['f1']:.3f} |" if extra else ""
-        digits = subject.digits
+        digits = found["digits"]
         print(f"| {way} | {row['bytes']:,} | {row['value']:.{digits}f} | {row['drop']:+.{digits}f} | "
               f"{row['upper']:+.{digits}f} |{more} {shown} |")  # fmt: skip
     for way, notes in found["notes"].items():
@@ -268,17 +279,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     print(f"{machine()}; {options.threads} threads; LiteRT with XNNPACK")
-    results = {}
-    for name in options.models:
-        subject = MODELS[name]()
-        with tempfile.TemporaryDirectory() as folder:
-            results[name] = measured(subject, Path(folder), options.threads)
-        show(name, subject, results[name])
-        if options.json:
-            options.json.write_text(json.dumps(results, indent=1) + "\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in options.models:
+            folder = (options.folder or Path(temporary)) / name
+            folder.mkdir(parents=True, exist_ok=True)
+            record = folder / "found.json"
+            if not record.exists():
+                record.write_text(json.dumps(measured(MODELS[name](), folder, options.threads), indent=1) + "\n")
+            found = json.loads(record.read_text())
+            timed(found, folder, options.threads)
+            show(name, found)
 
 
 if __name__ == "__main__":

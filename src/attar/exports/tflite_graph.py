@@ -38,10 +38,23 @@ def kind_of(store: Store, operator: Any) -> str:
 
 def prepared(store: Store) -> Store:
     """A copy with float32 weights instead of widened float16 ones, and activations inside of the operators before."""
-    ready = store.edited()
+    ready = alive(store)
     graph = ready.model.subgraphs[0]
     _widen(ready, graph)
     _fuse(ready, graph)
+    return compact(ready)
+
+
+def alive(store: Store) -> Store:
+    """A copy without operators that no output needs."""
+    ready = store.edited()
+    graph = ready.model.subgraphs[0]
+    needed, kept = set(graph.outputs), []
+    for operator in reversed(graph.operators):
+        if not operator.outputs or needed.intersection(operator.outputs):
+            needed.update(operator.inputs)
+            kept.append(operator)
+    graph.operators = kept[::-1]
     return compact(ready)
 
 
