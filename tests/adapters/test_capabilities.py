@@ -1,4 +1,4 @@
-"""Every registered adapter but those named here hands gradients back and lets channels be removed: the optional laws are not passed over."""
+"""Adapters hand gradients back and let channels be removed, but for those named: no optional law is passed over."""
 
 from __future__ import annotations
 

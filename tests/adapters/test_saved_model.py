@@ -44,7 +44,8 @@ class Table(Dense):
 folder = sys.argv[1]
 for name, model in (("dense", Dense()), ("reader", Reader()), ("table", Table())):
     tf.saved_model.save(model, f"{folder}/{name}", signatures=model.__call__)
-tf.saved_model.save(Dense(), f"{folder}/unsigned")
+other = Dense()
+tf.saved_model.save(other, f"{folder}/unsigned", signatures={"other": other.__call__})
 """
 
 

@@ -31,7 +31,7 @@ class TfliteAdapter:
 
     def __init__(self, store: Store) -> None:
         from attar.adapters.tflite_run import Runner
-        from attar.adapters.tflite_session import ports
+        from attar.adapters.tflite_session import ports, signature_names
         from attar.adapters.tflite_sites import find_sites
 
         self._store = store
@@ -46,7 +46,8 @@ class TfliteAdapter:
         self._layers = [site.layer for site in sites]
         self._sites = {site.layer.name: site for site in sites if site.layer.tied_to is None}
         graph = store.model.subgraphs[0]
-        self._inputs, self._outputs = ports(graph, graph.inputs), ports(graph, graph.outputs)
+        names = signature_names(store.model)
+        self._inputs, self._outputs = ports(graph, graph.inputs, names), ports(graph, graph.outputs, names)
         self._runner = Runner(store, sites, self._inputs, self._outputs)
 
     @classmethod
@@ -85,6 +86,10 @@ class TfliteAdapter:
     def output(self) -> Port:
         """The first output as the runtime gives it."""
         return self._outputs[0]
+
+    def trust(self) -> None:
+        """Not to run the model in a process of its own first: that has been done, or it is attar's own."""
+        self._runner.trust()
 
     @property
     def size(self) -> int | None:

@@ -51,7 +51,7 @@ DTYPES = {
 """numpy's names of the types of tensors that it has."""
 
 
-class _Walk:
+class Walk:
     """One pass over the tables; raises ValueError or struct.error where something points outside."""
 
     def __init__(self, data: bytes) -> None:
@@ -126,7 +126,7 @@ def parsed(data: bytes, name: str) -> Any:
 
     _check_start(data, name)
     try:
-        _Walk(data).table("Model", int(struct.unpack_from("<I", data, 0)[0]))
+        Walk(data).table("Model", int(struct.unpack_from("<I", data, 0)[0]))
         model = schema.ModelT.InitFromPackedBuf(data)
         check(model, data, name)
     except AttarError:

@@ -29,6 +29,8 @@ COLUMN_BYTES = 2**27
 """Bytes of columns in one Capture of a convolution."""
 PATCHES_PER_BATCH = 16384
 """Patches of a convolution that the first batch should give at least, however few its examples."""
+SMALL_BYTES = 2**26
+"""Bytes of values up to which several interpreters are kept, MOST_SESSIONS of a kind."""
 MOST_SESSIONS = 8
 MOST_EXAMPLES = 128
 STATEFUL = ("ASSIGN_VARIABLE",)
@@ -59,9 +61,7 @@ class Runner:
         if found is None:
             if not self._tried:
                 self._try()
-            alike = [one for one in self._sessions if one[0] == key[0]]
-            if len(alike) >= MOST_SESSIONS:
-                del self._sessions[alike[0]]
+            self._make_room(key[0])
             if key[0] == "plain":
                 found = Session(self._store.packed()), None
             elif key[0] == "watching":
@@ -72,6 +72,18 @@ class Runner:
                 found = Session(data), added
         self._sessions[key] = found  # the last one used stands last
         return found
+
+    def _make_room(self, kind: object) -> None:
+        """Each interpreter holds all weights: of a large model there is one, of a small one a few of a kind."""
+        if self._store.size_bytes >= SMALL_BYTES:
+            self._sessions.clear()
+        alike = [key for key in self._sessions if key[0] == kind]
+        if len(alike) >= MOST_SESSIONS:
+            del self._sessions[alike[0]]
+
+    def trust(self) -> None:
+        """The model has been run in a process of its own already."""
+        self._tried = True
 
     def _try(self) -> None:
         codes = {getattr(self._store.schema.BuiltinOperator, name) for name in STATEFUL}

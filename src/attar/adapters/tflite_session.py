@@ -171,7 +171,15 @@ class Port:
         return (found - np.float32(self.zero)) * np.float32(self.scale) if self.scale else found
 
 
-def ports(graph: Any, indices: Sequence[int]) -> list[Port]:
+def signature_names(model: Any) -> dict[int, str]:
+    """The names that the first signature of the main graph gives to its inputs and outputs, by tensor."""
+    own = [signature for signature in model.signatureDefs or () if signature.subgraphIndex == 0]
+    ends = [*(own[0].inputs or ()), *(own[0].outputs or ())] if own else []
+    found = {int(end.tensorIndex): (end.name or b"").decode("utf-8", "replace") for end in ends}
+    return found if len(set(found.values()) - {""}) == len(ends) else {}
+
+
+def ports(graph: Any, indices: Sequence[int], names: Mapping[int, str]) -> list[Port]:
     """Inputs or outputs by their tensors; the first axis is that of the examples, and free."""
     found = []
     for index in indices:
@@ -188,7 +196,9 @@ def ports(graph: Any, indices: Sequence[int]) -> list[Port]:
         scale = float(scaled.scale[0]) if scaled is not None and scaled.scale is not None and len(scaled.scale) else 0.0
         zero = int(scaled.zeroPoint[0]) if scale and scaled.zeroPoint is not None and len(scaled.zeroPoint) else 0
         dtype = np_dtype(kind)
-        spec = TensorSpec(tensor.name, "float32" if scale else dtype.name, (None, *shape[1:]) if shape else ())
+        spec = TensorSpec(
+            names.get(index, tensor.name), "float32" if scale else dtype.name, (None, *shape[1:]) if shape else ()
+        )
         found.append(Port(index, spec, dtype, scale, zero))
     return found
 

@@ -132,7 +132,7 @@ def _stored(store: Store, graph: int, made_by: dict[int, int], inputs: list[int]
 def _left(store: Store, stored: Place, form: Form) -> str | None:
     """Why a weight is left alone; None where it is a layer."""
     if store.dtype(stored) not in FLOATS:
-        return f"its values are {store.dtype(stored)} already, on a grid of their own"
+        return f"its values are {store.dtype(stored)} already, on a grid of their own: `attar pack` keeps every bit"
     if form.rows * form.cols < SMALLEST:
         return f"fewer than {SMALLEST} weights: their description would outweigh them"
     return None

@@ -191,11 +191,16 @@ class Store:
         self.model.operatorCodes.append(made)
         return len(self.model.operatorCodes) - 1
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all values."""
+        return sum(0 if buffer.data is None else len(buffer.data) for buffer in self.model.buffers)
+
     def packed(self) -> bytes:
         """The file; raises ModelError beyond 2 GB."""
         import flatbuffers
 
-        size = sum(0 if buffer.data is None else len(buffer.data) for buffer in self.model.buffers)
+        size = self.size_bytes
         if size > 2**31 - 2**24:
             raise ModelError(
                 f"model: a TFLite file holds at most 2 GB. Received {size} bytes of values. Compress a smaller model."

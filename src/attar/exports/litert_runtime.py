@@ -12,7 +12,7 @@ import numpy as np
 
 from attar.adapters.tflite import TfliteAdapter
 from attar.adapters.tflite_reader import read_file
-from attar.adapters.tflite_session import Feed, Session, feed_of
+from attar.adapters.tflite_session import Feed, Session, feed_of, tried
 from attar.types import Array, TensorSpec
 
 PIECE = 128
@@ -32,7 +32,8 @@ class Runtime:
         self._inputs, self._output = adapter.ports, adapter.output
         self._adapter, self._size = adapter, size
         if size == ASK:
-            _ = self.size  # where the model is a stranger's, this tries it in a process of its own
+            tried(data)
+        adapter.trust()
         self._session = Session(data, threads)
 
     @cached_property

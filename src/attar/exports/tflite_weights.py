@@ -43,6 +43,7 @@ def rounded(
     Both graphs have the same numbers. The adapter is not changed.
     """
     inner = TfliteAdapter(prepared(adapter.store))
+    inner.trust()
     layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.kind in kinds]
     plain = inner.store.edited()
     stats = inner.moments(calibrate.batches(128), [layer.name for layer in layers])
