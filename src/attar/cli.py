@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attar import cli_export
+from attar import cli_export, cli_runs
 from attar.cli_data import data
 from attar.cli_options import MODELS, AsJson, Data, Factory, Force, MetricName, ModelArg, Scale, Verbose, reach, share
 from attar.ending import guard, interrupts
@@ -27,8 +27,10 @@ app = typer.Typer(
     "130 interrupted.",
 )
 app.add_typer(data, name="data")
+app.add_typer(cli_runs.recipe, name="recipe")
 app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-drop 0.5")(cli_export.export)
 app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
+app.command(epilog="Example: attar pick out/ --max-drop 0.3 -o smaller/")(cli_runs.pick)
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
 
@@ -85,6 +87,12 @@ def compress(
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="Time that the run should take, e.g. 10m: the best so far is handed back.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder in which statistics and codes are kept for further runs.")
+    ] = None,
     coder: Annotated[str | None, typer.Option(help="fast, dense (smaller) or auto: dense if decoded in 1 s.")] = None,
     scale: Scale = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Threads over layers (default: the cores).")] = None,
@@ -97,6 +105,7 @@ def compress(
     with guard(verbose):
         from attar import api
         from attar import recipe as recipes
+        from attar.run.clock import seconds_of
 
         fields = {
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
@@ -104,6 +113,7 @@ def compress(
             "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
             "train": train, "remove": remove, "exclude": exclude or None,
             "methods": methods.split(",") if methods else None,
+            "time_budget": seconds_of(time_budget) if time_budget else None,
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None
@@ -128,6 +138,7 @@ def compress(
                 jobs=jobs,
                 progress=progress,
                 interrupted=interrupted,
+                work=work,
                 **given,
             )
         _print_result(result, out, as_json)

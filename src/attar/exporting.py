@@ -22,7 +22,7 @@ from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.exports.base import Artefact, Task
-from attar.opening import open_model
+from attar.opening import observing, open_model
 from attar.pipeline import NUMERIC
 from attar.run.ledger import plain
 from attar.run.progress import Progress, Silent
@@ -113,9 +113,9 @@ def _opened(model: object, exporter: Any, data: object, against: object, fields:
     metric = resolve_metric(fields.get("metric", "accuracy"))
     recipe = recipes.make(**{**fields, "metric": metric.name})
     budget = Budget(recipe.max_drop, recipe.max_relative_drop, recipe.confidence, recipe.guarantee)
-    adapter = open_model(model, recipe.factory)
+    adapter = observing(open_model(model, recipe.factory), metric.name)
     exporter.check(adapter)
-    original = adapter if against is None else open_model(against, recipe.factory)
+    original = adapter if against is None else observing(open_model(against, recipe.factory), metric.name)
     splits = pipeline.read_splits(sets, recipe, adapter, metric)
     splits = pipeline.prepare(splits, None, recipe).splits
     return _Job(adapter, original, splits, metric, budget), pipeline.size_of(against or model, original)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attar import registry
-from attar.adapters.base import Adapter
+from attar.adapters.base import Adapter, Reading
 from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
@@ -32,6 +32,13 @@ def open_model(model: object, factory: str | None = None) -> Adapter:
             opened: Adapter = adapter.open(model)
             return opened
     raise _refusal(model)
+
+
+def observing(adapter: Adapter, metric: str) -> Adapter:
+    """The adapter, told which metric looks at its outputs, where these depend on that."""
+    if isinstance(adapter, Reading):
+        adapter.observe(metric)
+    return adapter
 
 
 def model_of(model: object, factory: str | None = None) -> object:
@@ -57,7 +64,7 @@ def made_by(factory: str | None) -> object | None:
 
 def _refusal(model: object) -> AttarError:
     """Why no adapter takes it."""
-    suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes})
+    suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes if s})
     if not isinstance(model, Path):
         return ModelError(
             f"model: it must be an ONNX, PyTorch, Keras or TFLite model. Received {type(model).__name__!r}. "
@@ -65,8 +72,8 @@ def _refusal(model: object) -> AttarError:
         )
     if model.is_dir():
         return ModelError(
-            f"model {str(model)!r}: it must be one file. Received a folder. "
-            f"Save the model as one of {', '.join(suffixes)}."
+            f"model {str(model)!r}: a folder must hold a config.json and safetensors, as Hugging Face models do. "
+            f"Received one without. Save the model as one of {', '.join(suffixes)}, or by save_pretrained."
         )
     if model.is_file():
         with model.open("rb") as file:

@@ -22,7 +22,7 @@ PREFIX = ".attar-run-"
 
 
 def check_free(folder: Path, names: list[str], force: bool) -> None:
-    """That the outputs can be written; raises OutputError before any work is done."""
+    """That the outputs can be written, names that end in "/" as folders; raises OutputError before any work is done."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(
             f"output {str(folder)!r}: it must be a folder. Received a file. Choose another place with -o."
@@ -36,14 +36,16 @@ def check_free(folder: Path, names: list[str], force: bool) -> None:
 
 
 def _check_names(folder: Path, names: list[str], force: bool) -> None:
-    """That no folder is in the way, and no file either where `force` is missing."""
+    """That no folder is in the way of a file or the reverse, and nothing at all where `force` is missing."""
     for name in names:
-        if (folder / name).is_dir():
+        wanted, other = ("folder", "file") if name.endswith("/") else ("file", "folder")
+        place = folder / name.rstrip("/")
+        if os.path.lexists(place) and place.is_dir() != (wanted == "folder"):
             raise OutputError(
-                f"output {str(folder / name)!r}: a file will be written there. Received a folder of that name. "
+                f"output {str(folder / name)!r}: a {wanted} will be written there. Received a {other} of that name. "
                 "Choose another place with -o."
             )
-    taken = [name for name in names if os.path.lexists(folder / name)]
+    taken = [name for name in names if os.path.lexists(folder / name.rstrip("/"))]
     if taken and not force:
         raise OutputError(
             f"output {str(folder)!r}: existing files are not overwritten. Received a folder that holds "
@@ -139,10 +141,12 @@ def publish(place: Path, folder: Path, force: bool = True) -> None:
     """
     try:
         files = sorted(path for path in place.iterdir())
-        for path in files:
+        for path in [inner for file in files for inner in (*file.rglob("*"), file)]:
             _sync(path)
-        _check_names(folder, [path.name for path in files], force)
+        _check_names(folder, [path.name + "/" * path.is_dir() for path in files], force)
         for path in files:
+            if path.is_dir() and (folder / path.name).is_dir():
+                (folder / path.name).rename(place / f".before-{path.name}")  # gone with the hidden folder
             path.replace(folder / path.name)
         _sync(folder)
     except OSError as error:

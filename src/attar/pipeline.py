@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import attar
-from attar.adapters.base import Adapter, Differentiable
+from attar.adapters.base import Adapter, Differentiable, Reading
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.copies.prepare import DataSettings, Prepared, Step, prepared
 from attar.data.fit import fit_inputs
-from attar.data.images import image_size
 from attar.data.overlap import without
 from attar.data.read import read as read_data
 from attar.data.splits import make_splits
+from attar.data.texts import TextSettings, read_texts
 from attar.errors import AttarError, DataError, ModelError, UsageError
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
@@ -32,27 +32,31 @@ from attar.recover import pruning
 from attar.recover.augment import changes_of
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
+from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
+from attar.search import remember
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.search.loop import Loop, Outcome, first_slope
-from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, check_rules, checked
+from attar.search.params import AUGMENT, CALIBRATION, DATA, RECOVERY, TEXT, check_rules, checked
 from attar.search.recovery import Recovery
-from attar.search.sensitivity import measure_rows, row_deviation, tempered
-from attar.search.subject import Measure, Subject, blind_stats, shared
+from attar.search.sensitivity import by_gradients, measure_rows
+from attar.search.subject import Measure, Subject, blind_stats, role, shared
 from attar.selection.base import CalibrationSettings
-from attar.types import Array, Dataset, Json, Layer, Splits, TensorSpec
+from attar.types import Array, Dataset, Json, Layer, Splits, Stats, TensorSpec
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
 CORRECTION_WORK, GLANCE = 2e12, 128
 """Multiply-adds that may be spent on correcting the sensitivities of all layers, and the least examples for each."""
+GRADIENT_WORK, READ = 3e11, 8
+"""Multiply-adds of examples whose gradients are taken from models that read texts, and the least of such examples."""
 KEPT_FLOATS = 1 << 26
 """Outputs of layers that are kept for gradients at once; norms and activations beside them keep as many again."""
 BATCH = 256
 WHOLE = 1 << 62
 """As many examples of a set as a split may have."""
-NUMERIC = ("mse", "mae", "r2", "cosine")
+NUMERIC = ("mse", "mae", "r2", "cosine", "mrr")
 """Metrics of plain numbers."""
 WIDTHS = {"float16": 2, "bfloat16": 2, "float64": 8}
 """Bytes of one weight in the model that came in, where it is not float32."""
@@ -78,6 +82,15 @@ class Job:
     jobs: int | None = None
     data_steps: tuple[Step, ...] = ()
     """What was looked for in the sets, and left out of them."""
+    kept: Kept = field(default_factory=Kept)
+    """Work of this run, or of one that was killed."""
+
+    def marks(self) -> dict[str, str]:
+        """Hashes of the model and the sets, by which work is kept; none where nothing is."""
+        if self.kept.folder is None:
+            return {}
+        sets = {name: remember.data_mark(getattr(self.splits, name)) for name in ("calibrate", "select", "certify")}
+        return {"model": remember.model_mark(self.adapter), **sets}
 
 
 def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, metric: Metric) -> Splits:
@@ -86,7 +99,7 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         raise UsageError(
             "data: examples are needed to measure the drop. Received none. Pass --data, or --calibrate and --certify."
         )
-    fitted = {name: None if value is None else _fitted(value, recipe, adapter.inputs()) for name, value in sets.items()}
+    fitted = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
     _check_alike(fitted)
     return make_splits(
         fitted["data"],
@@ -119,7 +132,7 @@ def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits)
             f"model: recovery needs gradients. Received a {adapter.framework} model, which gives none. "
             "Leave the training set out."
         )
-    fitted = _fitted(source, recipe, adapter.inputs())
+    fitted = _fitted(source, recipe, adapter)
     train = fitted if isinstance(fitted, Dataset) else fitted["train"]
     _check_alike({"train": train, "certify": splits.certify})
     return without(train, {"select": splits.select, "certify": splits.certify})
@@ -152,10 +165,22 @@ def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> 
             )
 
 
-def _fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
+def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
+    """One source read, by the model's own means where it has some; every part of it fitted to the model's inputs."""
+    if not isinstance(adapter, Reading):
+        return _of_specs(source, recipe, adapter.inputs())
+    window = checked(TextSettings, TEXT, recipe.settings).window
+    texts = read_texts(source)
+    data = _of_specs(source if texts is None else adapter.read_texts(texts, window), recipe, adapter.inputs())
+    if isinstance(data, Dataset):
+        return adapter.labelled(data)
+    return {name: adapter.labelled(part) for name, part in data.items()}
+
+
+def _of_specs(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
     """One source read; every part of it fitted to a model's inputs."""
     options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
-    data = source if isinstance(source, Dataset) else read_data(source, image_size=image_size(specs))
+    data = source if isinstance(source, Dataset) else read_data(source, specs=specs)
     if isinstance(data, Dataset):
         return fit_inputs(data, specs, **options)
     return {name: fit_inputs(part, specs, **options) for name, part in data.items()}
@@ -163,12 +188,15 @@ def _fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Data
 
 def read_whole(source: object, recipe: Recipe, adapter: Adapter) -> Dataset:
     """One data set for an evaluation: the test part where a set comes in parts."""
-    return read_fitted(source, recipe, adapter.inputs())
+    return _whole(_fitted(source, recipe, adapter))
 
 
 def read_fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset:
     """The same for a model of which only the inputs are known."""
-    data = _fitted(source, recipe, specs)
+    return _whole(_of_specs(source, recipe, specs))
+
+
+def _whole(data: Dataset | Mapping[str, Dataset]) -> Dataset:
     if isinstance(data, Dataset):
         return data
     return data["test"] if "test" in data else next(iter(data.values()))
@@ -246,7 +274,13 @@ def subject_of(job: Job, progress: Progress) -> Subject:
             yield batch
             progress.step()
 
-    seen = dict(adapter.moments(batches()))
+    def see() -> Mapping[str, Stats]:
+        found = adapter.moments(batches())
+        return adapter.settled(found) if isinstance(adapter, Reading) else found
+
+    marks = job.marks()
+    key = key_of("moments", marks.get("model"), marks.get("calibrate"), BATCH)
+    seen = remember.moments(job.kept, key, see)
     stats = {layer.name: shared(layer, seen.get(layer.name) or blind_stats(layer)) for layer in layers}
     try:
         skeleton = adapter.skeleton()
@@ -258,7 +292,7 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     return Subject(
         adapter, layers, weights, stats, remainder, skeleton, meta,
         tuple(job.recipe.methods), job.recipe.settings, job.jobs, job.recipe.coder, tuple(job.recipe.exclude),
-        job.recipe.layers,
+        job.recipe.layers, job.kept,
     )  # fmt: skip
 
 
@@ -268,7 +302,7 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
     Raises DataError where outputs are not finite.
     """
     subject = subject_of(job, progress)
-    adapter, few = job.adapter, _few(job)
+    adapter, few = job.adapter, _few(job, subject)
     original = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
     if not np.isfinite(original).all():
         raise DataError(
@@ -277,21 +311,40 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
         )
     kind = kind_of(original, job.metric.name not in NUMERIC)
 
-    glance = few.take(range(_glance(subject, len(few))))
+    glance = few.take(range(_glance(subject, len(few), reading=isinstance(adapter, Reading))))
 
     def measure() -> float:
         changed = np.concatenate([adapter.run(batch) for batch in glance.batches(BATCH)])
         return float(divergence(original[: len(changed)], changed, kind).mean())
 
-    subject, method = with_sensitivities(job, subject.halved(measure), few, kind, progress)
-    return subject, method, kind, measure
+    subject, marks = subject.halved(measure), job.marks()
+
+    def sensitive() -> tuple[Mapping[str, Stats], Json]:
+        found, method = with_sensitivities(job, subject, few, kind, progress)
+        return found.stats, method
+
+    key = key_of(
+        "sensitivities", marks.get("model"), marks.get("calibrate"), job.recipe.sensitivity, kind, job.recipe.seed
+    )  # fmt: skip
+    stats, method = remember.sensitivities(job.kept, key, subject.stats, sensitive)
+    return replace(subject, stats=stats), method, kind, measure
 
 
-def _glance(subject: Subject, examples: int) -> int:
-    """On how many examples the KL of one changed layer is measured: of large models on fewer, but GLANCE at least."""
-    counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers)
-    work = sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)
-    return int(np.clip(CORRECTION_WORK / len(subject.layers) / max(work, 1.0), min(GLANCE, examples), examples))
+def _glance(subject: Subject, examples: int, *, reading: bool) -> int:
+    """On how many examples the KL of one changed layer is measured: of large models on fewer, but GLANCE at least.
+
+    reading: layers of one role are changed together, and an example has many positions.
+    """
+    changes, least = len(subject.layers), GLANCE
+    if reading:
+        changes, least = len({role(layer.name) for layer in subject.layers}), READ
+    return int(np.clip(CORRECTION_WORK / changes / _work(subject), min(least, examples), examples))
+
+
+def _work(subject: Subject) -> float:
+    """Multiply-adds of an example."""
+    counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers if layer.kind != "embedding")
+    return max(float(sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)), 1.0)
 
 
 def _differentiable(subject: Subject) -> int:
@@ -303,21 +356,35 @@ def _differentiable(subject: Subject) -> int:
     return int(np.clip(KEPT_FLOATS / max(floats, 1.0), 1, BATCH))
 
 
-def _few(job: Job) -> Dataset:
-    """The examples that sensitivities are measured on."""
-    calibrate = job.splits.calibrate
-    return calibrate.take(range(min(len(calibrate), SENSITIVITY_EXAMPLES)))
+def _few(job: Job, subject: Subject) -> Dataset:
+    """The examples that sensitivities are measured on: of models that read texts as many as a gradient allows."""
+    calibrate, most = job.splits.calibrate, SENSITIVITY_EXAMPLES
+    if isinstance(job.adapter, Reading):
+        most = int(np.clip(GRADIENT_WORK / _work(subject), READ, most))
+    return calibrate.take(range(min(len(calibrate), most)))
 
 
 def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
     subject, method, kind, measure = measured(job, progress)
-    subject, factors = subject.corrected(first_slope(subject), measure, progress)
+    alike = role if isinstance(job.adapter, Reading) else None
+    blunt, marks = subject, job.marks()
+
+    def correct() -> tuple[Mapping[str, Stats], Json]:
+        found, factors = blunt.corrected(first_slope(blunt), measure, progress, alike)
+        return found.stats, factors
+
+    sharp = {name: stats.sensitivity for name, stats in blunt.stats.items()}
+    methods = [[list(names), str(settings)] for names, settings in map(blunt.allowed, blunt.layers)]
+    key = key_of("corrected", marks.get("model"), marks.get("calibrate"), sharp, methods)
+    stats, factors = remember.sensitivities(job.kept, key, blunt.stats, correct)
+    subject = replace(blunt, stats=stats)
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     original = job.original or job.adapter
     loop = Loop(
-        subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before
+        subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before,
+        kept=job.kept, marks=marks and {**marks, "original": remember.model_mark(original)},
     )  # fmt: skip
     loop.originals()
     return loop
@@ -348,15 +415,13 @@ def recovery_of(job: Job, loop: Loop) -> Recovery | None:
 
 def with_sensitivities(job: Job, subject: Subject, few: Dataset, kind: Kind, progress: Progress) -> tuple[Subject, str]:
     """The subject with row sensitivities, and how they were found: by gradients only where asked for and possible."""
-    fisher = getattr(job.adapter, "fisher", None)
-    if job.recipe.sensitivity == "fisher" and fisher is not None and kind != "regression":
+    fisher, adapter = getattr(job.adapter, "fisher", None), job.adapter
+    if isinstance(adapter, Reading) or (job.recipe.sensitivity == "fisher" and fisher and kind != "regression"):
         progress.stage("gradients", 1)
+        assert fisher is not None
         rows = fisher(list(few.batches(_differentiable(subject))), job.recipe.seed)
-        stats = dict(subject.stats)
-        for layer in (layer for layer in subject.layers if layer.name in rows):
-            deviation = row_deviation(layer, subject.weights[layer.name], stats[layer.name])
-            stats[layer.name] = replace(stats[layer.name], sensitivity=tempered(rows[layer.name], deviation))
-        return replace(subject, stats=stats), "fisher"
+        seen = adapter.weighed(subject.stats) if isinstance(adapter, Reading) else subject.stats
+        return replace(subject, stats=by_gradients(subject.layers, subject.weights, seen, rows)), "fisher"
     if job.recipe.sensitivity == "fisher":
         progress.note(f"sensitivity: {job.adapter.framework} models give no gradients here; output KL is measured.")
     stats = measure_rows(
@@ -374,7 +439,7 @@ def _level(layer: Layer, subject: Subject) -> float:
 def size_of(model: object, adapter: Adapter) -> int:
     """Bytes of the model that came in: its file with what lies beside it, or its tensors where it is an object."""
     if isinstance(model, str | Path):
-        beside = getattr(adapter, "files_beside", list)()
+        beside: list[Path] = getattr(adapter, "files_beside", list)()
         return sum(path.stat().st_size for path in [Path(model), *beside] if path.is_file())
     total = sum(array.nbytes for array in adapter.remainder().values())
     for layer in adapter.layers():

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +59,9 @@ class Recipe(BaseModel):
     select_examples: int = Field(10000, ge=1, description="most examples used by the search")
     seed: int = Field(0, ge=0, description="of every random choice")
     evaluations: int = Field(8, ge=2, le=64, description="full evaluations that the search may spend")
+    time_budget: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds that a run should take: the best so far is handed back"
+    )
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )
@@ -75,7 +78,7 @@ class Recipe(BaseModel):
     )
     settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="parameters by method, of data, calibration, recovery, augment, removal and scaling",
+        description="parameters by method, of data, calibration, recovery, augment, removal, scaling and text",
     )
 
     @field_validator("*")
@@ -119,19 +122,40 @@ def with_setting(
 
 
 def read(path: Path) -> Recipe:
-    """The recipe of a TOML file."""
+    """The recipe of a TOML, JSON or YAML file, by its ending; raises UsageError."""
+    reader = READERS.get(path.suffix.lower(), tomllib.loads)
+    kind = "JSON" if reader is json.loads else "YAML" if reader is _yaml else "TOML"
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"recipe {str(path)!r}: it must be a readable TOML file. Received: {error}.") from None
+        fields = reader(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # those of the readers are ValueErrors
+        said = " ".join(str(error).split())
+        raise UsageError(f"recipe {str(path)!r}: it must be a readable {kind} file. Received: {said}.") from None
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise UsageError(f"recipe {str(path)!r}: it must hold fields by name. Received {type(fields).__name__}.")
     return make(**fields)
+
+
+def _yaml(text: str) -> Any:
+    """YAML of plain values: no tags, nothing is constructed; raises UsageError without PyYAML, ValueError."""
+    try:
+        import yaml
+    except ImportError:
+        raise UsageError("recipe: YAML needs PyYAML. It is not installed. Run: pip install 'attar[yaml]'.") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+READERS: Mapping[str, Callable[[str], Any]] = {".json": json.loads, ".yaml": _yaml, ".yml": _yaml}
+"""By ending; everything else is TOML."""
 
 
 def to_toml(recipe: Recipe) -> str:
     """The recipe as TOML; fields left at None are left out."""
     values = recipe.model_dump(exclude_none=True)
     tables = {name: values.pop(name) for name in ("settings", "layers")}
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
+    lines = [f"{name} = {toml_value(value)}" for name, value in values.items()]
     for name, table in tables.items():
         for key, inner in table.items():
             lines += _table_lines(f"{name}.{_key(key)}", inner)
@@ -141,7 +165,7 @@ def to_toml(recipe: Recipe) -> str:
 def _table_lines(header: str, table: Mapping[str, Any]) -> list[str]:
     """A table's plain values under its header, then the tables in it; one of tables alone has no header."""
     plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
-    lines = ["", f"[{header}]", *(f"{key} = {_toml(value)}" for key, value in plain.items())]
+    lines = ["", f"[{header}]", *(f"{key} = {toml_value(value)}" for key, value in plain.items())]
     if not plain and table:
         lines = []
     for key, value in table.items():
@@ -150,11 +174,16 @@ def _table_lines(header: str, table: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def dotted(parts: Sequence[str]) -> str:
+    """A dotted key as TOML."""
+    return ".".join(map(_key, parts))
+
+
 def _key(name: str) -> str:
     """A key as TOML: bare where it can be."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A value as TOML: JSON's notation, but that TOML wants the delete character escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -14,6 +14,7 @@ from attar.recover.teacher import Teacher
 from attar.run.executor import generator
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
+from attar.search import remember
 from attar.search.params import REMOVAL, checked
 from attar.structure.remove import remove
 from attar.structure.select import Goal, RemovalSettings
@@ -63,9 +64,16 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
         settings = pipeline.recovery_settings(job.recipe)
         rest: dict[str, Array] = dict(original.remainder())
         teacher = Teacher(original, subject.weights, rest, job.train, pipeline.image_changes(job.recipe))
-        retrain(
-            smaller, teacher, settings, classification=kind != "regression",
-            rng=generator(job.recipe.seed, "removal"), progress=progress,
+
+        def train() -> None:
+            retrain(
+                smaller, teacher, settings, classification=kind != "regression",
+                rng=generator(job.recipe.seed, "removal"), progress=progress,
+            )  # fmt: skip
+
+        remember.retrained(
+            job.kept, smaller, train, remember.data_mark(job.train), str(settings), str(teacher.changes), kind,
+            job.recipe.seed, job.marks().get("model"),
         )  # fmt: skip
     ledger.add(
         "removal", share=report.share, macs=report.macs, weights=report.weights, channels=report.channels,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from attar.benching import Timed
     from attar.exporting import Exported
     from attar.packing.pack import Packed
+    from attar.picking import Picked
     from attar.sets.lossy import Lost
     from attar.sets.pack import PackedSet
 
@@ -69,6 +70,28 @@ def exported_lines(found: Exported) -> list[str]:
     return [*lines, *(f"note      {note}" for note in found.notes), f"file      {found.path}"]
 
 
+def picked_lines(found: Picked) -> list[str]:
+    """The candidates of a run with their bounds, which hold all at once, and the one that was chosen."""
+    level = found.choices[0].certificate.confidence if found.choices else 0.0
+    rows = [["bytes", "ratio", "drop", f"bound ({level:.1%})", ""]]
+    for one in found.choices:
+        c = one.certificate
+        mark = "chosen" if found.chosen is not None and one.data == found.chosen.data else ""
+        ratio = found.bytes_before / max(len(one.data), 1)
+        rows.append([f"{len(one.data):,}", f"{ratio:.1f}x", f"{c.drop:+.4g}", f"{c.upper:+.4g}", mark])
+    lines = _columns(rows)
+    if found.chosen is not None:
+        c = found.chosen.certificate
+        lines.append(f"drop      {c.drop:+.4g}, upper bound {c.upper:+.4g}, allowed {c.max_drop:g}: {verdict(c)}")
+    return [*lines, *(f"file      {path}" for path in found.files)]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows with their cells below each other."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def bench_lines(found: Sequence[Timed], metric: str | None) -> list[str]:
     """A table: bytes, milliseconds and ratio for each batch size, the metric."""
     sizes = list(found[0].latency)
@@ -78,8 +101,7 @@ def bench_lines(found: Sequence[Timed], metric: str | None) -> list[str]:
         cells = [f"{t.milliseconds:.3f}   {t.ratio:.2f} ({t.low:.2f} to {t.high:.2f})" for t in one.latency.values()]
         value = [] if one.value is None else [f"{one.value:.4f}"]
         rows.append([printable(one.path), f"{one.nbytes:,}", *cells, *value])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return _columns(rows)
 
 
 def packed_facts(result: Packed) -> dict[str, Json]:

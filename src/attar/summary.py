@@ -24,7 +24,7 @@ from attar.types import Array, Dataset, Json
 
 COMMAND = (
     "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "metric", "max_drop",
-    "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "coder", "seed",
+    "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "time_budget", "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""
 ALWAYS = ("metric", "seed")

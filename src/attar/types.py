@@ -155,6 +155,19 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts in order; whole: each is one example (lines of .jsonl), otherwise they are long and are cut into windows.
+
+    labels: what the lines name as such, or None. `origin` says where they came from.
+    """
+
+    texts: Sequence[str]
+    whole: bool
+    origin: str
+    labels: Sequence[Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """The three parts of the user's data; no example is in two of them."""
 

@@ -31,9 +31,9 @@ from attar.augment import arrays, frames
 from attar.augment.plan import Plan, plan_of, read_plan, with_fields
 from attar.augment.write import augment, shown
 from attar.data.read import read
+from attar.data.tables import read_table
 from attar.errors import DataError, FormatError, OutputError, UsageError
 from attar.files.sources import open_source
-from attar.files.tables import read_table
 
 FOLDERS = {"images": image_folder, "audio": sound_folder, "text": text_folder}
 STRONG = {

@@ -13,8 +13,8 @@ from sklearn.datasets import load_digits
 
 from attar.cleaning.clean import clean, inspect
 from attar.cleaning.table_steps import CleanSettings
+from attar.data.tables import read_table, write_table
 from attar.errors import DataError, FormatError, OutputError, UsageError
-from attar.files.tables import read_table, write_table
 
 ROWS = 300
 

@@ -156,7 +156,7 @@ def test_images_by_class(tmp_path: Path) -> None:
     assert found.inputs["x"].shape == (5, 5, 6, 3) and found.inputs["x"].dtype == np.uint8
     assert found.labels is not None and found.labels.tolist() == [0, 0, 0, 1, 1]
     assert found.inputs["x"][2, 0, 0].tolist() == [20, 1, 2]
-    resized = read(tmp_path, image_size=(8, 9, None))
+    resized = read(tmp_path, specs=[TensorSpec("x", "float32", (None, 8, 9, 3))])
     assert isinstance(resized, Dataset) and resized.inputs["x"].shape == (5, 8, 9, 3)
 
 
@@ -217,7 +217,8 @@ def test_pictures_of_every_kind_have_the_models_channels(tmp_path: Path, mode: s
         (tmp_path / name).mkdir()
         ending = "jpg" if mode == "CMYK" else "png"
         Image.fromarray(grey).convert("RGB").convert(mode).save(tmp_path / name / f"0.{ending}")
-    one, three = (read(tmp_path, image_size=(None, None, n)).inputs["x"] for n in (1, 3))
+    shapes = ((None, 1, None, None), (None, None, None, 3))
+    one, three = (read(tmp_path, specs=[TensorSpec("x", "float32", shape)]).inputs["x"] for shape in shapes)
     assert one.shape == (2, 4, 2) and three.shape == (2, 4, 2, 3)
     if mode != "CMYK":
         assert np.array_equal(one[0], grey) and np.array_equal(three[0], np.repeat(grey[..., None], 3, -1))

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from attar.data.read import read
+from attar.data.tables import read_table
 from attar.errors import DataError, OutputError, UsageError
-from attar.files.tables import read_table
 from attar.selection.choose import choose
 from attar.selection.write import check_place, write_choice
 from attar.types import Dataset

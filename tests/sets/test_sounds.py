@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from attar import _native as native
 from attar.coding.layout import Malformed
+from attar.data.wav import bytes_from, form_of
 from attar.errors import FormatError
-from attar.files.wav import bytes_from, form_of
 from attar.sets import sound, sound_twin
 
 

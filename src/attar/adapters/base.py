@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from attar.structure.base import Structure
-from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
+from attar.types import Array, Capture, Dataset, Layer, Stats, TensorSpec, Texts, Weight
 
 Batch = Mapping[str, Array]
 """Inputs by name, [n, ...] each, as a Dataset's `batches` yields them."""
@@ -149,6 +149,35 @@ class Differentiable(Protocol):
         cotangent takes the first output [n, ...], float32 as `run` gives it, and returns the gradient of a loss with
         respect to it, of the same shape. Raises ModelError where the model has an operation without a gradient.
         """
+        ...
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """An adapter whose model comes with what turns texts into its inputs."""
+
+    def read_texts(self, texts: Texts, window: int) -> Dataset:
+        """Examples of at most `window` tokens, none of which are in two; raises DataError, ModelError."""
+        ...
+
+    def observe(self, metric: str) -> None:
+        """From now on outputs are what this metric needs, where the whole ones would not fit in memory."""
+        ...
+
+    def settled(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
+        """Statistics of a few texts, with what is known beforehand of all: words that did not occur still exist."""
+        ...
+
+    def fisher(self, batches: Iterable[Batch], seed: int = 0) -> Mapping[str, Array]:
+        """Row sensitivities [rows] by gradients, in nats per squared unit."""
+        ...
+
+    def weighed(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
+        """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
+        ...
+
+    def labelled(self, data: Dataset) -> Dataset:
+        """The data set with labels that fit the model's outputs, where the inputs tell them (next tokens)."""
         ...
 
 

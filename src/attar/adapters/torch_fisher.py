@@ -39,17 +39,17 @@ def fisher(forward: Forward, batches: Iterable[Batch], rows: Mapping[str, int], 
 
         with torch.enable_grad():
             logits = forward(batch, hook).float()
-            loss = _sampled_loss(logits, rng)
+            loss = sampled_loss(logits, rng)
         gradients = torch.autograd.grad(loss, [probe for _, probe in probes], allow_unused=True)
         for (product, _), gradient in zip(probes, gradients, strict=True):
             if gradient is not None:
                 total = sums.setdefault(product.name, np.zeros(rows[product.name]))
-                _add(total, product, gradient)
+                add_squares(total, product, gradient)
         examples += len(logits)
     return {name: total / max(examples, 1) for name, total in sums.items()}
 
 
-def _sampled_loss(logits: Tensor, rng: np.random.Generator) -> Tensor:
+def sampled_loss(logits: Tensor, rng: np.random.Generator) -> Tensor:
     """Sum over examples of -log p(label), a label drawn for each; positions of one example (tokens) are averaged."""
     flat = torch.log_softmax(logits.reshape(-1, logits.shape[-1]), -1)
     cumulative = flat.detach().double().exp().cumsum(-1)
@@ -58,7 +58,7 @@ def _sampled_loss(logits: Tensor, rng: np.random.Generator) -> Tensor:
     return -flat.gather(1, label).sum() * (len(logits) / max(len(flat), 1))
 
 
-def _add(total: Array, product: Product, gradient: Tensor) -> None:
+def add_squares(total: Array, product: Product, gradient: Tensor) -> None:
     """Add the squared gradients, summed over all axes but the rows; a part of the rows where the call has a part.
 
     The products of a transposed convolution are summed into output elements: a row (channel, tap) reaches one of

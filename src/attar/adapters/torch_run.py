@@ -63,7 +63,7 @@ class Runner:
 
     def call(self, batch: Batch) -> Tensor:
         """The first output; see ready."""
-        with _undisturbed():
+        with undisturbed():
             args, kwargs = self.signature.split(self.arguments(batch))
             return torch_inputs.first_tensor(self._source.network(*args, **kwargs))
 
@@ -158,7 +158,7 @@ class Runner:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Within, random numbers start from a fixed state; the caller's generator is as before afterwards."""
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))

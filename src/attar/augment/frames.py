@@ -16,9 +16,9 @@ from attar.augment.tables import Columns
 from attar.cleaning.table_steps import number_columns, text_columns
 from attar.data.arrays import LABELS
 from attar.data.extras import extra
+from attar.data.tables import write_table
 from attar.errors import UsageError
 from attar.files.sources import Table
-from attar.files.tables import write_table
 
 BLOCK = 8192
 """Rows that are changed at once."""

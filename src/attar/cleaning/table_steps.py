@@ -7,8 +7,8 @@ from typing import Any
 
 from attar.cleaning.faults import Fault, examples, short
 from attar.data.extras import extra
+from attar.data.tables import numbers
 from attar.errors import UsageError
-from attar.files.tables import numbers
 
 OUTLIERS = ("list", "clip", "drop")
 PLACEHOLDERS = ("?", "n/a", "N/A", "#N/A", "null", "NULL", "nan", "NaN", "<NA>")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -73,7 +73,10 @@ def _read_part(folder: Path, size: Size) -> Dataset:
         raise DataError(
             f"folder {str(folder)!r}: it must hold images ({' '.join(SUFFIXES)}) or idx files. Received neither."
         )
-    pixels = _stack([path for path, _ in found], size, folder)
+    pixels = stacked(
+        ((repr(path.name), read_image(path, f"image {str(path)!r}", size)) for path, _ in found),
+        f"folder {str(folder)!r}",
+    )
     labels = np.array([label for _, label in found], np.int64) if classes else None
     return Dataset({"x": pixels}, labels, str(folder), tuple(path.name for path in classes))
 
@@ -97,37 +100,41 @@ def _images(folder: Path) -> list[Path]:
     )
 
 
-def _stack(paths: Sequence[Path], size: Size, folder: Path) -> Array:
-    """All images in one array; where the model does not say, colour as soon as one has colour."""
-    images: list[Array] = []
+def stacked(images: Iterable[tuple[str, Array]], place: str) -> Array:
+    """Images, each with its name, in one array; where the model does not say, colour as soon as one has colour.
+
+    Raises DataError.
+    """
+    found: list[Array] = []
     total = 0
-    for path in paths:
-        image = _read_image(path, size)
-        if images and image.shape[:2] != images[0].shape[:2]:
+    for name, image in images:
+        if found and image.shape[:2] != found[0].shape[:2]:
             raise DataError(
-                f"folder {str(folder)!r}: images must be of one size where the model's is not fixed. Received "
-                f"{images[0].shape[:2]} and {image.shape[:2]} ({path.name!r}). Resize them."
+                f"{place}: images must be of one size where the model's is not fixed. Received "
+                f"{found[0].shape[:2]} and {image.shape[:2]} ({name}). Resize them."
             )
         total += image.nbytes
         if total > MAX_BYTES:
-            raise DataError(f"folder {str(folder)!r}: images must fit {MAX_BYTES} bytes. Use fewer.")
-        images.append(image)
-    if len({image.ndim for image in images}) > 1:
-        images = [image if image.ndim == 3 else np.repeat(image[..., None], 3, -1) for image in images]
-    return np.stack(images)
+            raise DataError(f"{place}: images must fit {MAX_BYTES} bytes. Use fewer.")
+        found.append(image)
+    if len({image.ndim for image in found}) > 1:
+        found = [image if image.ndim == 3 else np.repeat(image[..., None], 3, -1) for image in found]
+    return np.stack(found)
 
 
-def _read_image(path: Path, size: Size) -> Array:
-    """One image, uint8, [height, width] or [height, width, 3]; transparent pixels lose their transparency."""
+def read_image(source: Path | BinaryIO, place: str, size: Size) -> Array:
+    """One image, uint8, [height, width] or [height, width, 3]; transparent pixels lose their transparency.
+
+    Raises FormatError where it is broken, DataError where it has more than 8 bits.
+    """
     pillow = pillow_module()
     try:
-        with pillow.open(path, formats=FORMATS) as image:
+        with pillow.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise FormatError(f"image {path.name!r}: at most {MAX_PIXELS} pixels. Received {image.size}.")
+                raise FormatError(f"{place}: at most {MAX_PIXELS} pixels. Received {image.size}.")
             if image.mode[0] in "IF":
                 raise DataError(
-                    f"image {path.name!r}: 8 bits for each channel are read. Received mode {image.mode}. "
-                    "Give arrays (.npz)."
+                    f"{place}: 8 bits for each channel are read. Received mode {image.mode}. Give arrays (.npz)."
                 )
             height, width, channels = size
             grey = channels == 1 or (channels != 3 and image.mode in ("1", "L", "LA"))
@@ -136,7 +143,7 @@ def _read_image(path: Path, size: Size) -> Array:
                 plain = plain.resize((width, height), pillow.Resampling.BILINEAR)
             return np.asarray(plain, np.uint8)
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
-        raise FormatError(f"image {str(path)!r}: it must be a whole image file. Received: {error}.") from None
+        raise FormatError(f"{place}: it must be a whole image. Received: {error}.") from None
 
 
 def pillow_module() -> Any:

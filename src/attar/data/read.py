@@ -3,65 +3,88 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from attar import registry
 from attar.data.arrays import dataset, from_mapping, read_npz
+from attar.data.arrow import is_saved, read_saved
 from attar.data.idx import is_idx, read_idx, read_idx_folder
-from attar.data.images import Size, read_image_folder
+from attar.data.images import image_size, read_image_folder
+from attar.data.rows import read_rows
+from attar.data.sounds import is_sound_folder, read_sound_folder, sound_length
 from attar.data.streams import from_batches, from_indexed, is_indexed, named_arrays, to_array
+from attar.data.tables import is_table
 from attar.errors import DataError, UsageError
-from attar.types import Dataset
+from attar.types import Dataset, TensorSpec
 from attar.user_code import is_spec, user_function
+
+SAVED_TENSORFLOW = "dataset_spec.pb"
+"""What a folder written by tf.data.Dataset.save holds."""
 
 
 def read(
-    source: object, batch_limit: int | None = None, *, image_size: Size = (None, None, None)
+    source: object, batch_limit: int | None = None, *, specs: Sequence[TensorSpec] = ()
 ) -> Dataset | dict[str, Dataset]:
     """The user's data: one Dataset, or {"train": ..., "test": ...} where they come in those parts.
 
-    Takes an .npz file (x and y, or inputs by name), a folder of idx files, a folder of images by class, one idx file,
+    Takes an .npz file (x and y, or inputs by name), a table (CSV, Parquet, JSON Lines), a folder of idx files, of
+    images or WAV files by class, a data set that Hugging Face's or TensorFlow's libraries saved, one idx file,
     "package.module:function" (called without arguments; what it returns is read), arrays (x, y), a mapping of arrays,
     {"train": ..., "test": ...} or ((x, y), (x, y)) of train and test,
     a torch DataLoader or Dataset, a tf.data.Dataset, a Hugging Face data set, or any iterable of batches, of which at
-    most `batch_limit` are taken. `image_size` is what images of a folder are made to fit.
+    most `batch_limit` are taken. Images and recordings of a folder are made to fit `specs`, a model's inputs.
     Raises UsageError, DataError, FormatError.
     """
     if isinstance(source, Dataset):
         return source
     if isinstance(source, str) and is_spec(source) and not Path(source).exists():
-        return _from_function(source, batch_limit, image_size)
+        return _from_function(source, batch_limit, specs)
     if isinstance(source, str | os.PathLike):
-        return _from_path(Path(source), image_size)
+        return _from_path(Path(source), specs)
     return _from_object(source, f"data ({type(source).__name__})", batch_limit)
 
 
-def _from_path(path: Path, image_size: Size) -> Dataset | dict[str, Dataset]:
+def _from_path(path: Path, specs: Sequence[TensorSpec]) -> Dataset | dict[str, Dataset]:
     """A file or a folder."""
     if not path.exists():
         raise UsageError(f"data: the file or folder must exist. Received {str(path)!r}.")
     if path.is_dir():
-        if any(is_idx(file) for file in path.iterdir()):
-            return read_idx_folder(path)
-        return read_image_folder(path, image_size)
+        return _from_folder(path, specs)
     if path.suffix == ".npz":
         return read_npz(path)
+    if is_table(path):
+        return read_rows(path, specs)
     if is_idx(path):
         return Dataset({"x": read_idx(path)}, None, str(path))
     raise UsageError(
-        f"data: it must be an .npz file, an idx file, a folder of idx files or images, or package.module:function. "
+        "data: it must be an .npz file, a table (.csv, .parquet, .jsonl), an idx file, a folder of idx files, images "
+        "or recordings, a saved data set of Hugging Face or TensorFlow, or package.module:function. "
         f"Received {str(path)!r}."
     )
 
 
-def _from_function(spec: str, limit: int | None, image_size: Size) -> Dataset | dict[str, Dataset]:
+def _from_folder(folder: Path, specs: Sequence[TensorSpec]) -> Dataset | dict[str, Dataset]:
+    """What a folder's files are."""
+    if any(is_idx(file) for file in folder.iterdir()):
+        return read_idx_folder(folder)
+    if is_saved(folder):
+        return read_saved(folder, image_size(specs))
+    if (folder / SAVED_TENSORFLOW).is_file():
+        return from_batches(registry.get("source", "tensorflow")(folder), f"data {str(folder)!r}")
+    if is_sound_folder(folder):
+        return read_sound_folder(folder, sound_length([spec.shape for spec in specs]))
+    return read_image_folder(folder, image_size(specs))
+
+
+def _from_function(spec: str, limit: int | None, specs: Sequence[TensorSpec]) -> Dataset | dict[str, Dataset]:
     """What the user's function returns."""
     function = user_function(spec, "data")
     made = function() if callable(function) else function
     if isinstance(made, str) and is_spec(made):
         raise UsageError(f"data: the function must return data. Received {made!r} from {spec!r}.")
-    found = read(made, limit, image_size=image_size)
+    found = read(made, limit, specs=specs)
     if isinstance(made, Dataset) or not isinstance(found, Dataset):
         return found
     return Dataset(found.inputs, found.labels, spec, found.class_names)

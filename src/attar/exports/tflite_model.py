@@ -18,13 +18,14 @@ CONVERT = """
 import sys
 import keras, tensorflow as tf
 model = keras.models.load_model(sys.argv[1], compile=False)
-try:
-    data = tf.lite.TFLiteConverter.from_keras_model(model).convert()
-except Exception:  # recurrent layers become operators of TFLite for a known number of examples only
+if any(isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) for layer in model._flatten_layers()):
+    # Recurrent layers become operators of TFLite for a known number of examples only.
     given = [tf.TensorSpec([1, *one.shape[1:]], one.dtype, name=one.name) for one in model.inputs]
     one = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0])).get_concrete_function(*given)
-    data = tf.lite.TFLiteConverter.from_concrete_functions([one], model).convert()
-open(sys.argv[2], "wb").write(data)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([one], model)
+else:
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+open(sys.argv[2], "wb").write(converter.convert())
 """
 
 

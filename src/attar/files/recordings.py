@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.data.wav import form_of, samples_of
 from attar.files.pictures import part_and_label
-from attar.files.wav import form_of, samples_of
 
 SUFFIXES = (".wav",)
 TRANSCRIPTS = (".txt", ".lab", ".trans")

@@ -13,9 +13,9 @@ import numpy as np
 from attar.data import images
 from attar.data.arrays import LABELS, base_and_part, npz_arrays
 from attar.data.idx import is_idx, read_idx, read_idx_folder
+from attar.data.tables import is_table, read_table, write_table
 from attar.errors import DataError, OutputError, UsageError
 from attar.files import notes, recordings
-from attar.files.tables import is_table, read_table, write_table
 from attar.outputs import guarded, publish, staged
 from attar.types import Array, Dataset
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from attar.data.extras import extra
+from attar.data.tables import SUFFIXES, header_of, is_numeric_text, is_table
 from attar.errors import DataError, FormatError, UsageError
-from attar.files.tables import SUFFIXES, header_of, is_numeric_text, is_table
 
 ROWS = 1 << 16
 """Rows of a block."""

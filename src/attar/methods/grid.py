@@ -19,6 +19,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 OCTAVE = 4
 """Step exponents are counted in 1/OCTAVE octaves."""
+ALIKE = 8
+"""Positions of an example that tell as much of a dense layer's inputs as another example does."""
 FEW_ROWS = 4
 """Rows of a group from which on columns get steps of their own."""
 BIAS_SPAN = 2.0**-20
@@ -78,7 +80,9 @@ def regularised(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F6
     if weight.bias is None:
         hessian = hessian + stats.mean[:, :, None] * stats.mean[:, None, :]
     variance = np.diagonal(hessian, axis1=1, axis2=2)
-    keep = 1 - min(0.95, shrink * float(np.sqrt(2000 / max(stats.samples, 1))))
+    # Words of one text are less alike than the patches of one image.
+    samples = max(stats.samples, stats.count / ALIKE if layer.kind == "dense" else 0, 1)
+    keep = 1 - min(0.95, shrink * float(np.sqrt(2000 / samples)))
     index = np.arange(layer.cols)
     result = keep * hessian
     result[:, index, index] = variance + 1e-3 * variance.mean(1, keepdims=True) + 1e-12

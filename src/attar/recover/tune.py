@@ -71,8 +71,11 @@ class Course:
         progress.stage("training", self.settings.epochs)
         for _ in range(self.settings.epochs):
             for chunk, said in self.teacher.epoch(self.rng):
+                # Whatever the working copy held before: a candidate, or the teacher.
                 for name, weight in self.fixed.items():
                     self.adapter.write(name, weight)
+                if self.rest:
+                    self.adapter.restore(self._remainder())
                 for start in range(0, len(chunk), size):
                     rows = range(start, min(start + size, len(chunk)))
                     batch = chunk.take(rows)

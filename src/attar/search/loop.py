@@ -19,13 +19,15 @@ from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
 from attar.evaluate.score import score
+from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
+from attar.search import remember
 from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
 from attar.search.subject import Candidate, Subject
-from attar.types import Certificate, Score, Splits
+from attar.types import Array, Certificate, Score, Splits
 
 FIRST_KL = 0.01
 """Predicted KL, in nats, of the first candidate."""
@@ -60,13 +62,29 @@ class Loop:
     before: dict[str, Score] = field(default_factory=dict)
     built: dict[float, Candidate] = field(default_factory=dict)
     count: int = 0
+    kept: Kept = field(default_factory=Kept)
+    marks: dict[str, str] = field(default_factory=dict)
+    """Hashes of the original and of the splits, where anything is kept."""
+    certified: list[tuple[Candidate, Score]] = field(default_factory=list)
+    """What was seen on the certify split."""
+    slowest: float = 0.0
+    """Seconds that the slowest candidate took, from its making to its score."""
 
     def originals(self) -> None:
         """Score the original on select and certify."""
         for name in ("select", "certify"):
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
-            self.before[name] = score(self.original.run, data, self.metric, None, progress=self.progress.step)
+            self.before[name] = self._score(self.original, self.marks.get("original", ""), name, None)
+
+    def _score(self, adapter: Adapter, mark: str, split: str, original: Array | None) -> Score:
+        """A model's score on a split; what an earlier run has kept of its outputs is not computed again."""
+        key = key_of("outputs", mark, self.marks.get(split, ""))
+        run = remember.runner(self.kept, key, adapter.run)
+        found = score(run, getattr(self.splits, split), self.metric, original, progress=self.progress.step)
+        if run == adapter.run:
+            remember.keep_outputs(self.kept, key, found.outputs)
+        return found
 
     def limit(self) -> float:
         """The drop allowed, in the metric's unit."""
@@ -80,12 +98,16 @@ class Loop:
 
     def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
         """One full evaluation of a candidate's decoded bytes on one split, written to the ledger."""
+        begun = perf_counter()
         candidate = self.candidate(slope)
         data, before, started = getattr(self.splits, split), self.before[split], perf_counter()
         self.subject.put(candidate)
         self.progress.stage(f"candidate of {candidate.size_bytes:,} bytes on {split}", len(data))
-        after = score(self.subject.adapter.run, data, self.metric, before.outputs, progress=self.progress.step)
+        after = self._score(self.subject.adapter, key_of("candidate", candidate.data), split, before.outputs)
         self.count += 1
+        self.slowest = max(self.slowest, perf_counter() - begun)
+        if split == "certify":
+            self.certified.append((candidate, after))
         limit = self.budget.limit(before.value)
         verdict = certify(before, after, self.metric, limit, self.budget.confidence)
         moved = float(divergence(before.outputs, after.outputs, self.kind).mean())
@@ -98,6 +120,11 @@ class Loop:
             kl=moved, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=perf_counter() - started,
         )  # fmt: skip
         return candidate, verdict, after, moved
+
+    def needed(self) -> float:
+        """Seconds that a further trial and the certificate after it may take."""
+        share = len(self.splits.certify) / max(len(self.splits.select), 1)
+        return self.slowest * (1 + max(share, 1.0))
 
     def trial(self, slope: float, *, sharpen: bool = True) -> Trial:
         """One evaluation on the select split, as the search wants it; sharpen: see search/expected.py."""
@@ -149,11 +176,11 @@ def search(
     slopes = sequence(trials, target, odds)
     further = extend(slope_of(solve(trials, target)), target, interrupted) if extend is not None else []
     if not further:
-        return certify_in_order(loop, slopes)
+        return certify_in_order(loop, slopes, interrupted)
     expected = {} if alone else {slope: drop_at(trials, slope, target) for slope in slopes[1:SURE]}
     expected |= {trial.slope: shown(trial, target, 0) for trial in further}
     safest = min(expected, key=lambda slope: expected[slope]) if alone else slopes[0]
-    return certify_in_order(loop, front(loop, safest, expected))
+    return certify_in_order(loop, front(loop, safest, expected), interrupted)
 
 
 def front(loop: Loop, safest: float, expected: Mapping[float, float]) -> list[float]:
@@ -169,14 +196,17 @@ def front(loop: Loop, safest: float, expected: Mapping[float, float]) -> list[fl
     return order
 
 
-def certify_in_order(loop: Loop, slopes: list[float]) -> Outcome:
+def certify_in_order(loop: Loop, slopes: list[float], interrupted: Callable[[], bool] = lambda: False) -> Outcome:
     """Test candidates, safest first, on the certify split; hand back the last before the first failure.
 
+    An interrupted run tests the first alone, or no further ones: time ends the sequence, not what was seen.
     Each makes a smaller file than the one before. Where the first fails already, it is handed back with its verdict.
     """
     best: Outcome | None = None
     bound = loop.budget.guarantee == "bound"
     for slope in slopes:
+        if best is not None and interrupted():
+            break
         candidate, verdict, after, _ = loop.evaluate(slope, "certify")
         passed = verdict.verdict == "certified" if bound else verdict.drop <= verdict.max_drop
         if best is not None and not passed:

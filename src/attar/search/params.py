@@ -12,8 +12,8 @@ from attar.recipe import Recipe
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
-STAGES = ("data", "calibration", "recovery", "augment", "removal", "scaling")
-DATA, CALIBRATION, RECOVERY, AUGMENT, REMOVAL, SCALING = STAGES
+STAGES = ("data", "calibration", "recovery", "augment", "removal", "scaling", "text")
+DATA, CALIBRATION, RECOVERY, AUGMENT, REMOVAL, SCALING, TEXT = STAGES
 """The tables of settings that are a stage's and no method's: they hold for the whole model."""
 SHOWN = 8
 
@@ -25,15 +25,20 @@ def params_of(name: str, settings: Settings | None) -> Any:
 
 def check_rules(recipe: Recipe, layers: Sequence[str]) -> None:
     """That methods, settings and patterns of a recipe are what they can be; raises UsageError."""
-    _check_tables("", recipe.methods, recipe.settings, STAGES)
-    for pattern, rule in recipe.layers.items():
-        _check_tables(f"layers.{pattern}.", rule.methods or (), rule.settings, ())
+    check_tables(recipe)
     for pattern in [*recipe.exclude, *recipe.layers]:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise UsageError(
                 f"recipe: a pattern must fit a layer. Received {pattern!r}, and the layers are "
                 f"{', '.join(layers[:SHOWN])}{', ...' if len(layers) > SHOWN else ''}. Correct it: * is any text."
             )
+
+
+def check_tables(recipe: Recipe) -> None:
+    """That methods and settings of a recipe are what they can be; raises UsageError."""
+    _check_tables("", recipe.methods, recipe.settings, STAGES)
+    for pattern, rule in recipe.layers.items():
+        _check_tables(f"layers.{pattern}.", rule.methods or (), rule.settings, ())
 
 
 def _check_tables(place: str, methods: Sequence[str], settings: Settings, stages: Sequence[str]) -> None:

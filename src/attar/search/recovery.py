@@ -20,8 +20,11 @@ from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.recover.tune import Course
 from attar.run.executor import generator
+from attar.run.kept import key_of
+from attar.search import remember
 from attar.search.bracket import CLOSE, OCTAVE, Target, Trial, shown, slope_of, step_of
 from attar.search.loop import Loop
+from attar.search.remember import Trained
 from attar.search.subject import Candidate, Subject
 from attar.types import Array, Encoded, Point, Weight
 
@@ -99,6 +102,18 @@ class Recovery:
         subject = self._beginning(slope)
         planned = subject.build(slope / self.settings.pressure, loop.progress)
         encoded = {layer.name: subject.encoded(planned.plan, layer) for layer in subject.layers}
+        done = remember.training(
+            loop.kept, lambda: self._key(slope, subject, encoded), lambda: self._trained(slope, subject, encoded)
+        )  # fmt: skip
+        self.ends[slope] = done.weights, done.rest
+        encoded |= done.encoded
+        plan = Plan({name: self._point(each, planned.plan, name) for name, each in encoded.items()}, slope)
+        data = replace(before, remainder=done.rest).pack(plan)
+        return Candidate(slope, plan, data, planned.earned, trained=True)
+
+    def _trained(self, slope: float, subject: Subject, encoded: Mapping[str, Encoded]) -> Trained:
+        """One course of training, from what a plan stores of the subject's layers."""
+        loop, before = self.loop, self.loop.subject
         free = [layer for layer in subject.layers if not subject.excluded(layer)]
         forms = forms_of(free, encoded, subject.weights)
         course = Course(
@@ -108,11 +123,17 @@ class Recovery:
             fixed={n: decoded(e) for n, e in encoded.items() if n not in {form.layer.name for form in forms}},
         )  # fmt: skip
         rest = course.run(loop.progress)
-        self.ends[slope] = {form.layer.name: weight_of(form) for form in forms}, rest
-        encoded |= {form.layer.name: stored(form) for form in forms}
-        plan = Plan({name: self._point(each, planned.plan, name) for name, each in encoded.items()}, slope)
-        data = replace(before, remainder=rest).pack(plan)
-        return Candidate(slope, plan, data, planned.earned, trained=True)
+        weights = {form.layer.name: weight_of(form) for form in forms}
+        return Trained(weights, rest, {form.layer.name: stored(form) for form in forms})
+
+    def _key(self, slope: float, subject: Subject, encoded: Mapping[str, Encoded]) -> str:
+        """The name under which a course of training is kept."""
+        weights = {name: remember.weight_parts(weight) for name, weight in subject.weights.items()}
+        codes = {name: [dict(each.arrays), str(each.meta), each.method] for name, each in encoded.items()}
+        return key_of(
+            "training", self.loop.marks.get("original"), remember.data_mark(self.teacher.data), str(self.settings),
+            str(self.teacher.changes), self.loop.kind, self.seed, slope, weights, dict(subject.remainder), codes,
+        )  # fmt: skip
 
     def _beginning(self, slope: float) -> Subject:
         """The subject with the weights of the nearest milder candidate, the original's where there is none."""

@@ -98,6 +98,28 @@ def tempered(sensitivity: NDArray[np.float64], deviation: NDArray[np.float64]) -
     return rounded((1 - FLOOR) * sensitivity + FLOOR * even)
 
 
+def by_gradients(
+    layers: Sequence[Layer], weights: Mapping[str, Weight], stats: Mapping[str, Stats], rows: Mapping[str, Array]
+) -> dict[str, Stats]:
+    """The statistics with row sensitivities from gradients; a layer that no gradient reached counts like the others.
+
+    Such a layer does nothing for the output, which another use of the model may look at.
+    """
+    found, costs, unseen = dict(stats), [], []
+    for layer in layers:
+        deviation = row_deviation(layer, weights[layer.name], stats[layer.name])
+        if layer.name not in rows:
+            unseen.append((layer, deviation))
+            continue
+        sensitivity = tempered(rows[layer.name], deviation)
+        found[layer.name] = replace(stats[layer.name], sensitivity=sensitivity)
+        costs.append(float(np.sum(sensitivity * np.square(deviation))) / layer.size)
+    for layer, deviation in unseen:
+        even = relative_prior(layer, deviation) * float(np.median(costs or [1.0])) * layer.size / 2
+        found[layer.name] = replace(stats[layer.name], sensitivity=rounded(even))
+    return found
+
+
 def _spread(sums: NDArray[np.float64]) -> float:
     """Relative standard error of a row's mean, averaged over rows by what they matter; infinite before a few rounds."""
     count, total, square = sums

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,7 +19,9 @@ from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope, earned
 from attar.recipe import LayerRule
 from attar.run.executor import map_in_order
+from attar.run.kept import Kept
 from attar.run.progress import Progress, Silent
+from attar.search import remember
 from attar.search.params import Settings, params_of
 from attar.search.sensitivity import rounded
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
@@ -65,6 +68,7 @@ class Subject:
     coder: str = "auto"
     exclude: Sequence[str] = ()
     rules: Mapping[str, LayerRule] | None = None
+    kept: Kept = field(default_factory=Kept, compare=False)
 
     @property
     def weight_count(self) -> int:
@@ -86,7 +90,11 @@ class Subject:
 
     def points(self, layer: Layer, slope: float) -> list[Point]:
         """What every method offers for one layer at one slope; raises UsageError where all of them decline it."""
-        return list(self._offers(layer, slope))
+        weight, stats = self.weights[layer.name], self.stats[layer.name]
+        return remember.points(
+            self.kept, lambda: remember.points_key(layer, weight, stats, *self.allowed(layer), slope),
+            lambda: list(self._offers(layer, slope)),
+        )  # fmt: skip
 
     def _offers(self, layer: Layer, slope: float) -> Iterator[Point]:
         """The same, method by method, each made when it is asked for."""
@@ -163,29 +171,44 @@ class Subject:
         self.adapter.restore(self.remainder)
         return self
 
-    def corrected(self, slope: float, measure: Measure, progress: Progress) -> tuple[Subject, dict[str, float]]:
+    def corrected(
+        self, slope: float, measure: Measure, progress: Progress, alike: Callable[[str], str] | None = None
+    ) -> tuple[Subject, dict[str, float]]:
         """Sensitivities scaled layer by layer so that the KL predicted for the layer alone is the one it causes.
 
-        measure() runs the working copy and returns its mean KL from the original. Also returns each layer's factor.
+        measure() runs the working copy and returns its mean KL from the original. alike gives the role of a layer by
+        its name: layers of one role are changed together and have one factor. Also returns each layer's factor.
         """
         stats, factors = dict(self.stats), {}
-        progress.stage("layer by layer", len(self.layers))
+        parts: dict[str, list[Layer]] = {}
         for layer in self.layers:
-            weight = self.weights[layer.name]
-            _, decoded = self.sample(layer, slope)
-            predicted = distortion(layer, weight, decoded, stats[layer.name])
-            self.adapter.write(layer.name, decoded)
+            parts.setdefault(layer.name if alike is None else alike(layer.name), []).append(layer)
+        progress.stage("layer by layer", len(self.layers))
+        for layers in parts.values():
+            predicted = 0.0
             try:
+                for layer in layers:
+                    _, decoded = self.sample(layer, slope)
+                    predicted += distortion(layer, self.weights[layer.name], decoded, stats[layer.name])
+                    self.adapter.write(layer.name, decoded)
+                    progress.step()
                 measured = measure()
             finally:
-                self.adapter.write(layer.name, weight)
-            factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > 0 else 1.0
-            known = stats[layer.name].sensitivity
-            rows = np.ones(layer.rows) if known is None else known
-            stats[layer.name] = replace(stats[layer.name], sensitivity=rounded(rows * factor))
-            factors[layer.name] = factor
-            progress.step()
+                for layer in layers:
+                    self.adapter.write(layer.name, self.weights[layer.name])
+            least = UNSEEN * 1e-3 if alike is not None else 0.0  # else nothing that the output shows
+            factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > least else 1.0
+            for layer in layers:
+                known = stats[layer.name].sensitivity
+                rows = np.ones(layer.rows) if known is None else known
+                stats[layer.name] = replace(stats[layer.name], sensitivity=rounded(rows * factor))
+                factors[layer.name] = factor
         return replace(self, stats=stats), factors
+
+
+def role(name: str) -> str:
+    """A layer's name without the numbers that tell the blocks of a network apart."""
+    return re.sub(r"\b\d+\b", "*", name)
 
 
 def shared(layer: Layer, stats: Stats) -> Stats:

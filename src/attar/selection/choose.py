@@ -13,7 +13,7 @@ from attar.adapters.base import Adapter
 from attar.cleaning.clean import target_of
 from attar.cleaning.table_features import table_features
 from attar.data.fit import fit_inputs
-from attar.data.images import TRAIN, image_size
+from attar.data.images import TRAIN
 from attar.data.read import read
 from attar.errors import DataError, UsageError
 from attar.files.pictures import look, part_and_label, silent, thumbnail
@@ -184,7 +184,7 @@ def _fitted(source: Source, adapter: Adapter) -> Dataset:
     if isinstance(source, Arrays):
         inputs, labels = _only(source)
         return fit_inputs(Dataset(inputs, labels, str(source.path)), specs)
-    found = read(source.path, image_size=image_size(specs))
+    found = read(source.path, specs=specs)
     assert isinstance(found, Dataset)
     return fit_inputs(found, specs)
 

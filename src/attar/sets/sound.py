@@ -14,8 +14,8 @@ from attar.archive.base import broken, strict_json
 from attar.archive.records import row
 from attar.coding import kernel
 from attar.coding.kernel import over_chunks
+from attar.data.wav import WIDTHS, Form, bytes_from, form_of, samples_of
 from attar.errors import FormatError
-from attar.files.wav import WIDTHS, Form, bytes_from, form_of, samples_of
 from attar.sets import mixed
 from attar.types import Array
 

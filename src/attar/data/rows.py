@@ -1,0 +1,75 @@
+"""Tables as examples: a row each, its columns of numbers in order, and the column of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.data.arrays import LABELS, dataset
+from attar.data.limits import MAX_BYTES
+from attar.data.tables import read_table
+from attar.errors import DataError
+from attar.types import Array, Dataset, TensorSpec
+
+
+def read_rows(path: Path, specs: Sequence[TensorSpec] = ()) -> Dataset:
+    """A table file as x float32 [rows, columns], the columns in the file's order, and labels [rows].
+
+    Columns that are called as the inputs of a model of several are these inputs, [rows, 1] each.
+    The column of labels is called y, label, labels, target or targets; labels that are words are numbered in sorted
+    order, which class_names gives. Raises FormatError, and DataError for columns of words and for missing values.
+    """
+    frame = read_table(path)
+    found = [name for name in frame.columns if name.lower() in LABELS]
+    if len(found) > 1:
+        raise DataError(
+            f"table {path.name!r}: one column of labels is allowed. Received {', '.join(found)}. Rename the others."
+        )
+    labels, names = (None, ()) if not found else labels_of(frame[found[0]], f"table {path.name!r}")
+    inputs = frame.drop(columns=found)
+    needed = [spec.name for spec in specs if not spec.optional]
+    if len(needed) > 1 and set(needed) <= set(inputs.columns):
+        named = {name: matrix(inputs[[name]], path) for name in needed}
+        whole = {spec.name for spec in specs if spec.dtype.startswith("int")}
+        cells = {name: values.astype(np.int64) if name in whole else values for name, values in named.items()}
+        return dataset(cells, labels, str(path), names)
+    return dataset({"x": matrix(inputs, path)}, labels, str(path), names)
+
+
+def matrix(frame: Any, path: Path) -> Array:
+    """The columns side by side, float32; raises DataError."""
+    words = [name for name in frame.columns if frame[name].dtype.kind not in "biuf"]
+    if words:
+        raise DataError(
+            f"table {path.name!r}: a model's inputs are numbers. Received column {words[0]!r} of "
+            f"{frame[words[0]].dtype}, such as {str(frame[words[0]].iloc[0])[:40]!r}. Encode it as the model was "
+            "trained, or call the column of labels y."
+        )
+    if not len(frame.columns):
+        raise DataError(f"table {path.name!r}: it must have a column besides the labels. Received none. Add it.")
+    if 4 * frame.size > MAX_BYTES:
+        raise DataError(f"table {path.name!r}: it must fit {MAX_BYTES} bytes. Received {4 * frame.size}. Use less.")
+    missing = frame.columns[frame.isna().any()]
+    if len(missing):
+        raise DataError(
+            f"table {path.name!r}: every cell must hold a number. Received {int(frame.isna().to_numpy().sum()):,} "
+            f"empty ones, the first in column {missing[0]!r}. Run `attar data clean` on it."
+        )
+    return np.ascontiguousarray(frame.to_numpy(np.float32))
+
+
+def labels_of(column: Any, place: str) -> tuple[Array, tuple[str, ...]]:
+    """A column of labels as numbers, and the names of classes where they are words; raises DataError."""
+    if column.isna().any():
+        raise DataError(
+            f"{place}: every row needs a label. Received {int(column.isna().sum()):,} without one. Leave them out."
+        )
+    if column.dtype.kind in "biuf":
+        return column.to_numpy(), ()
+    words = column.astype(str)
+    names = tuple(sorted(words.unique()))
+    codes = {name: number for number, name in enumerate(names)}
+    return words.map(codes).to_numpy(np.int64), names

@@ -1,0 +1,226 @@
+"""What a run keeps of its work (attar/run/kept.py): statistics, sensitivities, points, outputs, as JSON and arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from attar.adapters.base import Adapter
+from attar.errors import ModelError
+from attar.run.kept import Kept, Unit, key_of
+from attar.types import Array, Dataset, Encoded, Json, Layer, Point, Stats, Weight
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a course of training ends with: unrounded weights, other tensors, and what the file holds of each layer."""
+
+    weights: Mapping[str, Weight]
+    rest: Mapping[str, Array]
+    encoded: Mapping[str, Encoded]
+
+
+PARTS = ("hessian", "mean", "sensitivity", "pooled")
+MOST_OUTPUTS = 1 << 28
+"""Bytes of outputs on one split above which they are not kept."""
+
+
+def model_mark(adapter: Adapter) -> str:
+    """A hash of a model: its layers, weights, other tensors and graph."""
+    owners = [layer for layer in adapter.layers() if layer.tied_to is None]
+    weights = {layer.name: weight_parts(adapter.read(layer.name)) for layer in owners}
+    try:
+        skeleton = adapter.skeleton()
+    except ModelError:
+        skeleton = None
+    rest = {name: np.asarray(array) for name, array in adapter.remainder().items()}
+    return key_of("model", adapter.framework, [str(layer) for layer in owners], weights, rest, skeleton)
+
+
+def data_mark(data: Dataset) -> str:
+    """A hash of a set's examples and labels."""
+    return key_of("data", dict(data.inputs), data.labels)
+
+
+def weight_parts(weight: Weight) -> list[Array | None]:
+    """A weight as what a hash takes."""
+    return [weight.matrix, weight.bias]
+
+
+def stats_parts(stats: Stats) -> list[Array | int | None]:
+    """Statistics as what a hash takes."""
+    return [stats.hessian, stats.mean, stats.count, stats.samples, stats.sensitivity, stats.pooled]
+
+
+def moments(kept: Kept, key: str, compute: Callable[[], Mapping[str, Stats]]) -> dict[str, Stats]:
+    """Statistics by layer, computed once."""
+    unit = kept.get(key)
+    if unit is not None:
+        told, arrays = unit
+        return {name: _stats(name, counts, arrays) for name, counts in told.items()}
+    found = dict(compute())
+    arrays = {}
+    for name, stats in found.items():
+        arrays |= {f"{name}/{part}": array for part in PARTS if (array := getattr(stats, part)) is not None}
+    kept.put(key, {name: [stats.count, stats.samples] for name, stats in found.items()}, arrays)
+    return found
+
+
+def _stats(name: str, counts: Sequence[int], arrays: Mapping[str, Array]) -> Stats:
+    """One layer's statistics from a unit."""
+    sensitivity, pooled = arrays.get(f"{name}/sensitivity"), arrays.get(f"{name}/pooled")
+    return Stats(arrays[f"{name}/hessian"], arrays[f"{name}/mean"], counts[0], counts[1], sensitivity, pooled)
+
+
+def sensitivities(
+    kept: Kept, key: str, stats: Mapping[str, Stats], compute: Callable[[], tuple[Mapping[str, Stats], Json]]
+) -> tuple[dict[str, Stats], Json]:
+    """The statistics with the sensitivities of `compute`, and what it told, computed once.
+
+    Of what else it may have changed of the statistics, that alone is kept.
+    """
+    unit = kept.get(key)
+    if unit is not None:
+        told, arrays = unit
+        return {
+            name: replace(one, **{part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays})
+            for name, one in stats.items()
+        }, told
+    found, told = compute()
+    arrays = {
+        f"{name}/{part}": array
+        for name, one in found.items()
+        for part in PARTS
+        if (array := getattr(one, part)) is not None and array is not getattr(stats[name], part)
+    }
+    kept.put(key, told, arrays)
+    return dict(found), told
+
+
+def points_key(layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Json, slope: float) -> str:
+    """The name of what methods offer for a layer at a slope."""
+    told = {name: dict(table) for name, table in settings.items()}
+    return key_of(
+        "points", str(layer), weight_parts(weight), stats_parts(stats), list(methods), str(told), slope
+    )  # fmt: skip
+
+
+def points(kept: Kept, key: Callable[[], str], compute: Callable[[], list[Point]]) -> list[Point]:
+    """What methods offer, computed once; `key` is asked for where something is kept."""
+    if kept.folder is None:
+        return compute()
+    name = key()
+    unit = kept.get(name)
+    if unit is not None:
+        return list(_points(unit))
+    found = compute()
+    told = [
+        {"rate_bits": each.rate_bits, "distortion": each.distortion, "choice": dict(each.choice),
+         "encoded": None if each.encoded is None else encoded_told(each.encoded)} for each in found
+    ]  # fmt: skip
+    arrays = {
+        f"{number}/{part}": array
+        for number, each in enumerate(found) if each.encoded is not None
+        for part, array in each.encoded.arrays.items()
+    }  # fmt: skip
+    kept.put(name, told, arrays)
+    return found
+
+
+def encoded_told(encoded: Encoded) -> Json:
+    """What of an encoded layer is no array."""
+    return {"method": encoded.method, "meta": dict(encoded.meta), "arrays": list(encoded.arrays)}
+
+
+def encoded_of(told: Json, arrays: Mapping[str, Array], prefix: str) -> Encoded:
+    """The inverse; its arrays are called prefix/name."""
+    return Encoded(told["method"], {name: arrays[f"{prefix}/{name}"] for name in told["arrays"]}, told["meta"])
+
+
+def _points(unit: Unit) -> Iterator[Point]:
+    """Points from a unit."""
+    told, arrays = unit
+    for number, each in enumerate(told):
+        encoded = None if each["encoded"] is None else encoded_of(each["encoded"], arrays, str(number))
+        yield Point(each["rate_bits"], each["distortion"], each["choice"], encoded)
+
+
+def runner(kept: Kept, key: str, run: Callable[[Mapping[str, Array]], Array]) -> Callable[[Mapping[str, Array]], Array]:
+    """A model's run over one set in order: what it said is handed out again where it was kept."""
+    unit = kept.get(key)
+    if unit is None:
+        return run
+    outputs, done = unit[1]["outputs"], 0
+
+    def again(batch: Mapping[str, Array]) -> Array:
+        nonlocal done
+        done += len(next(iter(batch.values())))
+        return outputs[done - len(next(iter(batch.values()))) : done]
+
+    return again
+
+
+def keep_outputs(kept: Kept, key: str, outputs: Array) -> None:
+    """What a model said of a set, where it is not too large."""
+    if outputs.nbytes <= MOST_OUTPUTS:
+        kept.put(key, None, {"outputs": outputs})
+
+
+def training(kept: Kept, key: Callable[[], str], compute: Callable[[], Trained]) -> Trained:
+    """A course of training, done once; `key` is asked for where something is kept."""
+    if kept.folder is None:
+        return compute()
+    name = key()
+    unit = kept.get(name)
+    if unit is not None:
+        return _trained(unit)
+    found = compute()
+    arrays: dict[str, Array] = {f"rest/{part}": array for part, array in found.rest.items()}
+    for layer, weight in found.weights.items():
+        arrays[f"matrix/{layer}"] = weight.matrix
+        if weight.bias is not None:
+            arrays[f"bias/{layer}"] = weight.bias
+    for layer, encoded in found.encoded.items():
+        arrays |= {f"code/{layer}/{part}": array for part, array in encoded.arrays.items()}
+    told = {
+        "rest": list(found.rest), "weights": list(found.weights),
+        "encoded": {layer: encoded_told(encoded) for layer, encoded in found.encoded.items()},
+    }  # fmt: skip
+    kept.put(name, told, arrays)
+    return found
+
+
+def _trained(unit: Unit) -> Trained:
+    """A course of training from its unit."""
+    told, arrays = unit
+    return Trained(
+        {layer: Weight(arrays[f"matrix/{layer}"], arrays.get(f"bias/{layer}")) for layer in told["weights"]},
+        {part: arrays[f"rest/{part}"] for part in told["rest"]},
+        {layer: encoded_of(each, arrays, f"code/{layer}") for layer, each in told["encoded"].items()},
+    )
+
+
+def retrained(kept: Kept, adapter: Adapter, train: Callable[[], None], *parts: object) -> None:
+    """Train an adapter's model in place, once; parts are what the training depends on besides the model."""
+    if kept.folder is None:
+        train()
+        return
+    key = key_of("retrained", model_mark(adapter), *parts)
+    owners = [layer.name for layer in adapter.layers() if layer.tied_to is None]
+    unit = kept.get(key)
+    if unit is not None:
+        _, arrays = unit
+        for name in owners:
+            adapter.write(name, Weight(arrays[f"matrix/{name}"], arrays.get(f"bias/{name}")))
+        adapter.restore({name: arrays[f"rest/{name}"] for name in adapter.remainder()})
+        return
+    train()
+    arrays = {f"rest/{name}": np.asarray(array) for name, array in adapter.remainder().items()}
+    for name in owners:
+        weight = adapter.read(name)
+        arrays[f"matrix/{name}"] = weight.matrix
+        if weight.bias is not None:
+            arrays[f"bias/{name}"] = weight.bias
+    kept.put(key, None, arrays)
