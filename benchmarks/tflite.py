@@ -131,7 +131,7 @@ def pitch() -> Subject:
     graph = store.model.subgraphs[0]
     graph.outputs = [graph.outputs[1]]
     store.model.signatureDefs = [signed(store)]
-    sets = [clips(count, seed) for count, seed in ((12, 0), (12, 1))]
+    sets = [clips(count, seed) for count, seed in ((20, 0), (12, 1))]
     return Subject(alive(store).packed(), None, sets[0], sets[1], "cosine", 0.01, 4)
 
 

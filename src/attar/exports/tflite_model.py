@@ -18,13 +18,23 @@ CONVERT = """
 import sys
 import keras, tensorflow as tf
 model = keras.models.load_model(sys.argv[1], compile=False)
+
+
+def unrolled(layer):
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.RNN):
+        config["unroll"] = True
+    if isinstance(layer, keras.layers.Bidirectional):
+        config["layer"]["config"]["unroll"] = True
+    return type(layer).from_config(config)
+
+
 if any(isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) for layer in model._flatten_layers()):
-    # Recurrent layers become operators of TFLite for a known number of examples only.
-    given = [tf.TensorSpec([1, *one.shape[1:]], one.dtype, name=one.name) for one in model.inputs]
-    one = tf.function(lambda *x: model(list(x) if len(x) > 1 else x[0])).get_concrete_function(*given)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([one], model)
-else:
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    # What the converter makes of Keras 3's loops does not run; step by step they need no loop.
+    twin = keras.models.clone_model(model, clone_function=unrolled)
+    twin.set_weights(model.get_weights())
+    model = twin
+converter = tf.lite.TFLiteConverter.from_keras_model(model)
 open(sys.argv[2], "wb").write(converter.convert())
 """
 
