@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from attar import pipeline, registry
+from attar.archive import read_archive
 from attar.errors import UsageError
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -42,7 +43,9 @@ def bench(
     models: Sequence[PathLike], data: object = None, *, batches: Sequence[int] = (1, 32), threads: int = 1,
     metric: str | None = None,
 ) -> list[Timed]:  # fmt: skip
-    """Latency of .onnx, .pt2 and .attar files (of ONNX models) in their runtimes, interleaved, as ratios to the first.
+    """Latency of .onnx, .tflite and .pt2 files, and of .attar files of such, in their runtimes, interleaved.
+
+    Ratios are to the first.
 
     Inputs are the first examples of the data, or noise where there are none. With a metric it is measured too.
     Raises UsageError, DataError, ModelError, FormatError.
@@ -73,8 +76,10 @@ def bench(
 def _opened(path: Path, threads: int) -> Runtime:
     """The file in the runtime of its ending, onnxruntime where there is none of its own."""
     kind = path.suffix.removeprefix(".")
-    opened: Runtime = registry.get("runtime", kind if kind in registry.names("runtime") else "onnx")(path, threads)
-    return opened
+    if kind == "attar" and path.is_file():
+        kind = str(read_archive(path).meta.get("framework"))
+    runtime: Runtime = registry.get("runtime", kind if kind in registry.names("runtime") else "onnx")(path, threads)
+    return runtime
 
 
 def _examples(data: object, runtime: Runtime) -> Dataset:

@@ -61,7 +61,9 @@ def export(
 
 
 def bench(
-    models: Annotated[list[Path], typer.Argument(help=".onnx and .pt2 files, and .attar files of ONNX models.")],
+    models: Annotated[
+        list[Path], typer.Argument(help=".onnx, .tflite and .pt2 files, and .attar files of ONNX and TFLite models.")
+    ],
     data: Annotated[str | None, typer.Option(help="Examples: see `attar compress --help`; noise without.")] = None,
     metric: Annotated[str | None, typer.Option(help="Measured on the data beside the time.")] = None,
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas between them.")] = "1,32",

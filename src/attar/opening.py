@@ -67,7 +67,7 @@ def _refusal(model: object) -> AttarError:
     suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes if s})
     if not isinstance(model, Path):
         return ModelError(
-            f"model: it must be an ONNX, PyTorch or Keras model. Received an object of type {type(model).__name__!r}. "
+            f"model: it must be an ONNX, PyTorch, Keras or TFLite model. Received {type(model).__name__!r}. "
             f"Pass a model object or a file ending in {', '.join(suffixes)}."
         )
     if model.is_dir():
