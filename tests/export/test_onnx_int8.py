@@ -24,7 +24,9 @@ from attar.data.read import read
 from attar.errors import DataError, ModelError, OutputError, UsageError
 from attar.exports.base import Task
 from attar.exports.int8_ranges import Judge, with_ranges
-from attar.exports.onnx_int8 import EVALUATIONS, OnnxInt8, fastest, fewest_floats, measured, worst_first
+from attar.exports.int8_floats import EVALUATIONS, fastest, fewest_floats, worst_first
+from attar.exports.int8_start import measured
+from attar.exports.onnx_int8 import OnnxInt8
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.qdq import ALL, CORE, kinds_of, prepared, quantised, weight_axes
 from attar.exports.timing import latencies
