@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,19 @@ class _Job:
     budget: Budget
 
 
+@dataclass
+class _Passes:
+    """Counts full passes over the select split."""
+
+    passes: Callable[[bytes], bool]
+    spent: int = 0
+
+    def __call__(self, artefact: bytes) -> bool:
+        """Whether bytes stay within the drop."""
+        self.spent += 1
+        return self.passes(artefact)
+
+
 def export(
     model: object, to: str, data: object = None, *, against: object = None, out: PathLike = ".", batch: int = 1,
     threads: int = 1, force: bool = False, progress: Progress | None = None, **fields: Any,
@@ -97,7 +110,10 @@ def export(
         before[name] = score(job.original.run, getattr(job.splits, name), job.metric, None)
         told.step()
     with outputs.staged(place.parent) as stage:
-        artefact = exporter.make(_task(job, exporter, before["select"], batch, threads, told))
+        task = _task(job, exporter, before["select"], batch, threads, told)
+        passes = _Passes(task.acceptable)
+        artefact = exporter.make(replace(task, acceptable=passes))
+        artefact = replace(artefact, facts={**artefact.facts, "evaluations": passes.spent})
         outputs.write(stage / place.name, artefact.data)
         found = _certified(stage / place.name, (job, exporter, artefact, before["certify"]), to, size, told)
         found = replace(found, path=place)

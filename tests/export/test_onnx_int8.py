@@ -23,14 +23,15 @@ from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.errors import DataError, ModelError, OutputError, UsageError
 from attar.exports.base import Task
-from attar.exports.int8_ranges import Judge, with_ranges
 from attar.exports.int8_floats import EVALUATIONS, fastest, fewest_floats, worst_first
+from attar.exports.int8_ranges import Judge, with_ranges
 from attar.exports.int8_start import measured
 from attar.exports.onnx_int8 import OnnxInt8
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.qdq import ALL, CORE, kinds_of, prepared, quantised, weight_axes
+from attar.exports.rescaled import Rescaled
 from attar.exports.timing import latencies
-from attar.exports.watch import seen
+from attar.exports.watch import Watched, seen
 from attar.types import Dataset
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,28 @@ def test_weights_lie_on_the_grid_and_the_file_holds_the_codes(lenet):
         wanted = np.rint(codes).astype(np.int8)
         assert sorted(kept.ravel().tolist()) == sorted(wanted.ravel().tolist())
     assert all(np.array_equal(adapter.read(name).matrix, matrix) for name, matrix in before.items())
+
+
+def test_a_range_that_is_replaced_is_as_if_built_with_it(lenet):
+    """Scale, zero point, and the biases in its scale: without those the runtime adds wrong ones."""
+    _, work, _, test = lenet
+    work.ranges = {name: (one.low, one.high) for name, one in work.found.items()}
+    rescaled = Rescaled(work.build())
+    batch = next(test.batches(100))
+    changed = [name for name in work.found if name in rescaled]
+    assert len(changed) > 4
+    without = Rescaled(work.build())
+    without._biases = {}
+    furthest = 0.0
+    for name in changed:
+        low, high = work.ranges[name]
+        work.ranges[name] = (low * 0.7, high * 0.5)
+        wanted = Runtime(work.build()).run(batch)
+        got = Runtime(rescaled.data(name, work.ranges[name])).run(batch)
+        # A bias may round to the neighbour, and an activation behind it.
+        assert np.abs(got - wanted).mean() < 0.003 * wanted.std()
+        furthest = max(furthest, np.abs(Runtime(without.data(name, work.ranges[name])).run(batch) - wanted).mean())
+    assert furthest > 0.01 * wanted.std()
 
 
 def test_chosen_ranges_are_no_worse_than_any_rule_for_all(lenet):
@@ -213,7 +236,8 @@ def test_old_operator_sets_and_weights_in_constant_nodes():
 
 def test_activations_are_counted_in_whole(lenet):
     _, work, train, _ = lenet
-    found = seen(work.model, train.take(range(40)))
+    watched = Watched(work.model)
+    found = seen(watched, train.take(range(40)), watched.size(train))
     sizes = {name: one.counts.sum() / 40 for name, one in found.items()}
     assert sizes[work.model.graph.input[0].name] == 28 * 28
     assert sizes[work.model.graph.output[0].name] == 10

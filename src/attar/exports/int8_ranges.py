@@ -15,12 +15,14 @@ from attar.exports.products import BLOCKS, with_products
 from attar.exports.qdq import ALL, Grid, quantised, slim
 from attar.exports.ranges import RULES, Range, Seen, range_of
 from attar.exports.recurrent import with_lstm
+from attar.exports.rescaled import Rescaled
 from attar.exports.tables import with_tables
+from attar.exports.watch import share_of
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.types import Array, Dataset
 
-JUDGED = 256
-"""Examples on which ranges are compared by the outputs."""
+JUDGED, LEAST, WORK = 256, 16, 1 << 29
+"""Examples on which ranges are compared by the outputs, at most and at least, and values of activations in them."""
 TRIALS = 48
 """Most tensors whose rule is tried by itself."""
 DIFFERENT = 0.05
@@ -46,6 +48,8 @@ class Int8:
     tables: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     scales: dict[str, Array] = field(default_factory=dict)
     kernels: dict[str, str] = field(default_factory=dict)
+    values: int = 1
+    """Values of all activations of one example: what running it costs, about."""
 
     def build(self, floats: Sequence[str] = ()) -> bytes:
         """The artefact's bytes, with these nodes in float; of the dense ones among the kernels, with finer activations.
@@ -82,6 +86,11 @@ class Judge:
         return float(divergence(self._wanted, got, self._kind).mean())
 
 
+def judged(work: Int8) -> int:
+    """How many examples ranges are judged on."""
+    return min(share_of(WORK, work.values, LEAST), JUDGED)
+
+
 def best_rule(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:
     """Give all activations, in place, the rule that moves the outputs least; gives the KL."""
     best, kl = "", float("inf")
@@ -99,15 +108,14 @@ def best_rule(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None)
 def refined(work: Int8, judge: Judge, kl: float, step: Callable[[], None] = lambda: None) -> float:
     """Give tensors, in place, another rule where that moves the outputs less than `kl`; gives the KL by then."""
     choices = {rule: {name: range_of(one, rule) for name, one in work.found.items()} for rule in RULES}
-    for name, rule in _tries(choices, work.ranges):
-        kept = work.ranges[name]
-        work.ranges[name] = choices[rule][name]
-        moved = judge(work.build())
+    built = Rescaled(work.build())
+    for name, rule in _tries(choices, {name: work.ranges[name] for name in work.ranges if name in built}):
+        moved = judge(built.data(name, choices[rule][name]))
         step()
         if moved < kl:
-            kl, work.rules[name] = moved, rule
+            kl, work.rules[name], work.ranges[name] = moved, rule, choices[rule][name]
         else:
-            work.ranges[name] = kept
+            built.data(name, work.ranges[name])
     return kl
 
 

@@ -16,24 +16,31 @@ from attar.exports.products import dense_nodes
 from attar.exports.qdq import CORE, Grid, prepared, weight_axes
 from attar.exports.recurrent import lstm_nodes
 from attar.exports.tables import coded, table_nodes
-from attar.exports.watch import seen
+from attar.exports.watch import Watched, seen, share_of
 from attar.types import Dataset, Layer, Stats
 
-WATCHED = 512
-"""Examples whose activations are counted."""
+WATCHED, LEAST = 512, 32
+"""Examples whose activations are counted, at most and at least."""
+WORK, MOMENTS = 1 << 32, 128
+"""Values of activations after which examples are enough, and examples for the moments of inputs at least."""
 
 
 def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
     """Weights rounded and activations counted; the adapter is not changed."""
-    work = rounded(adapter, calibrate)
+    model = prepared(adapter.model())
+    watched = Watched(model)
+    one = watched.size(calibrate)
+    some = calibrate.take(range(min(len(calibrate), share_of(WORK, one, MOMENTS))))
+    work = rounded(model, some)
+    work.values = one
     if work.grids:
-        work.found = seen(work.model, calibrate.take(range(min(len(calibrate), WATCHED))))
+        few = calibrate.take(range(min(len(calibrate), WATCHED, share_of(WORK // 4, one, LEAST))))
+        work.found = seen(Watched(work.model), few, one)
     return work
 
 
-def rounded(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
-    """The optimised float model with its weights on the int8 grid; the adapter is not changed."""
-    model = prepared(adapter.model())
+def rounded(model: onnx.ModelProto, calibrate: Dataset) -> Int8:
+    """A prepared float model with its weights on the int8 grid."""
     axes, dense = weight_axes(model), set(dense_nodes(model).values())
     recurrent = {name for pair in lstm_nodes(model).values() for name in pair}
     inner = OnnxAdapter.open(model)

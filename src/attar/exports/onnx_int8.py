@@ -25,7 +25,7 @@ from attar.exports.int8_floats import (
     fewest_floats,
     worst_first,
 )
-from attar.exports.int8_ranges import Int8, Judge, best_rule, refined
+from attar.exports.int8_ranges import Int8, Judge, best_rule, judged, refined
 from attar.exports.int8_start import dynamic_nodes, measured
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
@@ -64,7 +64,7 @@ class OnnxInt8:
         """Integers wherever the drop allows it and the runtime is faster so."""
         adapter = onnx_model(task.adapter, OnnxInt8.name)
         work = measured(adapter, task.calibrate)
-        judge = Judge(task.adapter.run, task.calibrate, classes=task.classes)
+        judge = Judge(task.adapter.run, task.calibrate, classes=task.classes, most=judged(work))
         found = landed(work, judge, task)
         route, harmful = found.route, found.harmful
         chosen, ratio = fastest(work, harmful, task)

@@ -50,10 +50,6 @@ def modern(model: onnx.ModelProto) -> onnx.ModelProto | None:
             model = onnx.version_converter.convert_version(model, OPSET)
         except (onnx.version_converter.ConvertError, RuntimeError):  # operators that the converter does not know
             return None
-        used = {node.domain for node in model.graph.node} | {""}
-        kept = [opset for opset in model.opset_import if opset.domain in used]
-        del model.opset_import[:]
-        model.opset_import.extend(kept)
     model.ir_version = max(model.ir_version, FORMAT)
     return model
 

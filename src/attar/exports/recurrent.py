@@ -48,8 +48,9 @@ def with_lstm(model: onnx.ModelProto, scales: Mapping[str, Array], nodes: Collec
             weight = numpy_helper.to_array(values[name])
             scale = np.asarray(scales[name], np.float32).reshape(weight.shape[:2])
             codes = np.clip(np.rint(weight / scale[..., None]), -127, 127).astype(np.int8)
-            made = {"codes": np.ascontiguousarray(codes.transpose(0, 2, 1)), "scales": scale,
-                    "zeros": np.zeros(scale.shape, np.int8)}  # fmt: skip
+            turned = np.ascontiguousarray(codes.transpose(0, 2, 1))
+            zeros = np.zeros(scale.shape, np.int8)
+            made: dict[str, Array] = {"codes": turned, "scales": scale, "zeros": zeros}
             done |= {f"{name}_{part}": numpy_helper.from_array(array, f"{name}_{part}") for part, array in made.items()}
             inputs[place] = f"{name}_codes"
             inputs += [f"{name}_scales", f"{name}_zeros"]
