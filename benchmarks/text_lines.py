@@ -1,4 +1,4 @@
-"""Text for the benchmarks of ONNX models: MiniLM and the PP-OCRv4 recogniser as files, tokens of e-mails, rendered lines.
+"""Text for the benchmarks of ONNX models: MiniLM and the PP-OCRv4 recogniser, tokens of e-mails, rendered lines.
 
 The models come from pinned PyPI packages (inputs.py), the e-mails from SpamAssassin (real_sets.py). Calibration and
 test never share an e-mail.
@@ -111,7 +111,9 @@ def _line(text: str, face: str, rng: np.random.Generator) -> Array:
     try:
         font = ImageFont.truetype(face, 30)
     except OSError:
-        raise SystemExit(f"{face}: the typeface must be installed. Received none. Install Debian's fonts-dejavu.") from None
+        raise SystemExit(
+            f"{face}: the typeface must be installed. Received none. Install Debian's fonts-dejavu."
+        ) from None
     left, top, right, bottom = font.getbbox(text)
     picture = Image.new("L", (int(right - left) + 16, HEIGHT), 255)
     ImageDraw.Draw(picture).text((8 - left, (HEIGHT - bottom + top) / 2 - top), text, font=font, fill=0)

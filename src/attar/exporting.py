@@ -22,6 +22,7 @@ from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.exports.base import Artefact, Task
+from attar.exports.earlier import earlier
 from attar.opening import observing, open_model
 from attar.pipeline import NUMERIC
 from attar.run.ledger import plain
@@ -86,20 +87,23 @@ class _Passes:
 
 def export(
     model: object, to: str, data: object = None, *, against: object = None, out: PathLike = ".", batch: int = 1,
-    threads: int = 1, force: bool = False, progress: Progress | None = None, **fields: Any,
+    threads: int = 1, like: PathLike | None = None, force: bool = False, progress: Progress | None = None,
+    **fields: Any,
 ) -> Exported:  # fmt: skip
     """Write a model (or a .attar file's) in the format `to` and certify the written file in its own runtime.
 
     `against` is the original that drops are measured from, the model itself where it is not given; fields are those of
     `attar.Recipe` (metric, max_drop, calibrate, certify, seed ...). out is a folder, or a file with the format's
     ending. Beside the file goes FILE.json with the certificate, the file's hash and the runtime's version. An artefact
-    that misses the drop is written all the same: see `Exported.within`. Raises UsageError, DataError, ModelError,
-    FormatError, OutputError.
+    that misses the drop is written all the same: see `Exported.within`. like is such a FILE.json of the same format:
+    what was chosen there for speed is not measured again, so that the bytes repeat. Raises UsageError, DataError,
+    ModelError, FormatError, OutputError.
     """
     exporter = registry.get("export", to)
     told = progress or Silent()
     if batch < 1 or threads < 1:
         raise UsageError(f"export: batch and threads must be 1 or more. Received {batch} and {threads}. Use 1.")
+    decided = {} if like is None else earlier(Path(like), to)
     place = _place(model, Path(out), exporter.suffix)
     names = [place.name, place.name + ".json"]
     outputs.check_free(place.parent, names, force)
@@ -112,7 +116,7 @@ def export(
     with outputs.staged(place.parent) as stage:
         task = _task(job, exporter, before["select"], batch, threads, told)
         passes = _Passes(task.acceptable)
-        artefact = exporter.make(replace(task, acceptable=passes))
+        artefact = exporter.make(replace(task, acceptable=passes, like=decided))
         artefact = replace(artefact, facts={**artefact.facts, "evaluations": passes.spent})
         outputs.write(stage / place.name, artefact.data)
         found = _certified(stage / place.name, (job, exporter, artefact, before["certify"]), to, size, told)

@@ -79,6 +79,11 @@ def fastest(work: Int8, harmful: Sequence[str], task: Task) -> tuple[Choice, flo
     Another than the first, which is what was judged, has to be faster beyond noise.
     """
     choices = choices_of(work, harmful)
+    if "float_for_speed" in task.like:
+        known = {*work.nodes, *work.kernels} - set(harmful)
+        floats = (*harmful, *(name for name in task.like["float_for_speed"] if name in known))
+        ops = tuple(op for op in task.like.get("integer_operators", ()) if op in ALL)
+        choices = [Choice(str(task.like.get("in_float", "nothing")), ops, floats)]
     calls = {"float": Runtime(work.model.SerializeToString(), task.threads).once(task.batch)}
     for choice in choices:
         work.ops = choice.ops

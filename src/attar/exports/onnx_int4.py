@@ -113,6 +113,8 @@ def kernels_of(work: Weights, harm: Harm, task: Task) -> dict[str, str]:
     every = dict.fromkeys(work.layers, DYNAMIC)
     if not work.foldable:
         return {}
+    if "dynamic" in task.like:
+        return {name: DYNAMIC for name in work.layers if name in task.like["dynamic"]}
     calls = {
         kernel: Runtime(work.build(four, FIRST, chosen), task.threads).once(task.batch)
         for kernel, chosen in ((BLOCKS, {}), (DYNAMIC, every))

@@ -30,7 +30,7 @@ from attar.exports.int8_start import dynamic_nodes, measured
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.products import DYNAMIC
-from attar.exports.qdq import ALL, lifted, weight_axes
+from attar.exports.qdq import ALL, lifted, prepared, weight_axes
 from attar.exports.ranges import RULES
 from attar.exports.recurrent import as_before, lstm_nodes
 from attar.exports.timing import latencies
@@ -38,6 +38,8 @@ from attar.types import Json
 
 SLOWER = 0.98
 """Of the float model's time, from which on int8 is no gain."""
+KEPT = 1.05
+"""Of the float model's time, beyond which the float model is written."""
 STATIC = "static"
 
 
@@ -71,11 +73,16 @@ class OnnxInt8:
         work.ops = chosen.ops
         slow = [name for name in chosen.floats if name not in harmful]
         used = {rule: sum(one == rule for one in work.rules.values()) for rule in RULES}
+        keeps = bool(task.like["kept_float"]) if "kept_float" in task.like else ratio > KEPT
         facts: dict[str, Json] = {
-            "kl": found.kl, "route": route, "dynamic_nodes": sorted(work.kernels),
+            "kl": found.kl, "kept_float": keeps, "in_float": chosen.name, "route": route,
+            "dynamic_nodes": sorted(work.kernels),
             "ranges": {rule: count for rule, count in used.items() if count and work.ops}, "float_nodes": harmful,
             "float_for_speed": slow, "integer_operators": list(chosen.ops), "latency_ratio": ratio,
         }  # fmt: skip
+        if keeps:
+            note = f"int8 would take {ratio:.2f} of float's time here: this file is the float model"
+            return Artefact(prepared(adapter.model()).SerializeToString(), (note,), facts)
         return Artefact(work.build(chosen.floats), tuple(_notes(work, found, chosen, ratio)), facts)
 
     @staticmethod
@@ -146,6 +153,8 @@ def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> 
         raise ModelError(
             "onnx-int8: the examples must reach a weight that integers multiply. Received none that do. Check the data."
         )
+    if task.like.get("route") in moved:
+        return [str(task.like["route"])]
     if len(moved) < 2:
         return list(moved)
     calls = {}
