@@ -59,17 +59,18 @@ class Choice:
 def choices_of(work: Int8, harmful: Sequence[str]) -> list[Choice]:
     """What may be faster in float: operators with arithmetic of their own, all that is not weights, kinds of nodes."""
     kept = tuple(harmful)
-    if not work.ops:
+    wider = {
+        "nothing": ALL,
+        "operators with arithmetic but without weights": CORE + CARRYING,
+        "operators without weights": CORE,
+    }
+    found = [Choice(name, ops, kept) for name, ops in wider.items() if set(ops) <= set(work.ops)]
+    if not found:
         return [Choice("nothing", (), kept)]
-    found = [
-        Choice("nothing", ALL, kept),
-        Choice("operators with arithmetic but without weights", CORE + CARRYING, kept),
-        Choice("operators without weights", CORE, kept),
-    ]
     for kind, names in kinds_of(work.model).items():
         extra = tuple(name for name in names if name not in kept and name not in work.kernels)
         if extra and len(extra) < len(work.nodes):
-            found.append(Choice(kind, ALL, kept + extra))
+            found.append(Choice(kind, found[0].ops, kept + extra))
     return found
 
 
@@ -82,7 +83,7 @@ def fastest(work: Int8, harmful: Sequence[str], task: Task) -> tuple[Choice, flo
     if "float_for_speed" in task.like:
         known = {*work.nodes, *work.kernels} - set(harmful)
         floats = (*harmful, *(name for name in task.like["float_for_speed"] if name in known))
-        ops = tuple(op for op in task.like.get("integer_operators", ()) if op in ALL)
+        ops = tuple(op for op in task.like.get("integer_operators", ()) if op in work.ops)
         choices = [Choice(str(task.like.get("in_float", "nothing")), ops, floats)]
     calls = {"float": Runtime(work.model.SerializeToString(), task.threads).once(task.batch)}
     for choice in choices:

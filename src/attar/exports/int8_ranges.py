@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,21 +51,27 @@ class Int8:
     kernels: dict[str, str] = field(default_factory=dict)
     values: int = 1
     """Values of all activations of one example: what running it costs, about."""
+    _last: tuple[Any, onnx.ModelProto] | None = field(default=None, repr=False)
 
     def build(self, floats: Sequence[str] = ()) -> bytes:
         """The artefact's bytes, with these nodes in float; of the dense ones among the kernels, with finer activations.
 
         The weights are on the int8 grid in any case: those nodes get MatMulNBits, with the codes in the file.
         """
-        out = copy.deepcopy(self.model)
-        if self.ops:
-            out = quantised(self.model, self.grids, self.ranges, self.ops, [*floats, *self.kernels])
+        out = copy.deepcopy(self._quantised({*floats, *self.kernels}) if self.ops else self.model)
         given_back = set(floats)
         with_products(out, self.products, {n: BLOCKS if n in given_back else k for n, k in self.kernels.items()})
         with_lstm(out, self.scales, [name for name in self.kernels if name not in given_back])
         with_tables(out, self.tables)
         data: bytes = slim(out).SerializeToString()
         return data
+
+    def _quantised(self, floats: set[str]) -> onnx.ModelProto:
+        """The static part; the last one is kept, because the runtime's quantiser takes seconds."""
+        key = (self.ops, tuple(sorted(floats)), tuple(sorted(self.ranges.items())))
+        if self._last is None or self._last[0] != key:
+            self._last = key, quantised(self.model, self.grids, self.ranges, self.ops, sorted(floats))
+        return self._last[1]
 
 
 class Judge:
@@ -94,29 +101,39 @@ def judged(work: Int8) -> int:
 def best_rule(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:
     """Give all activations, in place, the rule that moves the outputs least; gives the KL."""
     best, kl = "", float("inf")
-    for rule in RULES:
-        work.ranges = {name: range_of(one, rule) for name, one in work.found.items()}
-        moved = judge(work.build())
+    choices = choices_of(work)
+    work.ranges = dict(choices[RULES[0]])
+    built = Rescaled(work.build())
+    for rule, ranges in choices.items():
+        for name, given in ranges.items():
+            if name in built:
+                built.put(name, given)
+        moved = judge(built.data())
         step()
         if moved < kl or not best:
             best, kl = rule, moved
-    work.ranges = {name: range_of(one, best) for name, one in work.found.items()}
-    work.rules = dict.fromkeys(work.found, best)
+    work.ranges, work.rules = dict(choices[best]), dict.fromkeys(work.found, best)
     return kl
 
 
 def refined(work: Int8, judge: Judge, kl: float, step: Callable[[], None] = lambda: None) -> float:
     """Give tensors, in place, another rule where that moves the outputs less than `kl`; gives the KL by then."""
-    choices = {rule: {name: range_of(one, rule) for name, one in work.found.items()} for rule in RULES}
+    choices = choices_of(work)
     built = Rescaled(work.build())
     for name, rule in _tries(choices, {name: work.ranges[name] for name in work.ranges if name in built}):
-        moved = judge(built.data(name, choices[rule][name]))
+        built.put(name, choices[rule][name])
+        moved = judge(built.data())
         step()
         if moved < kl:
             kl, work.rules[name], work.ranges[name] = moved, rule, choices[rule][name]
         else:
-            built.data(name, work.ranges[name])
+            built.put(name, work.ranges[name])
     return kl
+
+
+def choices_of(work: Int8) -> dict[str, dict[str, Range]]:
+    """The range of each activation by each rule."""
+    return {rule: {name: range_of(one, rule) for name, one in work.found.items()} for rule in RULES}
 
 
 def with_ranges(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:

@@ -30,7 +30,7 @@ from attar.exports.int8_start import dynamic_nodes, measured
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.products import DYNAMIC
-from attar.exports.qdq import ALL, lifted, prepared, weight_axes
+from attar.exports.qdq import ALL, CORE, lifted, prepared, weight_axes
 from attar.exports.ranges import RULES
 from attar.exports.recurrent import as_before, lstm_nodes
 from attar.exports.timing import latencies
@@ -120,8 +120,10 @@ def _notes(work: Int8, found: Landed, chosen: Choice, ratio: float) -> list[str]
 
 
 def landed(work: Int8, judge: Judge, task: Task) -> Landed:
-    """The first route, in the order of `routes_of`, that passes as it is; else the one that moves the outputs less with
-    as few nodes in float as pass. At most EVALUATIONS passes over the select split.
+    """The first route, in the order of `routes_of`, that passes as it is, in at most EVALUATIONS passes.
+
+    Where none does, the one that moves the outputs less, with integers at weights only, and then with as few nodes in
+    float as pass.
     """
     moved: dict[str, float] = {}
     routes = routes_of(work, judge, task, moved)
@@ -133,9 +135,15 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
             return Landed(route, [], moved[route])
     route = min(routes, key=moved.__getitem__)
     _enter(work, route)
+    left, kl = EVALUATIONS - len(routes), moved[route]
+    if work.ops:
+        work.ops, left = CORE, left - 1
+        kl = judge(work.build())
+        if task.acceptable(work.build()):
+            return Landed(route, [], kl)
     order = worst_first(work, judge, task.step)
-    found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), EVALUATIONS - len(routes))
-    return Landed(route, order if found is None else found, moved[route])
+    found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), left)
+    return Landed(route, order if found is None else found, kl)
 
 
 def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A built QDQ model in which the range of one activation after another is replaced, without quantising it anew."""
+"""A built QDQ model in which the ranges of activations are replaced, without quantising the model anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BIASED = ("Conv", "Gemm")
 
 
 class Rescaled:
-    """Changes the scale and the zero point of an activation, and the biases that count in its scale."""
+    """Changes scales and zero points of activations, and the biases that count in their scale; for judging only."""
 
     def __init__(self, data: bytes) -> None:
         self._model = onnx.load_from_string(data)
@@ -32,8 +32,8 @@ class Rescaled:
         """Whether an activation has a scale of its own in the model."""
         return f"{name}_scale" in self._stored and f"{name}_zero_point" in self._stored
 
-    def data(self, name: str, given: Range) -> bytes:
-        """The model's bytes with this range for this activation, which stays so."""
+    def put(self, name: str, given: Range) -> None:
+        """Give an activation this range, which stays so."""
         low, high = min(given[0], 0.0), max(given[1], 0.0)
         scale = np.float32((high - low) / (LEVELS - 1)) if high > low else np.float32(1)
         before = self._array(f"{name}_scale")
@@ -45,6 +45,9 @@ class Rescaled:
             wide = np.rint(self._array(codes).astype(np.float64) / ratio)
             self._put(codes, np.clip(wide, -(2**31), 2**31 - 1).astype(np.int32))
             self._put(steps, np.asarray(self._array(steps) * np.float32(ratio), np.float32))
+
+    def data(self) -> bytes:
+        """The model's bytes."""
         found: bytes = self._model.SerializeToString()
         return found
 
