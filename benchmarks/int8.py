@@ -104,7 +104,7 @@ def recogniser(folder: Path) -> tuple[Path, Sets, str, float]:
 
     del folder
     first, second = (words(part, 600) for part in paragraphs())
-    return asset(*RECOGNISER), (lines(first[:300], 0), lines(first[300:], 1), lines(second[:300], 2)), "agreement", 2.0
+    return asset(*RECOGNISER), (lines(first[:300], 0), lines(first[300:], 1), lines(second[:300], 2)), "agreement", 5.0
 
 
 MODELS: dict[str, Callable[[Path], tuple[Path, Sets, str, float]]] = {
