@@ -80,19 +80,24 @@ def static_tuned(case: Case, out: Path) -> None:
 
 
 def _static(case: Case, out: Path, **options: Any) -> None:
+    quantize_static(_prepared(case, out), str(out), Reader(case.rows), quant_format=QuantFormat.QDQ, **options)
+
+
+def _prepared(case: Case, out: Path) -> str:
+    """The model as its documentation prepares it, with weights out of Constant nodes."""
     ready = out.with_suffix(".ready")
     quant_pre_process(str(case.model), str(ready), skip_symbolic_shape=True)
-    quantize_static(str(ready), str(out), Reader(case.rows), quant_format=QuantFormat.QDQ, **options)
+    return str(ready)
 
 
 def dynamic_default(case: Case, out: Path) -> None:
     """onnxruntime's dynamic quantiser with its defaults."""
-    quantize_dynamic(str(case.model), str(out))
+    quantize_dynamic(_prepared(case, out), str(out))
 
 
 def dynamic_tuned(case: Case, out: Path) -> None:
     """The same with a scale for each channel, and of products only: its convolutions are slow."""
-    quantize_dynamic(str(case.model), str(out), per_channel=True, op_types_to_quantize=["MatMul"])
+    quantize_dynamic(_prepared(case, out), str(out), per_channel=True, op_types_to_quantize=["MatMul"])
 
 
 def nncf(case: Case, out: Path) -> None:

@@ -49,11 +49,6 @@ class Packed:
         spread = np.repeat(self.multiples, self.block, axis=1)[:, : self.codes.shape[1]]
         return np.asarray(self.codes.astype(np.float32) * spread * self.unit[:, None], np.float32)
 
-    @property
-    def nbytes(self) -> int:
-        """Of codes, multiples and units as the smaller form holds them."""
-        return self.codes.size * self.bits // 8 + self.multiples.size + self.unit.nbytes
-
 
 def packed(layer: Layer, weight: Weight, stats: Stats, bits: int, block: int = 0) -> tuple[Packed, Weight]:
     """A layer as integers, and the weight and bias that they stand for; block is that of 4 bits."""
