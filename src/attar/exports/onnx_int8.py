@@ -48,7 +48,7 @@ class OnnxInt8:
 
     name: ClassVar[str] = "onnx-int8"
     suffix: ClassVar[str] = ".int8.onnx"
-    help: ClassVar[str] = "8-bit weights and activations (QDQ), for onnxruntime and whatever reads QDQ models"
+    help: ClassVar[str] = "8-bit weights and activations (QDQ, or dynamic where faster), for onnxruntime"
 
     @staticmethod
     def check(adapter: Adapter) -> None:
