@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from onnx import helper, numpy_helper
 from onnxruntime.quantization.matmul_nbits_quantizer import (
     DefaultWeightOnlyQuantConfig,
@@ -117,9 +118,9 @@ def minilm(folder: Path) -> tuple[dict[str, bytes], Dataset, str]:
     files = {"float32": path.read_bytes()}
     for block in (128, 32):
         files[f"onnxruntime, to nearest, block {block}"] = rival(onnx.load(path), block, fitted=False)
-        files[f"onnxruntime, to nearest, tables, block {block}"] = rival(
-            onnx.load(path), block, fitted=False, tables=True
-        )
+        # It writes 4-bit tables in operator set 21 and converts nothing else.
+        newer = onnx.version_converter.convert_version(onnx.load(path), 21)
+        files[f"onnxruntime, to nearest, tables, block {block}"] = rival(newer, block, fitted=False, tables=True)
     files["onnxruntime, HQQ, block 32"] = rival(onnx.load(path), 32, fitted=True)
     place = folder / "minilm.int4.onnx"
     if not place.exists():

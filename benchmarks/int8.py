@@ -126,6 +126,7 @@ def made(name: str, folder: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             try:
                 make(case, out)
+                Runtime(out)
             except Exception as error:  # noqa: BLE001  a rival that cannot is a result too
                 print(f"{name}: {rival}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", flush=True)
                 continue

@@ -143,7 +143,7 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
             return Landed(route, [], kl)
     order = worst_first(work, judge, task.step)
     found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), left)
-    return Landed(route, order if found is None else found, kl)
+    return Landed(route, found, kl)
 
 
 def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> list[str]:
