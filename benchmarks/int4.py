@@ -192,6 +192,7 @@ def main() -> None:
             rows = json.loads(kept.read_text()) if kept.exists() else made(name, folder)
             kept.write_text(json.dumps(rows, indent=1) + "\n")
             timed(name, rows, folder)
+            kept.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -220,6 +220,7 @@ def main() -> None:
             if not options.make:
                 for threads in options.threads:
                     timed(name, rows, folder, threads)
+                kept.write_text(json.dumps(rows, indent=1) + "\n")
                 show(name, rows, options.threads)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
