@@ -30,6 +30,7 @@ def export(
     confidence: Annotated[float | None, typer.Option(help="Confidence of the one-sided bound (default 0.95).")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Examples in a call, for latency.")] = 1,
     threads: Threads = 1,
+    like: Annotated[Path | None, typer.Option(help="An earlier export's JSON file: choose for speed as there.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or a file with the format's ending.")] = Path(),
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
@@ -52,7 +53,7 @@ def export(
         reach(data, *given.values())
         with show.Bars() as progress:
             found = exporting(
-                model, to, data, against=against, out=out, batch=batch, threads=threads, force=force,
+                model, to, data, against=against, out=out, batch=batch, threads=threads, like=like, force=force,
                 progress=progress, **given,
             )  # fmt: skip
         tell(json_line(found.record()) if as_json else "\n".join(show.exported_lines(found)))

@@ -19,7 +19,7 @@ class Task:
 
     calibrate: examples for statistics and ranges (no labels are looked at). acceptable: whether bytes stay within the
     drop on the select split, at the price of a pass over it. batch, threads: what latency is measured with. step: a
-    call for each thing tried.
+    call for each thing tried. like: what an earlier artefact chose for speed, which is taken instead of measured.
     """
 
     adapter: Adapter
@@ -29,6 +29,7 @@ class Task:
     batch: Mapping[str, Array]
     threads: int = 1
     step: Callable[[], None] = lambda: None
+    like: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
