@@ -1,34 +1,29 @@
-"""int8 ONNX models by attar and its rivals, in onnxruntime: size, drop and latency in one run.
+"""int8 ONNX models by attar and its rivals, in onnxruntime: size, drop, passes and latency in one run.
 
-    python benchmarks/int8.py [--models lenet5 resnet20 dwcnn efficientnet] [--threads 1] [--json FILE]
+    python benchmarks/int8.py [--models lenet5 minilm ...] [--threads 1 2] [--folder KEPT] [--json FILE]
 
-Rivals: onnxruntime's static quantiser with its defaults (int8 activations, a scale for each tensor), the same with
-uint8 activations and a scale for each channel, its dynamic quantiser, and NNCF's post-training quantisation. All
-calibrate on training images. Drops are on the 10,000 test images (EfficientNet-Lite0: agreement with float on 80 crops
-of ten pictures). Latencies are interleaved; ratios to the float model, medians with the middle half's spread.
+Rivals are those of int8_rivals.py; all calibrate on training examples. Drops are on the 10,000 test images; on 80 crops
+of ten pictures, by agreement with float (EfficientNet-Lite0); on 1,000 paragraphs, by the cosine to float (MiniLM); and
+on 300 rendered lines, by agreement at each place (the PP-OCRv4 recogniser). Passes are those over examples with which a
+quantiser decides; NNCF's accuracy control runs where there are labels. Latencies are interleaved; ratios to the float
+model, medians with the middle half's spread. Files and results that are in --folder already are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import os
+import subprocess
+import sys
 import tempfile
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quantize_dynamic,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import attar
 from attar.adapters.onnx import OnnxAdapter
@@ -40,123 +35,165 @@ from attar.evaluate.score import score
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.timing import latencies
 from attar.search.divergence import divergence, kind_of
-from attar.types import Dataset
+from attar.types import Array, Dataset, Score
+from int8_rivals import RIVALS, Case
 from timing import machine
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-RIVALS_SEE = 300
-"""Examples that rivals calibrate with: NNCF's default; attar counts 512."""
 BATCHES = (1, 32)
+SELECT = 5000
+"""Training images that decisions are made with, by attar and by NNCF's accuracy control."""
+Sets = tuple[Dataset, Dataset, Dataset]
+"""To calibrate with, to decide with, to measure with."""
 
 
-class Reader(CalibrationDataReader):
-    """Examples one by one."""
-
-    def __init__(self, data: Dataset, name: str) -> None:
-        self._rows: Iterator[dict[str, Any]] = (
-            {name: next(iter(batch.values()))} for batch in data.take(range(min(RIVALS_SEE, len(data)))).batches(1)
-        )
-
-    def get_next(self) -> dict[str, Any] | None:
-        """The next one."""
-        return next(self._rows, None)
-
-
-def static_default(model: Path, out: Path, data: Dataset, name: str) -> None:
-    """onnxruntime's static quantiser as its documentation calls it first."""
-    _static(model, out, data, name)
-
-
-def static_tuned(model: Path, out: Path, data: Dataset, name: str) -> None:
-    """The same with the activation type that its kernels like, and a scale for each channel."""
-    _static(model, out, data, name, activation_type=QuantType.QUInt8, per_channel=True)
-
-
-def _static(model: Path, out: Path, data: Dataset, name: str, **options: Any) -> None:
-    ready = out.with_suffix(".ready")
-    quant_pre_process(str(model), str(ready), skip_symbolic_shape=True)
-    quantize_static(str(ready), str(out), Reader(data, name), quant_format=QuantFormat.QDQ, **options)
-
-
-def dynamic(model: Path, out: Path, data: Dataset, name: str) -> None:
-    """onnxruntime's dynamic quantiser."""
-    del data, name
-    quantize_dynamic(str(model), str(out))
-
-
-def nncf(model: Path, out: Path, data: Dataset, name: str) -> None:
-    """NNCF's post-training quantisation with its defaults."""
-    import nncf as rival
-
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    rows = [{name: next(iter(batch.values()))} for batch in data.take(range(RIVALS_SEE)).batches(1)]
-    onnx.save(rival.quantize(onnx.load(model), rival.Dataset(rows), subset_size=RIVALS_SEE), out)
-
-
-RIVALS: dict[str, Callable[[Path, Path, Dataset, str], None]] = {
-    "onnxruntime static, defaults": static_default,
-    "onnxruntime static, uint8, per channel": static_tuned,
-    "onnxruntime dynamic": dynamic,
-    "NNCF post-training": nncf,
-}
-
-
-def example(name: str) -> tuple[Path, tuple[Dataset, Dataset], str]:
-    """A model of examples/, training and test images, and the metric."""
-    path = EXAMPLES / "models" / f"{name}.onnx"
+def images(path: Path) -> tuple[Path, Sets, str, float]:
+    """A model of Fashion-MNIST, with its training images in two parts."""
     specs = OnnxAdapter.open(path).inputs()
     parts = read(EXAMPLES / "fashion-mnist")
-    return path, (fit_inputs(parts["train"], specs), fit_inputs(parts["test"], specs)), "accuracy"
+    train = fit_inputs(parts["train"], specs)
+    rows = np.random.default_rng(0).permutation(len(train))
+    given, held = train.take(rows[SELECT : 2 * SELECT]), train.take(rows[:SELECT])
+    return path, (given, held, fit_inputs(parts["test"], specs)), "accuracy", 0.5
 
 
-def efficientnet(folder: Path) -> tuple[Path, tuple[Dataset, Dataset], str]:
+def example(name: str) -> Callable[[Path], tuple[Path, Sets, str, float]]:
+    """A model of examples/."""
+    return lambda _: images(EXAMPLES / "models" / f"{name}.onnx")
+
+
+KERAS = """
+import sys, keras, torch
+model = keras.models.load_model(sys.argv[1], compile=False).eval()
+torch.onnx.export(model, (torch.zeros(2, 28, 28, 1),), sys.argv[2], input_names=["image"], output_names=["logits"],
+                  dynamic_axes={"image": {0: "n"}, "logits": {0: "n"}}, dynamo=False)
+"""
+
+
+def keras_cnn(folder: Path) -> tuple[Path, Sets, str, float]:
+    """The Keras file of the depthwise CNN, written as ONNX by PyTorch, on which Keras 3 runs."""
+    path = folder / "keras.onnx"
+    command = [sys.executable, "-W", "ignore", "-c", KERAS, str(EXAMPLES / "models" / "dwcnn.keras"), str(path)]
+    subprocess.run(command, check=True, env={**os.environ, "KERAS_BACKEND": "torch"}, capture_output=True)
+    return images(path)
+
+
+def efficientnet(folder: Path) -> tuple[Path, Sets, str, float]:
     """EfficientNet-Lite0 as an ONNX file, crops of pictures for ranges, and crops of others."""
     from efficientnet import crops, exported, network, pictures
 
     given, held = pictures()
-    return exported(network(), folder / "efficientnet.onnx"), (crops(given, 480, 0), crops(held, 80, 1)), "agreement"
+    path = exported(network(), folder / "efficientnet.onnx")
+    return path, (crops(given, 480, 0), crops(given, 160, 2), crops(held, 80, 1)), "agreement", 10.0
 
 
-def measured(name: str, folder: Path, threads: int, max_drop: float) -> dict[str, Any]:
-    """Every way of quantising one model: bytes, drop, bound, latencies."""
-    path, (train, test), metric = efficientnet(folder) if name == "efficientnet" else example(name)
-    files = {"float32": path}
+def minilm(folder: Path) -> tuple[Path, Sets, str, float]:
+    """MiniLM-L6 and paragraphs of e-mails, of 64 tokens at most."""
+    from text_lines import minilm as written
+    from text_lines import paragraphs, tokens
+
+    first, second = paragraphs()
+    sets = tokens(first[:512]), tokens(first[512:1512]), tokens(second[:1000])
+    return written(folder / "minilm.onnx"), sets, "cosine", 0.02
+
+
+def recogniser(folder: Path) -> tuple[Path, Sets, str, float]:
+    """PP-OCRv4's recogniser and rendered lines of e-mails."""
+    from inputs import asset
+    from text_lines import RECOGNISER, lines, paragraphs, words
+
+    del folder
+    first, second = (words(part, 600) for part in paragraphs())
+    return asset(*RECOGNISER), (lines(first[:300], 0), lines(first[300:], 1), lines(second[:300], 2)), "agreement", 5.0
+
+
+MODELS: dict[str, Callable[[Path], tuple[Path, Sets, str, float]]] = {
+    "lenet5": example("lenet5"), "resnet20": example("resnet20"), "dwcnn": example("dwcnn"), "keras": keras_cnn,
+    "efficientnet": efficientnet, "minilm": minilm, "recogniser": recogniser,
+}  # fmt: skip
+
+
+def made(name: str, folder: Path) -> dict[str, Any]:
+    """Every way of quantising one model: the file, bytes, drop, bound, KL, passes, seconds."""
+    path, (calibrate, select, test), metric, max_drop = MODELS[name](folder)
+    case = Case(path, calibrate, select, metric, max_drop)
+    rows: dict[str, Any] = {"float32": {"file": str(path), "seconds": 0.0, "passes": 0}}
     for rival, make in RIVALS.items():
-        files[rival] = folder / f"{name}-{len(files)}.onnx"
+        if rival == "NNCF accuracy control" and metric != "accuracy":
+            continue
+        out, case.passes, started = folder / f"{name}-{len(rows)}.onnx", 0.0, time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            make(path, files[rival], train, OnnxAdapter.open(path).inputs()[0].name)
+            try:
+                make(case, out)
+                Runtime(out)
+            except Exception as error:  # noqa: BLE001  a rival that cannot is a result too
+                print(f"{name}: {rival}: {type(error).__name__}: {str(error).splitlines()[0][:200]}", flush=True)
+                continue
+        spent = time.perf_counter() - started
+        rows[rival] = {"file": str(out), "seconds": spent, "passes": round(case.passes, 1)}
+    started = time.perf_counter()
     found = attar.export(
-        path, "onnx-int8", calibrate=train, certify=test, out=folder, metric=metric, max_drop=max_drop, threads=threads
-    )
-    files["attar"] = found.path
-    runtimes = {way: Runtime(file, threads) for way, file in files.items()}
-    how = resolve_metric(metric)
-    before = score(runtimes["float32"].run, test, how, None)
-    rows: dict[str, Any] = {}
-    for way, runtime in runtimes.items():
-        after = score(runtime.run, test, how, None if way == "float32" else before.outputs)
-        verdict = certify(before, after, how, max_drop, 0.95)
-        moved = float(divergence(before.outputs, after.outputs, kind_of(before.outputs, True)).mean())
-        rows[way] = {"bytes": files[way].stat().st_size, "drop": verdict.drop, "upper": verdict.upper, "kl": moved}
-    for size in BATCHES:
-        batch = dict(test.take(np.arange(size)).inputs)
-        for way, latency in latencies({way: runtime.once(batch) for way, runtime in runtimes.items()}).items():
-            rows[way][f"batch {size}"] = [latency.milliseconds, latency.ratio, latency.low, latency.high]
+        path, "onnx-int8", calibrate=calibrate, select=select, certify=test, out=folder / f"{name}.int8.onnx",
+        metric=metric, max_drop=max_drop, force=True,
+    )  # fmt: skip
+    spent = time.perf_counter() - started
+    rows["attar"] = {"file": str(found.path), "seconds": spent, "passes": found.facts["evaluations"]}
     rows["attar"]["notes"] = list(found.notes)
+    judge(rows, test, metric, max_drop)
     return rows
 
 
-def show(name: str, rows: dict[str, Any]) -> None:
-    """One table."""
-    print(f"\n**{name}**\n\n| | bytes | drop | 95 % bound | KL | batch 1 | batch 32 |\n|---|---|---|---|---|---|---|")
+def judge(rows: dict[str, Any], test: Dataset, metric: str, max_drop: float) -> None:
+    """Put bytes, drop, bound and KL into the rows; the first is the float model."""
+    how, before = resolve_metric(metric), None
     for way, row in rows.items():
-        first = " | ".join(
-            f"{row[f'batch {size}'][0]:.3g} ms" if way == "float32"
-            else f"{row[f'batch {size}'][1]:.2f} ({row[f'batch {size}'][2]:.2f} to {row[f'batch {size}'][3]:.2f})"
-            for size in BATCHES
-        )  # fmt: skip
-        print(f"| {way} | {row['bytes']:,} | {row['drop']:+.2f} | {row['upper']:+.2f} | {row['kl']:.2g} | {first} |")
+        file = Path(row["file"])
+        after: Score = score(Runtime(file).run, test, how, None if before is None else before.outputs)
+        before = before or after
+        verdict = certify(before, after, how, max_drop, 0.95)
+        classes = kind_of(before.outputs[:256], metric != "cosine")
+        each = divergence(before.outputs, after.outputs, classes)
+        row |= {"bytes": file.stat().st_size, "drop": verdict.drop, "upper": verdict.upper, "kl": float(each.mean())}
+        row["within"] = bool(way == "float32" or verdict.upper <= max_drop)
+
+
+def examples(name: str, folder: Path) -> dict[str, Array]:
+    """As many as the largest batch, kept in the folder."""
+    place = folder / f"{name}.npz"
+    if not place.exists():
+        _, (_, _, test), _, _ = MODELS[name](folder)
+        np.savez(place, **test.take(np.arange(max(BATCHES))).inputs)
+    with np.load(place) as kept:
+        return dict(kept)
+
+
+def timed(name: str, rows: dict[str, Any], folder: Path, threads: int) -> None:
+    """Put latencies into the rows."""
+    given = examples(name, folder)
+    runtimes = {way: Runtime(Path(row["file"]), threads) for way, row in rows.items()}
+    for size in BATCHES:
+        batch = {name: values[:size] for name, values in given.items()}
+        for way, latency in latencies({way: runtime.once(batch) for way, runtime in runtimes.items()}).items():
+            rows[way][f"{threads}, {size}"] = [latency.milliseconds, latency.ratio, latency.low, latency.high]
+
+
+def show(name: str, rows: dict[str, Any], threads: list[int]) -> None:
+    """One table."""
+    columns = [f"{one}, {size}" for one in threads for size in BATCHES]
+    heads = [f"{one} thread{'s' * (one > 1)}, batch {size}" for one in threads for size in BATCHES]
+    print(f"\n**{name}**\n\n| | bytes | drop | 95 % bound | KL | passes | seconds | {' | '.join(heads)} |")
+    print("|---" * (7 + len(heads)) + "|")
+    for way, row in rows.items():
+        times = [
+            f"{row[one][0]:.3g} ms" if way == "float32"
+            else f"{row[one][1]:.2f} ({row[one][2]:.2f} to {row[one][3]:.2f})"
+            for one in columns
+        ]  # fmt: skip
+        digits = 4 if abs(row["upper"]) < 0.1 or name == "minilm" else 2
+        drop, upper = (f"{row[one]:+.{digits}f}" for one in ("drop", "upper"))
+        parts = [f"{row['bytes']:,}", drop, upper, f"{row['kl']:.2g}", f"{row['passes']:g}", f"{row['seconds']:.0f}"]
+        print(f"| {way} | {' | '.join([*parts, *times])} |")
     for note in rows["attar"]["notes"]:
         print(f"\nattar: {note}")
 
@@ -164,18 +201,29 @@ def show(name: str, rows: dict[str, Any]) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=["lenet5", "resnet20", "dwcnn", "efficientnet"])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--make", action="store_true", help="no timing")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    print(f"{machine()}; {options.threads} threads; onnxruntime's CPU provider")
-    found = {}
-    for name in options.models:
-        with tempfile.TemporaryDirectory() as folder:
-            found[name] = measured(name, Path(folder), options.threads, 10 if name == "efficientnet" else 0.5)
-        show(name, found[name])
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{machine()}; onnxruntime's CPU provider")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(exist_ok=True)
+        found = {}
+        for name in options.models:
+            kept = folder / f"{name}.json"
+            rows = json.loads(kept.read_text()) if kept.exists() else made(name, folder)
+            kept.write_text(json.dumps(rows, indent=1) + "\n")
+            found[name] = rows
+            if not options.make:
+                for threads in options.threads:
+                    timed(name, rows, folder, threads)
+                kept.write_text(json.dumps(rows, indent=1) + "\n")
+                show(name, rows, options.threads)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.latency.fast import FastFile
 from attar.latent.settings import Settings
-from attar.opening import from_archive, model_of, observing, open_model
+from attar.opening import from_archive, model_of, observing, open_model, packed_model
 from attar.picking import Seen
 from attar.pipeline import Job
 from attar.recipe import Recipe
@@ -175,10 +175,14 @@ def compress(
         progress.stage("files and report", 1)
         result.write_all(stage, names)
         outputs.publish(stage, folder, force)
-    picking.keep_candidates(Kept(folder / FOLDER), result.before, result.seen, {
-        "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
-        "file": names["archive"], "native": names["native"],
-    })  # fmt: skip
+    kept = Kept(folder / FOLDER)
+    if result.seen:
+        picking.keep_candidates(kept, result.before, result.seen, {
+            "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
+            "file": names["archive"], "native": names["native"],
+        })  # fmt: skip
+    else:
+        kept.clear()
     return result
 
 
@@ -272,12 +276,21 @@ def verify(path: PathLike) -> list[dict[str, Json]]:
     return summary.section_rows(archive)
 
 
-def load(path: PathLike, into: object | None = None) -> Any:
+def load(path: PathLike, into: object | None = None, *, packed: bool | int = False) -> Any:
     """The working model of a .attar file, in its own framework; `into` gives the class where the file has no graph.
 
-    `into` itself is not changed: a copy with the file's weights is returned. Raises FormatError, ModelError.
+    `into` itself is not changed: a copy with the file's weights is returned. packed: the file's bytes stay in memory
+    and each weight is decoded whenever it is used, with the same outputs; a number lets so many bytes of decoded
+    weights stay. Such a model has no state dict of its layers and is not trained. Raises FormatError, ModelError,
+    UsageError.
     """
-    return from_archive(read_archive(Path(path)), into).model()
+    if packed is False:
+        return from_archive(read_archive(Path(path)), into).model()
+    if packed < 0:
+        raise UsageError(f"packed: bytes that stay decoded must be 0 or more. Received {packed}. Use True for none.")
+    if not Path(path).is_file():
+        raise FormatError(f"file {str(path)!r}: it must be readable. Received none. Check the path.")
+    return packed_model(read_archive(Path(path).read_bytes()), into, 0 if packed is True else int(packed))
 
 
 def save(result: Result, path: PathLike, *, force: bool = False) -> None:
@@ -393,12 +406,11 @@ def _run(
     pipeline.begin(job, ledger, progress)
     job = calibration.chosen(job, ledger, progress)
     if job.recipe.goal != "size":
-        made = registry.get("goal", "latency").run(
-            job, names, ledger, progress, lambda: interrupted() or clock.over()
-        )  # fmt: skip
+        made = registry.get("goal", "latency").run(job, names, ledger, progress, lambda: interrupted() or clock.over())
         return Result(
             made.candidate.archive, made.file.certificate, made.file.before, made.file.after, job.bytes_before,
-            job.recipe, job.metric.unit == "points", ledger.events, made.adapter, fast=made.fast,
+            job.recipe, job.metric.unit == "points", ledger.events, made.adapter,
+            fast=made.fast,
         )  # fmt: skip
     job = removal.shrunk(job, ledger, progress)
     job = scale_moves.moved(job, ledger, progress)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from attar import pipeline, registry
+from attar.archive import read_archive
 from attar.errors import UsageError
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -42,7 +43,9 @@ def bench(
     models: Sequence[PathLike], data: object = None, *, batches: Sequence[int] = (1, 32), threads: int = 1,
     metric: str | None = None,
 ) -> list[Timed]:  # fmt: skip
-    """Latency of .onnx (and .attar files of ONNX models) in onnxruntime, interleaved, as ratios to the first.
+    """Latency of .onnx, .tflite and .pt2 files, and of .attar files of such, in their runtimes, interleaved.
+
+    Ratios are to the first.
 
     Inputs are the first examples of the data, or noise where there are none. With a metric it is measured too.
     Raises UsageError, DataError, ModelError, FormatError.
@@ -54,8 +57,7 @@ def bench(
         )
     if metric is not None and data is None:
         raise UsageError(f"bench: a metric is measured on data. Received {metric!r} and no data. Pass --data.")
-    opened = registry.get("runtime", "onnx")
-    runtimes: dict[str, Runtime] = {str(model): opened(Path(model), threads) for model in models}
+    runtimes: dict[str, Runtime] = {str(model): _opened(Path(model), threads) for model in models}
     if len(runtimes) < len(models):
         raise UsageError("bench: each model is named once. Received one twice. Leave it out.")
     sets = {name: _examples(data, runtime) for name, runtime in runtimes.items()}
@@ -69,6 +71,15 @@ def bench(
         Timed(name, Path(name).stat().st_size, found[name], _value(runtime, sets[name], metric))
         for name, runtime in runtimes.items()
     ]
+
+
+def _opened(path: Path, threads: int) -> Runtime:
+    """The file in the runtime of its ending, onnxruntime where there is none of its own."""
+    kind = path.suffix.removeprefix(".")
+    if kind == "attar" and path.is_file():
+        kind = str(read_archive(path).meta.get("framework"))
+    runtime: Runtime = registry.get("runtime", kind if kind in registry.names("runtime") else "onnx")(path, threads)
+    return runtime
 
 
 def _examples(data: object, runtime: Runtime) -> Dataset:

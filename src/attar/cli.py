@@ -217,7 +217,9 @@ Base = Annotated[
 
 @app.command()
 def pack(
-    path: Annotated[Path, typer.Argument(help="safetensors (or its index), ONNX, GGUF, npz, PyTorch; or a folder.")],
+    path: Annotated[
+        Path, typer.Argument(help="safetensors (or its index), ONNX, GGUF, TFLite, npz, PyTorch; a folder.")
+    ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The archive (default: PATH.attar).")] = None,
     base: Base = None,
     force: Force = False,

@@ -30,6 +30,7 @@ def export(
     confidence: Annotated[float | None, typer.Option(help="Confidence of the one-sided bound (default 0.95).")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Examples in a call, for latency.")] = 1,
     threads: Threads = 1,
+    like: Annotated[Path | None, typer.Option(help="An earlier export's JSON file: choose for speed as there.")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder, or a file with the format's ending.")] = Path(),
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
@@ -52,7 +53,7 @@ def export(
         reach(data, *given.values())
         with show.Bars() as progress:
             found = exporting(
-                model, to, data, against=against, out=out, batch=batch, threads=threads, force=force,
+                model, to, data, against=against, out=out, batch=batch, threads=threads, like=like, force=force,
                 progress=progress, **given,
             )  # fmt: skip
         tell(json_line(found.record()) if as_json else "\n".join(show.exported_lines(found)))
@@ -61,7 +62,9 @@ def export(
 
 
 def bench(
-    models: Annotated[list[Path], typer.Argument(help=".onnx files, and .attar files of ONNX models.")],
+    models: Annotated[
+        list[Path], typer.Argument(help=".onnx, .tflite and .pt2 files, and .attar files of ONNX and TFLite models.")
+    ],
     data: Annotated[str | None, typer.Option(help="Examples: see `attar compress --help`; noise without.")] = None,
     metric: Annotated[str | None, typer.Option(help="Measured on the data beside the time.")] = None,
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas between them.")] = "1,32",

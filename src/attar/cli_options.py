@@ -11,7 +11,7 @@ import typer
 from attar import registry
 from attar.errors import UsageError
 
-MODELS = "Model file: .onnx, .pt2, TorchScript, .keras, .h5, .attar, or a state dict with --factory."
+MODELS = "Model file: .onnx, .pt2, TorchScript, .keras, .h5, .tflite, .attar, or a state dict with --factory."
 ModelArg = Annotated[str, typer.Argument(help=MODELS)]
 Data = Annotated[
     str | None,

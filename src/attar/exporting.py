@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.exports.base import Artefact, Task
+from attar.exports.earlier import earlier
 from attar.opening import observing, open_model
 from attar.pipeline import NUMERIC
 from attar.run.ledger import plain
@@ -71,24 +72,40 @@ class _Job:
     budget: Budget
 
 
+@dataclass
+class _Passes:
+    """Counts full passes over the select split."""
+
+    passes: Callable[[bytes], bool]
+    spent: int = 0
+
+    def __call__(self, artefact: bytes) -> bool:
+        """Whether bytes stay within the drop."""
+        self.spent += 1
+        return self.passes(artefact)
+
+
 def export(
     model: object, to: str, data: object = None, *, against: object = None, out: PathLike = ".", batch: int = 1,
-    threads: int = 1, force: bool = False, progress: Progress | None = None, **fields: Any,
+    threads: int = 1, like: PathLike | None = None, force: bool = False, progress: Progress | None = None,
+    **fields: Any,
 ) -> Exported:  # fmt: skip
     """Write a model (or a .attar file's) in the format `to` and certify the written file in its own runtime.
 
     `against` is the original that drops are measured from, the model itself where it is not given; fields are those of
     `attar.Recipe` (metric, max_drop, calibrate, certify, seed ...). out is a folder, or a file with the format's
     ending. Beside the file goes FILE.json with the certificate, the file's hash and the runtime's version. An artefact
-    that misses the drop is written all the same: see `Exported.within`. Raises UsageError, DataError, ModelError,
-    FormatError, OutputError.
+    that misses the drop is written all the same: see `Exported.within`. like is such a FILE.json of the same format:
+    what was chosen there for speed is not measured again, so that the bytes repeat. Raises UsageError, DataError,
+    ModelError, FormatError, OutputError.
     """
     exporter = registry.get("export", to)
     told = progress or Silent()
     if batch < 1 or threads < 1:
         raise UsageError(f"export: batch and threads must be 1 or more. Received {batch} and {threads}. Use 1.")
+    decided = {} if like is None else earlier(Path(like), to)
     place = _place(model, Path(out), exporter.suffix)
-    names = [place.name, place.name + ".json"]
+    names = [place.name + "/" * exporter.suffix.endswith("/"), place.name + ".json"]
     outputs.check_free(place.parent, names, force)
     job, size = _opened(model, exporter, data, against, fields)
     told.stage("original", 2)
@@ -97,13 +114,25 @@ def export(
         before[name] = score(job.original.run, getattr(job.splits, name), job.metric, None)
         told.step()
     with outputs.staged(place.parent) as stage:
-        artefact = exporter.make(_task(job, exporter, before["select"], batch, threads, told))
-        outputs.write(stage / place.name, artefact.data)
+        task = _task(job, exporter, before["select"], batch, threads, told)
+        passes = _Passes(task.acceptable)
+        artefact = exporter.make(replace(task, acceptable=passes, like=decided))
+        artefact = replace(artefact, facts={**artefact.facts, "evaluations": passes.spent})
+        _write(stage / place.name, artefact)
         found = _certified(stage / place.name, (job, exporter, artefact, before["certify"]), to, size, told)
         found = replace(found, path=place)
         outputs.write(stage / names[1], (json.dumps(plain(found.record()), indent=1) + "\n").encode())
         outputs.publish(stage, place.parent, force)
     return found
+
+
+def _write(place: Path, artefact: Artefact) -> None:
+    """The artefact's file, or its folder."""
+    if not artefact.files:
+        outputs.write(place, artefact.data)
+    for name, data in artefact.files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        outputs.write(place / name, data)
 
 
 def _opened(model: object, exporter: Any, data: object, against: object, fields: dict[str, Any]) -> tuple[_Job, int]:
@@ -123,12 +152,13 @@ def _opened(model: object, exporter: Any, data: object, against: object, fields:
 
 def _place(model: object, out: Path, suffix: str) -> Path:
     """The file to write."""
-    if out.suffix == Path(suffix).suffix:
+    is_folder = suffix.endswith("/")
+    if out.suffix == Path(f"x{suffix}").suffix and not is_folder:
         return out
-    if out.suffix and not out.is_dir():
+    if out.suffix and not out.is_dir() and not is_folder:
         raise UsageError(f"output {str(out)!r}: it must be a folder, or end in {suffix}. Correct the name.")
     stem = Path(model).stem if isinstance(model, str | os.PathLike) else type(model).__name__
-    return out / (stem + suffix)
+    return out / (stem + suffix.rstrip("/"))
 
 
 def _task(job: _Job, exporter: Any, before: Score, batch: int, threads: int, told: Progress) -> Task:
@@ -158,7 +188,11 @@ def _certified(path: Path, work: tuple[_Job, Any, Artefact, Score], to: str, siz
     told.step()
     limit = job.budget.limit(before.value)
     verdict = certify(before, after, job.metric, limit, job.budget.confidence)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    digest = hashlib.sha256()
+    for file in files:  # of a folder: all its files, in the order of their names
+        digest.update(file.read_bytes())
+    nbytes = sum(file.stat().st_size for file in files)
     return Exported(
-        path, to, verdict, size, path.stat().st_size, digest, runtime.version, artefact.notes, artefact.facts
+        path, to, verdict, size, nbytes, digest.hexdigest(), runtime.version, artefact.notes, artefact.facts
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attar import registry
-from attar.adapters.base import Adapter, Reading
+from attar.adapters.base import Adapter, Packable, Reading
 from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
@@ -67,7 +67,7 @@ def _refusal(model: object) -> AttarError:
     suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes if s})
     if not isinstance(model, Path):
         return ModelError(
-            f"model: it must be an ONNX, PyTorch or Keras model. Received an object of type {type(model).__name__!r}. "
+            f"model: it must be an ONNX, PyTorch, Keras or TFLite model. Received {type(model).__name__!r}. "
             f"Pass a model object or a file ending in {', '.join(suffixes)}."
         )
     if model.is_dir():
@@ -90,6 +90,26 @@ def _refusal(model: object) -> AttarError:
 
 def from_archive(archive: Archive, into: object | None = None) -> Adapter:
     """The model of an archive, decoded; over a copy of `into` where it is given."""
+    adapter = _shell(archive, into)
+    names = [layer.name for layer in archive.layers]
+    for name, weight in zip(names, over_chunks(lambda name: decode(archive, name), names), strict=True):
+        adapter.write(name, weight)
+    return adapter
+
+
+def packed_model(archive: Archive, into: object | None = None, keep_bytes: int = 0) -> Any:
+    """The model of an archive, which decodes weights when it reads them; raises ModelError where it cannot."""
+    adapter = _shell(archive, into)
+    if not isinstance(adapter, Packable):
+        raise ModelError(
+            "packed: models of PyTorch decode their weights when they use them. Received a "
+            f"{adapter.framework} model. Load it without packed."
+        )
+    return adapter.packed(lambda name: decode(archive, name), [layer.name for layer in archive.layers], keep_bytes)
+
+
+def _shell(archive: Archive, into: object | None) -> Adapter:
+    """The model of an archive, or a copy of `into`, with everything in its place but the weights of its layers."""
     if archive.files:
         raise UsageError(
             "archive: it must hold a compressed model. Received a packed checkpoint. `attar unpack` writes it as "
@@ -106,24 +126,20 @@ def from_archive(archive: Archive, into: object | None = None) -> Adapter:
             "Fetch the file again, or upgrade attar."
         )
     cls = registry.get("adapter", str(framework))
-    names = [layer.name for layer in archive.layers]
-    decoded = dict(zip(names, over_chunks(lambda name: decode(archive, name), names), strict=True))
     remainder = archive.remainder()
     if into is not None:
         adapter: Adapter = cls.open(into)
         _check_same(adapter, archive)
         adapter.restore(remainder)
-    else:
-        skeleton = archive.skeleton()
-        if skeleton is None:
-            raise ModelError(
-                "archive: the file holds weights without the model's graph. Received no model to put them into. "
-                "Call attar.load(path, into=model)."
-            )
-        adapter = cls.rebuild(skeleton, remainder)
-    for name, weight in decoded.items():
-        adapter.write(name, weight)
-    return adapter
+        return adapter
+    skeleton = archive.skeleton()
+    if skeleton is None:
+        raise ModelError(
+            "archive: the file holds weights without the model's graph. Received no model to put them into. "
+            "Call attar.load(path, into=model)."
+        )
+    made: Adapter = cls.rebuild(skeleton, remainder)
+    return made
 
 
 def decode(archive: Archive, name: str) -> Weight:

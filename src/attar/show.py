@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMATS = {
     "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
+    "TFLite (.tflite)": ("tflite", ("ai_edge_litert", "flatbuffers")),
     "PyTorch (.pt2, TorchScript, modules)": ("torch", ("torch",)),
     "Keras (.keras, .h5)": ("keras", ("keras", "h5py")),
     "Keras on TensorFlow": ("tensorflow", ("tensorflow",)),

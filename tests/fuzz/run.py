@@ -1,7 +1,8 @@
-"""Builds and runs the fuzzers: `python tests/fuzz/run.py native|archive --seconds 60`.
+"""Builds and runs the fuzzers: `python tests/fuzz/run.py native|archive|tflite --seconds 60`.
 
 native: libFuzzer with the address and undefined-behaviour sanitizers over the C++ readers (clang++ is needed).
 archive: mutated archives through the Python reader, with the manifest's lies told in its own terms.
+tflite: mutated TFLite files through the reader and the packer.
 The corpus of the repository is read and left as it is. What makes a fuzzer fail is kept in the working folder.
 """
 
@@ -65,15 +66,21 @@ def archive(seconds: int, found: Path) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def tflite(seconds: int, found: Path) -> int:
+    """Exit code of the fuzzer."""
+    command = [sys.executable, str(HERE / "tflite_fuzz.py"), "--seconds", str(seconds), "--found", str(found)]
+    return subprocess.run(command, check=False).returncode
+
+
 def main() -> None:
     """Run one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("fuzzer", choices=["native", "archive"])
+    parser.add_argument("fuzzer", choices=["native", "archive", "tflite"])
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder)
-        code = {"native": native, "archive": archive}[options.fuzzer](options.seconds, found)
+        code = {"native": native, "archive": archive, "tflite": tflite}[options.fuzzer](options.seconds, found)
         kept = [path for path in found.iterdir() if path.name.startswith(("crash", "timeout", "oom", "leak"))]
         for path in kept:
             shutil.copy(path, Path.cwd() / path.name)

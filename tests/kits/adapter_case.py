@@ -69,6 +69,8 @@ def close(found: Sequence[Array], expected: Sequence[Array], tolerance: float, w
 
 def fingerprint(model: Any) -> list[bytes]:
     """Every bit of a caller's model that an adapter could have changed."""
+    if isinstance(model, bytes):
+        return [model]
     if isinstance(model, str | Path):
         found = Path(model)
         return [path.read_bytes() for path in sorted(found.rglob("*")) if path.is_file()] or [found.read_bytes()]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from latency_net import WIDE, written
 from typer.testing import CliRunner
 
 import attar
@@ -25,7 +26,6 @@ from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.types import Dataset
 from fakes import trained
-from latency.latency_net import WIDE, written
 
 DROP = 4
 """Points: 2,000 examples certify no finer ones."""

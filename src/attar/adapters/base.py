@@ -218,3 +218,15 @@ class Sparse(Protocol):
         The file loads without attar, and computes what the plain one does.
         """
         ...
+
+
+@runtime_checkable
+class Packable(Protocol):
+    """An adapter whose models can decode a weight whenever it is used."""
+
+    def packed(self, weight_of: Callable[[str], Weight], names: Sequence[str], keep_bytes: int = 0) -> Any:
+        """The framework's own object, with these layers as `weight_of` decodes them; up to keep_bytes stay decoded.
+
+        Outputs are those of the model with every weight written. The adapter is of no use afterwards.
+        """
+        ...

@@ -96,10 +96,10 @@ def exported(program: torch.export.ExportedProgram) -> Graph:
             first = firsts[memory(tensor)]
             constants[node] = first
             shapes[first] = tuple(tensor.shape)
-    return replace(_read(program.graph, constants, shapes, {}), inputs=_described(program))
+    return replace(_read(program.graph, constants, shapes, {}), inputs=described(program))
 
 
-def _described(program: torch.export.ExportedProgram) -> dict[str, TensorSpec]:
+def described(program: torch.export.ExportedProgram) -> dict[str, TensorSpec]:
     """The program's inputs; raises ModelError where the number of examples is fixed."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
     tensors = {

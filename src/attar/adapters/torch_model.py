@@ -206,6 +206,16 @@ class TorchModel(TorchAdapter):
         adapter.restore(remainder)
         return adapter
 
+    def program(self) -> torch.export.ExportedProgram:
+        """The model as torch.export has it, over the adapter's own tensors; raises ModelError where there is none."""
+        return torch_skeleton.program_of(self._source, self._runner.example)
+
+    def tensors_of(self, batch: Batch) -> list[Any]:
+        """The batch as the program takes it, in the order of its inputs."""
+        arguments = self._runner.arguments(batch)
+        args, kwargs = self._runner.signature.split(arguments)
+        return [arguments[name] for name in self._runner.example] if kwargs else list(args)
+
     def structure(self) -> Structure:
         """Channels that can be removed; raises ModelError before any batch ran, and for all but traceable modules."""
         return self._coupled.structure
@@ -234,6 +244,34 @@ class TorchModel(TorchAdapter):
     def model(self) -> Any:
         """A module of the class that came in and in its mode, a module of the exported program, or a ScriptModule."""
         return restored_modes(self._source)
+
+    def packed(self, weight_of: Callable[[str], Weight], names: Sequence[str], keep_bytes: int = 0) -> Any:
+        """The adapter's own network, which decodes the weights of these layers whenever it reads them.
+
+        weight_of gives a layer's weight. Biases are put into the network; so are recurrent kernels, which torch keeps
+        references to. The adapter is of no use afterwards.
+        """
+        from attar.adapters.torch_packed import Store, hold
+
+        plain = {name for name in names if self._sites[name].form.kind == "recurrent"}
+        for name in names:
+            weight = weight_of(name)
+            site = self._owner(name)
+            if name in plain:
+                self.write(name, weight)
+            elif site.bias is not None and weight.bias is not None:
+                bias = site.bias.of(self._source.tensors)
+                bias.data.copy_(torch.tensor(np.asarray(weight.bias, np.float32)).to(getattr(torch, site.dtype)))
+
+        def decoded(name: str) -> Tensor:
+            site = self._sites[name]
+            matrix = torch.tensor(np.asarray(weight_of(name).matrix, np.float32))
+            return site.form.tensor(matrix, site.shape).to(getattr(torch, site.dtype)).contiguous()
+
+        owners = {site.name: site.tied_to or site.name for site in self._sites.values()}
+        held = {name: owner for name, owner in owners.items() if owner in names and owner not in plain}
+        hold(self._source.network, Store(decoded, keep_bytes), held)
+        return restored_modes(self._source, copy=False)
 
     def save(self, path: Path) -> None:
         """A .pt2 or TorchScript as it came in, or a state dict: .safetensors, .pt for torch.load(weights_only=True)."""

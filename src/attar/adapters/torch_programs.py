@@ -19,7 +19,7 @@ import torch
 from attar.errors import FormatError
 from attar.types import Json
 
-NAMESPACES = ("aten", "prims", "quantized", "quantized_decomposed", "torchvision")
+NAMESPACES = ("aten", "onednn", "prims", "quantized", "quantized_decomposed", "torchvision")
 FORBIDDEN = ("from_file",)
 """Operators that reach beyond their tensors."""
 _PLAIN = re.compile(

@@ -60,7 +60,7 @@ def dump(
     rest: Mapping[str, Tensor],
 ) -> bytes:
     """The skeleton; rest are the tensors of the remainder. Raises ModelError where there can be none."""
-    program = source.program if source.program is not None else _export(source, example)
+    program = program_of(source, example)
     described = json.loads(serde.serialize(program).exported_program)
     stored = {site.name for site in sites} | set(rest) | set(constants)
     stored |= {site.bias.name for site in sites if site.bias is not None}
@@ -95,8 +95,13 @@ def dump(
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def _export(source: Source, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
-    """The module exported on zeros of the remembered shapes, with a free batch axis."""
+def program_of(source: Source, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
+    """The program that came in, or the module exported on zeros of the remembered shapes, with a free batch axis.
+
+    Raises ModelError where there is none.
+    """
+    if source.program is not None:
+        return source.program
     if source.kind == "script":
         raise ModelError(
             "TorchScript model: an archive must not hold code, and a script is code. Received one. Use "
@@ -114,7 +119,7 @@ def _export(source: Source, example: Mapping[str, Array]) -> torch.export.Export
     if kwargs:
         args, kwargs, shapes = (), tensors, dict.fromkeys(tensors, free)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             return torch.export.export(source.network, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:
         raise ModelError(
@@ -125,7 +130,7 @@ def _export(source: Source, example: Mapping[str, Array]) -> torch.export.Export
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Within, torch does not tell what it could not export, in pages of graphs and in warnings."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
@@ -181,6 +186,12 @@ def _unpacked(entry: Json) -> Tensor:
     if not raw.size:
         return torch.zeros(shape, dtype=dtype)
     return torch.from_numpy(raw.copy()).view(dtype).reshape(shape)
+
+
+def _zeros(shape: Json, dtype: torch.dtype) -> Tensor:
+    """Zeros that take no memory before something else is written there."""
+    raw = np.zeros(prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(raw).view(dtype).reshape(shape) if raw.size else torch.zeros(shape, dtype=dtype)
 
 
 def _dtype(name: Json) -> torch.dtype:
@@ -244,7 +255,7 @@ def _state(content: Json, known: Mapping[str, Json]) -> tuple[dict[str, Any], di
         if value and isinstance(value[0], list):
             tensor = _unpacked(value[0])
         else:
-            tensor = torch.full(shape, *(value or [0]), dtype=_dtype(dtype))
+            tensor = torch.full(shape, value[0], dtype=_dtype(dtype)) if value else _zeros(shape, _dtype(dtype))
             constants.update({name: float(value[0])} if value else {})
         state[name] = torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if parameter else tensor
     return state | {name: state[owner] for name, owner in aliases.items()}, constants

@@ -170,16 +170,18 @@ def from_script(script: torch.jit.ScriptModule) -> Source:
     return Source("script", network, modes)
 
 
-def restored_modes(source: Source) -> nn.Module:
-    """A copy of the network, in its wrapper, with its training flags as they came."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about how it copies the graph's containers
-        copy = deepcopy(source.outer)
-    for name, module in copy.named_modules():
+def restored_modes(source: Source, *, copy: bool = True) -> nn.Module:
+    """A copy of the network, or itself, in its wrapper, with its training flags as they came."""
+    made = source.outer
+    if copy:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, about how it copies the graph's containers
+            made = deepcopy(source.outer)
+    for name, module in made.named_modules():
         module.training = source.modes.get(name, False)
     if source.program is not None:
-        copy.eval = MethodType(_itself, copy)  # type: ignore[method-assign]
-    return copy
+        made.eval = MethodType(_itself, made)  # type: ignore[method-assign]
+    return made
 
 
 def _itself(module: nn.Module) -> nn.Module:

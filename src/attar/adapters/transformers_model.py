@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -277,6 +277,10 @@ class TransformersModel(TorchModel):
     def model(self) -> Any:
         """A model of transformers, in eval mode and in the dtype of the folder."""
         return transformers_load.joined(deepcopy(self.network)).to(self._dtype)
+
+    def packed(self, weight_of: Callable[[str], Weight], names: Sequence[str], keep_bytes: int = 0) -> Any:
+        """See TorchModel.packed; in the dtype of the folder, experts apart."""
+        return super().packed(weight_of, names, keep_bytes).to(self._dtype)
 
     def save(self, path: Path) -> None:
         """A folder that from_pretrained loads: safetensors, and the files beside the weights byte for byte."""

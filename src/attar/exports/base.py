@@ -19,7 +19,7 @@ class Task:
 
     calibrate: examples for statistics and ranges (no labels are looked at). acceptable: whether bytes stay within the
     drop on the select split, at the price of a pass over it. batch, threads: what latency is measured with. step: a
-    call for each thing tried.
+    call for each thing tried. like: what an earlier artefact chose for speed, which is taken instead of measured.
     """
 
     adapter: Adapter
@@ -29,15 +29,20 @@ class Task:
     batch: Mapping[str, Array]
     threads: int = 1
     step: Callable[[], None] = lambda: None
+    like: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """Bytes for a runtime, and what was decided on the way: notes for people, facts for machines."""
+    """Bytes for a runtime, and what was decided on the way: notes for people, facts for machines.
+
+    files: instead of the bytes, those of a folder by name.
+    """
 
     data: bytes
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Exporter(Protocol):
@@ -45,7 +50,7 @@ class Exporter(Protocol):
 
     name: ClassVar[str]
     suffix: ClassVar[str]
-    """Of the file, behind the model's name: .int8.onnx, say."""
+    """Of the file, behind the model's name: .int8.onnx, say; a folder's ends in "/"."""
     help: ClassVar[str]
     """In a line: what it is, and what runs it."""
 

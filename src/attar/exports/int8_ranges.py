@@ -1,21 +1,29 @@
-"""Ranges chosen by what they do to the model's outputs: a rule for all activations, then tensor by tensor."""
+"""A model on its way into 8-bit integers, and activation ranges chosen by what they do to its outputs."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 
+from attar.exports.codes import Packed
 from attar.exports.onnx_runtime import Runtime
-from attar.exports.qdq import ALL, Grid, quantised
+from attar.exports.products import BLOCKS, with_products
+from attar.exports.qdq import ALL, Grid, quantised, slim
 from attar.exports.ranges import RULES, Range, Seen, range_of
+from attar.exports.recurrent import with_lstm
+from attar.exports.rescaled import Rescaled
+from attar.exports.tables import with_tables
+from attar.exports.watch import share_of
 from attar.search.divergence import Kind, divergence, kind_of
 from attar.types import Array, Dataset
 
-JUDGED = 256
-"""Examples on which ranges are compared by the outputs."""
+JUDGED, LEAST, WORK = 256, 16, 1 << 29
+"""Examples on which ranges are compared by the outputs, at most and at least, and values of activations in them."""
 TRIALS = 48
 """Most tensors whose rule is tried by itself."""
 DIFFERENT = 0.05
@@ -24,7 +32,11 @@ DIFFERENT = 0.05
 
 @dataclass
 class Int8:
-    """A model on its way into integers: the float graph on the int8 grid, its grids, and what activations were like."""
+    """A model on its way into integers: the float graph on the int8 grid, its grids, and what activations were like.
+
+    products, tables, scales: integers of dense weights, of tables, and the scales of LSTM weights. kernels: DYNAMIC by
+    the names of dense and LSTM nodes whose activations become integers as they come, without ranges.
+    """
 
     model: onnx.ModelProto
     grids: list[Grid]
@@ -33,19 +45,42 @@ class Int8:
     ranges: dict[str, Range] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
     ops: tuple[str, ...] = ALL
+    products: dict[str, Packed] = field(default_factory=dict)
+    tables: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    scales: dict[str, Array] = field(default_factory=dict)
+    kernels: dict[str, str] = field(default_factory=dict)
+    values: int = 1
+    """Values of all activations of one example: what running it costs, about."""
+    _last: tuple[Any, onnx.ModelProto] | None = field(default=None, repr=False)
 
     def build(self, floats: Sequence[str] = ()) -> bytes:
-        """The artefact's bytes, with these nodes in float."""
-        made = quantised(self.model, self.grids, self.ranges, self.ops, floats)
-        data: bytes = made.SerializeToString()
+        """The artefact's bytes, with these nodes in float; of the dense ones among the kernels, with finer activations.
+
+        The weights are on the int8 grid in any case: those nodes get MatMulNBits, with the codes in the file.
+        """
+        out = copy.deepcopy(self._quantised({*floats, *self.kernels}) if self.ops else self.model)
+        given_back = set(floats)
+        with_products(out, self.products, {n: BLOCKS if n in given_back else k for n, k in self.kernels.items()})
+        with_lstm(out, self.scales, [name for name in self.kernels if name not in given_back])
+        with_tables(out, self.tables)
+        data: bytes = slim(out).SerializeToString()
         return data
+
+    def _quantised(self, floats: set[str]) -> onnx.ModelProto:
+        """The static part; the last one is kept, because the runtime's quantiser takes seconds."""
+        key = (self.ops, tuple(sorted(floats)), tuple(sorted(self.ranges.items())))
+        if self._last is None or self._last[0] != key:
+            self._last = key, quantised(self.model, self.grids, self.ranges, self.ops, sorted(floats))
+        return self._last[1]
 
 
 class Judge:
     """How far the outputs of bytes are from the original's on a few examples, in nats."""
 
-    def __init__(self, original: Callable[[Mapping[str, Array]], Array], data: Dataset, *, classes: bool) -> None:
-        self._batches = list(data.take(range(min(len(data), JUDGED))).batches(64))
+    def __init__(
+        self, original: Callable[[Mapping[str, Array]], Array], data: Dataset, *, classes: bool, most: int = JUDGED
+    ) -> None:
+        self._batches = list(data.take(range(min(len(data), most))).batches(64))
         self._wanted = np.concatenate([original(batch) for batch in self._batches])
         self._kind: Kind = kind_of(self._wanted, classes)
 
@@ -58,33 +93,58 @@ class Judge:
         return float(divergence(self._wanted, got, self._kind).mean())
 
 
-def with_ranges(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:
-    """Choose the ranges in place: one rule for all tensors, then tensors that do better by another; gives the KL."""
-    choices = {rule: {name: range_of(one, rule) for name, one in work.found.items()} for rule in RULES}
+def judged(work: Int8) -> int:
+    """How many examples ranges are judged on."""
+    return min(share_of(WORK, work.values, LEAST), JUDGED)
+
+
+def best_rule(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:
+    """Give all activations, in place, the rule that moves the outputs least; gives the KL."""
     best, kl = "", float("inf")
+    choices = choices_of(work)
+    work.ranges = dict(choices[RULES[0]])
+    built = Rescaled(work.build())
     for rule, ranges in choices.items():
-        work.ranges = dict(ranges)
-        moved = judge(work.build())
+        for name, given in ranges.items():
+            if name in built:
+                built.put(name, given)
+        moved = judge(built.data())
         step()
-        if moved < kl:
+        if moved < kl or not best:
             best, kl = rule, moved
-    work.ranges, work.rules = dict(choices[best]), dict.fromkeys(choices[best], best)
-    for name, rule in _tries(choices, best):
-        kept = work.ranges[name]
-        work.ranges[name] = choices[rule][name]
-        moved = judge(work.build())
-        step()
-        if moved < kl:
-            kl, work.rules[name] = moved, rule
-        else:
-            work.ranges[name] = kept
+    work.ranges, work.rules = dict(choices[best]), dict.fromkeys(work.found, best)
     return kl
 
 
-def _tries(choices: Mapping[str, Mapping[str, Range]], best: str) -> list[tuple[str, str]]:
+def refined(work: Int8, judge: Judge, kl: float, step: Callable[[], None] = lambda: None) -> float:
+    """Give tensors, in place, another rule where that moves the outputs less than `kl`; gives the KL by then."""
+    choices = choices_of(work)
+    built = Rescaled(work.build())
+    for name, rule in _tries(choices, {name: work.ranges[name] for name in work.ranges if name in built}):
+        built.put(name, choices[rule][name])
+        moved = judge(built.data())
+        step()
+        if moved < kl:
+            kl, work.rules[name], work.ranges[name] = moved, rule, choices[rule][name]
+        else:
+            built.put(name, work.ranges[name])
+    return kl
+
+
+def choices_of(work: Int8) -> dict[str, dict[str, Range]]:
+    """The range of each activation by each rule."""
+    return {rule: {name: range_of(one, rule) for name, one in work.found.items()} for rule in RULES}
+
+
+def with_ranges(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:
+    """Choose the ranges in place: one rule for all tensors, then tensors that do better by another; gives the KL."""
+    return refined(work, judge, best_rule(work, judge, step), step)
+
+
+def _tries(choices: Mapping[str, Mapping[str, Range]], best: Mapping[str, Range]) -> list[tuple[str, str]]:
     """(tensor, rule) worth a trial: those whose range differs most from the best rule's."""
     differing: list[tuple[float, str, str]] = []
-    for name, (low, high) in choices[best].items():
+    for name, (low, high) in best.items():
         for rule, ranges in choices.items():
             other = ranges[name]
             wide = max(high, other[1]) - min(low, other[0])

@@ -1,39 +1,37 @@
-"""ONNX models with 4-bit weights in blocks (MatMulNBits), activations in float: small files for dense layers.
+"""ONNX models with 4-bit weights in blocks, for dense layers and tables (embeddings); activations stay float or 8 bits.
 
-Codes are symmetric, -7 .. 7 times a scale for each block of a row, rounded with error feedback and coordinate descent
-on the second moments of the layer's inputs, and the mean error is taken off the bias (methods/fixed.py). The smallest
-file that stays within the drop is taken.
+The smallest file that stays within the drop is taken: coarser blocks where they pass; where 4 bits do not, the weights
+that do most harm for their size get 8. Each dense layer has the kernel (products.py) that serves it: the faster one for
+8-bit activations with one scale, where those cost no more than the weights' 4 bits do, and MatMulNBits elsewhere.
 """
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
-
 from attar.adapters.base import Adapter
-from attar.adapters.onnx import OnnxAdapter
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
+from attar.exports.int8_ranges import Judge
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
-from attar.exports.qdq import lifted, prepared
+from attar.exports.products import BLOCKS, DYNAMIC, dense_nodes
+from attar.exports.qdq import lifted
 from attar.exports.timing import latencies
-from attar.methods.fixed import Fixed
-from attar.types import Array, Json, Layer, Stats, Weight
+from attar.exports.weights import Weights
+from attar.types import Json
 
-BLOCKS = (128, 64, 32)
-CHOICE = {"bits": 4, "rounding": "descent", "range": "mse", "alpha": 0.0}
-DOMAIN = "com.microsoft"
-ZERO = 8
-"""The code of zero where there are no zero points."""
-Packed = tuple[NDArray[np.uint8], Array]
-"""Codes and scales."""
+FIRST = 32
+"""The block that is tried first, and in which weights are when others get 8 bits."""
+COARSER, FINER = (64, 128), 16
+EVALUATIONS = 8
+"""Most passes over the select split."""
+NOISE = 0.05
+JUDGED = 64
+"""Examples on which the harm of one weight is measured."""
 
 
 class OnnxInt4:
@@ -41,44 +39,40 @@ class OnnxInt4:
 
     name: ClassVar[str] = "onnx-int4"
     suffix: ClassVar[str] = ".int4.onnx"
-    help: ClassVar[str] = "4-bit weights of dense layers in blocks, float activations, for onnxruntime"
+    help: ClassVar[str] = "4-bit weights of dense layers and embeddings in blocks, for onnxruntime"
 
     @staticmethod
     def check(adapter: Adapter) -> None:
         """An ONNX model with dense layers; raises ModelError."""
         if not dense_nodes(lifted(onnx_model(adapter, OnnxInt4.name).model())):
             raise ModelError(
-                "onnx-int4: the model must have a MatMul or Gemm with stored weights of two axes. Received none. "
-                "Export onnx-int8 instead."
+                "onnx-int4: the model must have a MatMul or Gemm with stored float32 weights of two axes. Received "
+                "none. Export onnx-int8 instead."
             )
 
     @staticmethod
     def make(task: Task) -> Artefact:
-        """The smallest file that is within the drop; the finest blocks where none is."""
-        model = prepared(onnx_model(task.adapter, OnnxInt4.name).model())
-        inner = OnnxAdapter.open(model)
-        names = set(dense_nodes(model).values())
-        layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.name in names]
-        stats = inner.moments(task.calibrate.batches(256), [layer.name for layer in layers])
-        layers = [layer for layer in layers if layer.name in stats]
-        weights = {layer.name: inner.read(layer.name) for layer in layers}
-        files: dict[int, bytes] = {}
-        for block in BLOCKS:
-            made: dict[str, Packed] = {}
-            for layer in layers:
-                made[layer.name], rounded = packed(layer, weights[layer.name], stats[layer.name], block)
-                inner.write(layer.name, rounded)
-            files[block] = in_blocks(inner.model(), made, block).SerializeToString()
-            task.step()
-        # Rows that are no multiple of a block are filled up, so that smaller blocks may be smaller files.
-        order = sorted(files, key=lambda block: len(files[block]))
-        block = next((one for one in order if task.acceptable(files[one])), BLOCKS[-1])
-        data = files[block]
-        plain = Runtime(model.SerializeToString(), task.threads).once(task.batch)
-        calls = {"float": plain, "int4": Runtime(data, task.threads).once(task.batch)}
+        """The smallest file that is within the drop; the most exact one where none is."""
+        work = Weights(onnx_model(task.adapter, OnnxInt4.name).model(), task.calibrate)
+        harm = Harm(work, Judge(task.adapter.run, task.calibrate, classes=task.classes, most=JUDGED), task.step)
+        kernels = kernels_of(work, harm, task)
+        found = smallest(work, kernels, harm, task)
+        calls = {
+            "float": Runtime(work.model.SerializeToString(), task.threads).once(task.batch),
+            "int4": Runtime(found.data, task.threads).once(task.batch),
+        }
         ratio = latencies(calls)["int4"].ratio
-        facts: dict[str, Json] = {"block": block, "latency_ratio": ratio, "layers": len(layers)}
-        return Artefact(data, (f"blocks of {block} weights, in {len(layers)} dense layers",), facts)
+        eight = [name for name, bits in found.bits.items() if bits == 8]
+        notes = [f"blocks of {found.block} weights, in {len(work.layers)} dense layers and {len(work.tables)} tables"]
+        if eight:
+            notes.append(f"{len(eight)} of them in 8 bits, for the drop")
+        if ratio >= 1:
+            notes.append(f"int4 takes {ratio:.2f} of float's time here")
+        facts: dict[str, Json] = {
+            "block": found.block, "latency_ratio": ratio, "layers": len(work.layers), "tables": len(work.tables),
+            "eight_bits": eight, "dynamic": sorted(name for name in work.layers if kernels.get(name) == DYNAMIC),
+        }  # fmt: skip
+        return Artefact(found.data, tuple(notes), facts)
 
     @staticmethod
     def runtime(model: bytes | Path, threads: int) -> Runtime:
@@ -86,66 +80,88 @@ class OnnxInt4:
         return Runtime(model, threads)
 
 
-def dense_nodes(model: onnx.ModelProto) -> dict[int, str]:
-    """The index of each MatMul and plain Gemm with a stored weight of two axes, and the weight's name."""
-    stored = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
-    found = {}
-    for index, node in enumerate(model.graph.node):
-        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA")
-        if node.op_type in ("MatMul", "Gemm") and len(node.input) > 1 and stored.get(node.input[1]) == 2 and plain:
-            found[index] = node.input[1]
-    return found
+@dataclass
+class Harm:
+    """What a weight does to the outputs by itself, in nats: its 4 bits, or its 8-bit activations; measured once."""
+
+    work: Weights
+    judge: Judge
+    step: Callable[[], None]
+    _known: dict[tuple[str, int, str], float] = field(default_factory=dict)
+
+    def __call__(self, name: str, bits: int = 4, kernel: str = BLOCKS) -> float:
+        """The KL with this weight alone in integers."""
+        key = name, bits, kernel
+        if key not in self._known:
+            self._known[key] = self.judge(self.work.build({name: bits}, FIRST, {name: kernel}))
+            self.step()
+        return self._known[key]
 
 
-def packed(layer: Layer, weight: Weight, stats: Stats, block: int) -> tuple[Packed, Weight]:
-    """Codes and scales of a weight, and the weight and bias that they stand for.
+@dataclass(frozen=True)
+class Found:
+    """A file, the block of its 4-bit weights, and the bits of each weight."""
 
-    Codes are two to a byte with the first in the low half, [rows, blocks, block / 2]; scales float32 [rows, blocks].
+    data: bytes
+    block: int
+    bits: Mapping[str, int]
+
+
+def kernels_of(work: Weights, harm: Harm, task: Task) -> dict[str, str]:
+    """The kernel of each dense weight: DYNAMIC where the whole graph is faster so and activations do little harm."""
+    four = dict.fromkeys([*work.layers, *work.tables], 4)
+    every = dict.fromkeys(work.layers, DYNAMIC)
+    if not work.foldable:
+        return {}
+    if "dynamic" in task.like:
+        return {name: DYNAMIC for name in work.layers if name in task.like["dynamic"]}
+    calls = {
+        kernel: Runtime(work.build(four, FIRST, chosen), task.threads).once(task.batch)
+        for kernel, chosen in ((BLOCKS, {}), (DYNAMIC, every))
+    }
+    ratio = latencies(calls)[DYNAMIC].ratio
+    task.step()
+    if ratio > 1 - NOISE:
+        return {}
+    return {name: DYNAMIC for name in work.layers if harm(name, 8, DYNAMIC) <= harm(name)}
+
+
+def smallest(work: Weights, kernels: Mapping[str, str], harm: Harm, task: Task) -> Found:
+    """The smallest file that passes; see the module's docstring."""
+    names = [*work.layers, *work.tables]
+    four = dict.fromkeys(names, 4)
+
+    def file(block: int, eight: Sequence[str] = ()) -> Found:
+        bits = {**four, **dict.fromkeys(eight, 8)}
+        return Found(work.build(bits, block, kernels), block, bits)
+
+    best = file(FIRST)
+    task.step()
+    if task.acceptable(best.data):
+        for block in COARSER:
+            coarser = file(block)
+            # Rows that are no multiple of a block are filled up, so that larger blocks may be larger files.
+            if len(coarser.data) >= len(best.data) or not task.acceptable(coarser.data):
+                break
+            best = coarser
+        return best
+    finer = file(FINER)
+    if task.acceptable(finer.data):
+        return finer
+    order = sorted(names, key=lambda name: -harm(name) / work.size(name))
+    passing = shortest(order, lambda some: task.acceptable(file(FIRST, some).data), EVALUATIONS - 2)
+    return file(FIRST, passing)
+
+
+def shortest(order: Sequence[str], passes: Callable[[Sequence[str]], bool], most: int) -> list[str]:
+    """The shortest beginning of an order that passes, by halving in so many tests; all of it if nothing shorter does.
+
+    The empty one is known not to pass.
     """
-    encoded = Fixed.encode(layer, weight, stats, {**CHOICE, "part": block})
-    units, _ = Fixed.units(encoded)
-    parts = -(-layer.cols // block)
-    codes = np.full((layer.rows, parts * block), ZERO, np.uint8)
-    codes[:, : layer.cols] = encoded.arrays["codes"].astype(np.int16) + ZERO
-    pairs = codes.reshape(layer.rows, parts, block // 2, 2)
-    halves = np.asarray(pairs[..., 0] | np.left_shift(pairs[..., 1], 4), np.uint8)
-    return (halves, np.ascontiguousarray(units[:, ::block], np.float32)), Fixed.decode(encoded)
-
-
-def in_blocks(model: onnx.ModelProto, made: dict[str, Packed], block: int) -> onnx.ModelProto:
-    """A copy in which these weights are codes and their nodes MatMulNBits, with an Add where there is a bias."""
-    out = copy.deepcopy(model)
-    graph = out.graph
-    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    targets = dense_nodes(out)
-    for index, node in enumerate(graph.node):
-        name = targets.get(index)
-        if name is None or name not in made:
-            nodes.append(node)
-            continue
-        turned = any(a.name == "transB" and a.i for a in node.attribute)
-        rows, cols = shapes[name] if turned else reversed(shapes[name])
-        bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] else ""
-        result = f"{node.output[0]}_without_bias" if bias else node.output[0]
-        nodes.append(
-            helper.make_node(
-                "MatMulNBits", [node.input[0], f"{name}_codes", f"{name}_scales"], [result], name=node.name,
-                domain=DOMAIN, K=cols, N=rows, bits=4, block_size=block, accuracy_level=4,
-            )
-        )  # fmt: skip
-        if bias:
-            nodes.append(helper.make_node("Add", [result, bias], [node.output[0]], name=f"{node.name}_bias"))
-    del graph.node[:]
-    graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    for name, (codes, scales) in made.items():
-        kept.append(numpy_helper.from_array(codes, f"{name}_codes"))
-        kept.append(numpy_helper.from_array(scales.ravel(), f"{name}_scales"))
-    del graph.initializer[:], graph.value_info[:]
-    graph.initializer.extend(kept)
-    if not any(opset.domain == DOMAIN for opset in out.opset_import):
-        out.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    return out
+    low, high = 0, len(order)
+    for _ in range(most):
+        if high - low <= 1:
+            break
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(order[:middle]) else (middle, high)
+    return list(order[:high])

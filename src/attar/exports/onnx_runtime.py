@@ -15,8 +15,8 @@ from attar.adapters.onnx_session import batch_axes, examples_first, feed_of, fix
 from attar.errors import ModelError
 from attar.types import Array, TensorSpec
 
-PIECE = 256
-"""Examples that are run at once."""
+PIECE, MOST_VALUES = 256, 1 << 22
+"""Examples that are run at once, and values of their inputs: activations of pictures take gigabytes."""
 
 
 class Runtime:
@@ -64,7 +64,9 @@ class Runtime:
         feed = feed_of(batch, self._first, self._axes)
         size = fixed_batch(self._first, feed)
         found = []
-        for piece, _, real in parts(feed, size, lambda: PIECE):
+        one = sum(value.size for value in feed.examples.values()) // max(feed.count, 1)
+        step = min(PIECE, max(MOST_VALUES // max(one, 1), 1))
+        for piece, _, real in parts(feed, size, lambda: step):
             found.append(np.asarray(self.session.run([self._output], piece.values)[0], np.float32)[:real])
         return np.concatenate(found)
 

@@ -16,6 +16,8 @@ from attar.types import Array, Dataset
 FLOAT = onnx.TensorProto.FLOAT
 MOST_FLOATS, MOST_EXAMPLES = 1 << 26, 64
 """Values of all activations that are held at once, and examples."""
+SAMPLED = 1 << 18
+"""Values of one activation, in so many examples as are held at once, up to which all are counted."""
 
 
 def activations(model: onnx.ModelProto) -> list[str]:
@@ -41,6 +43,10 @@ class Watched:
         self._made = [name for name in self.names if name not in self._given]
         self._runtime = Runtime(shown.SerializeToString())
 
+    def size(self, data: Dataset) -> int:
+        """The values of all activations of one example."""
+        return sum(values.size for values in self(next(data.batches(1))).values())
+
     def __call__(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """The values of each activation, flat; the last example may be there several times."""
         feed = feed_of(batch, self._runtime.inputs, self._runtime.axes)
@@ -54,10 +60,11 @@ class Watched:
         return {name: np.concatenate(found) for name, found in pieces.items()}
 
 
-def seen(model: onnx.ModelProto, data: Dataset) -> dict[str, Seen]:
-    """Histograms of every activation: a pass for the ends, a pass for the counts."""
-    watched = Watched(model)
-    one = sum(values.size for values in watched(next(data.batches(1))).values())
+def seen(watched: Watched, data: Dataset, one: int) -> dict[str, Seen]:
+    """Histograms of every activation: a pass for the ends, a pass for the counts; `one` are an example's values.
+
+    Of large activations every k-th value is counted, so many that SAMPLED are left of each.
+    """
     step = int(np.clip(MOST_FLOATS // max(one, 1), 1, MOST_EXAMPLES))
     ends = dict.fromkeys(watched.names, (np.inf, -np.inf))
     for batch in data.batches(step):
@@ -69,5 +76,11 @@ def seen(model: onnx.ModelProto, data: Dataset) -> dict[str, Seen]:
     for batch in data.batches(step):
         for name, values in watched(batch).items():
             if name in found:
-                found[name].add(values)
+                # Odd, so that it does not skip whole channels.
+                found[name].add(values[:: max(values.size // SAMPLED, 1) | 1])
     return found
+
+
+def share_of(work: int, one: int, least: int) -> int:
+    """How many examples of `one` value each make so much work, but `least` in any case."""
+    return max(work // max(one, 1), least)

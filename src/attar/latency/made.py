@@ -15,13 +15,15 @@ import attar
 from attar.adapters.onnx import OnnxAdapter
 from attar.archive import to_bytes
 from attar.exports.base import Task
+from attar.exports.codes import CHOICE
+from attar.exports.int8_floats import fastest, fewest_floats, worst_first
 from attar.exports.int8_ranges import Int8, Judge, with_ranges
-from attar.exports.onnx_int8 import CHOICE, WATCHED, fastest, within_drop
+from attar.exports.int8_start import WATCHED
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.qdq import CORE, Grid, prepared, weight_axes
 from attar.exports.ranges import RULES, range_of
 from attar.exports.timing import latencies
-from attar.exports.watch import seen
+from attar.exports.watch import Watched, seen
 from attar.methods.fixed import Fixed
 from attar.methods.keep import Keep
 from attar.types import Array, Dataset, Encoded, Stats
@@ -88,7 +90,8 @@ def coded(
     rest = {name: np.array(array) for name, array in twin.remainder().items()}
     archive = to_bytes(layers=pairs, remainder=rest, skeleton=twin.skeleton(), meta=meta, coder=coder)
     rounded = twin.model()
-    found = seen(rounded, calibrate.take(range(min(len(calibrate), WATCHED))))
+    few, watched = calibrate.take(range(min(len(calibrate), WATCHED))), Watched(rounded)
+    found = seen(watched, few, watched.size(few))
     nodes = [node.name for node in rounded.graph.node if node.op_type in CORE]
     return Coded(archive, twin, Int8(rounded, grids, found, nodes), {name: node for name, (node, _) in axes.items()})
 
@@ -100,6 +103,14 @@ def first_integers(whole: Coded, judge: Judge, task: Task) -> Integers:
     used = list(whole.work.rules.values())
     usual = max(RULES, key=used.count) if used else RULES[0]
     return Integers(dict(whole.work.rules), usual, tuple(harmful))
+
+
+def within_drop(work: Int8, judge: Judge, task: Task) -> list[str]:
+    """Nodes that have to stay in float for the drop on the select split: as few as can be, by their effect."""
+    if task.acceptable(work.build()):
+        return []
+    order = worst_first(work, judge, task.step)
+    return fewest_floats(order, lambda some: task.acceptable(work.build(some)))
 
 
 def ranged(made: Coded, how: Integers) -> None:

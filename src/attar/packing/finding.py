@@ -8,11 +8,11 @@ from types import ModuleType
 
 from attar.archive.packed import is_safe
 from attar.errors import UsageError
-from attar.packing import gguf, numpy_files, onnx, safetensors, torch_zip
+from attar.packing import gguf, numpy_files, onnx, safetensors, tflite, torch_zip
 from attar.packing.source import Bytes, Found
 
-FINDERS: tuple[ModuleType, ...] = (safetensors, gguf, numpy_files, torch_zip, onnx)
-KINDS = "safetensors, ONNX, GGUF, .npz, .npy or a PyTorch checkpoint"
+FINDERS: tuple[ModuleType, ...] = (safetensors, gguf, numpy_files, torch_zip, tflite, onnx)
+KINDS = "safetensors, ONNX, GGUF, TFLite, .npz, .npy or a PyTorch checkpoint"
 
 
 def files_of(path: Path) -> dict[str, Path]:

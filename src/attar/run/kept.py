@@ -75,10 +75,16 @@ class Kept:
         if self.folder is None:
             return
         self.put(key, told, arrays)
+        self.clear(key)
+
+    def clear(self, but: str = "") -> None:
+        """Remove all units but one, and the folder where none is left."""
         with suppress(OSError):
-            for path in self.folder.iterdir():
-                if path.name != key:
+            for path in [] if self.folder is None else self.folder.iterdir():
+                if path.name != but:
                     path.unlink()
+            if self.folder is not None and not but:
+                self.folder.rmdir()
 
 
 def key_of(kind: str, *parts: object) -> str:

@@ -17,11 +17,11 @@ from attar.evaluate.score import score
 from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
-from attar.search import remember
 from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
 from attar.search.in_order import Outcome, certify_in_order, front
+from attar.search.remember import Again
 from attar.search.subject import Candidate, Subject
 from attar.types import Array, Certificate, Score, Splits
 
@@ -71,16 +71,13 @@ class Loop:
         for name in ("select", "certify"):
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
-            self.before[name] = self._score(self.original, self.marks.get("original", ""), name, None)
+            again = self._again(self.original, self.marks.get("original", ""), name)
+            self.before[name] = score(again, data, self.metric, None, progress=self.progress.step)
+            again.keep(self.before[name].outputs)
 
-    def _score(self, adapter: Adapter, mark: str, split: str, original: Array | None) -> Score:
-        """A model's score on a split; what an earlier run has kept of its outputs is not computed again."""
-        key = key_of("outputs", mark, self.marks.get(split, ""))
-        run = remember.runner(self.kept, key, adapter.run)
-        found = score(run, getattr(self.splits, split), self.metric, original, progress=self.progress.step)
-        if run == adapter.run:
-            remember.keep_outputs(self.kept, key, found.outputs)
-        return found
+    def _again(self, adapter: Adapter, mark: str, split: str) -> Again:
+        """A model's run over a split: what an earlier run has kept of its outputs is not computed again."""
+        return Again(self.kept, key_of("outputs", mark, self.marks.get(split, "")), adapter.run)
 
     def limit(self) -> float:
         """The drop allowed, in the metric's unit."""
@@ -97,10 +94,10 @@ class Loop:
         begun = perf_counter()
         candidate, started = self.candidate(slope), perf_counter()
         self.subject.put(candidate)
-        self.progress.stage(f"candidate of {candidate.size_bytes:,} bytes on {split}", len(getattr(self.splits, split)))
-        mark = key_of("candidate", candidate.data)
-        after = self._score(self.subject.adapter, mark, split, self.before[split].outputs)
-        verdict, moved = self.judged(after, split)
+        again = self._again(self.subject.adapter, key_of("candidate", candidate.data), split)
+        stage = f"candidate of {candidate.size_bytes:,} bytes on {split}"
+        verdict, after, moved = self.compared(again, split, stage)
+        again.keep(after.outputs)
         self.slowest = max(self.slowest, perf_counter() - begun)
         if split == "certify":
             self.certified.append((candidate, after))
@@ -114,29 +111,23 @@ class Loop:
         )  # fmt: skip
         return candidate, verdict, after, moved
 
-    def judged(self, after: Score, split: str) -> tuple[Certificate, float]:
-        """What a full evaluation says beside the original: the verdict and the KL."""
-        before = self.before[split]
-        self.count += 1
-        verdict = certify(before, after, self.metric, self.budget.limit(before.value), self.budget.confidence)
-        return verdict, float(divergence(before.outputs, after.outputs, self.kind).mean())
-
-    def compared(self, run: Run, split: str, stage: str) -> tuple[Certificate, Score, float]:
-        """A full evaluation of any model on a split: verdict, score, KL."""
-        data = getattr(self.splits, split)
-        self.progress.stage(stage, len(data))
-        after = score(run, data, self.metric, self.before[split].outputs, progress=self.progress.step)
-        verdict, moved = self.judged(after, split)
-        return verdict, after, moved
-
-    def cost(self, slope: float) -> float:
-        """What a search makes less: bytes of the file."""
-        return self.candidate(slope).size_bytes
-
     def needed(self) -> float:
         """Seconds that a further trial and the certificate after it may take."""
         share = len(self.splits.certify) / max(len(self.splits.select), 1)
         return self.slowest * (1 + max(share, 1.0))
+
+    def compared(self, run: Run, split: str, stage: str) -> tuple[Certificate, Score, float]:
+        """What a model's outputs on a split are beside the original's: a full evaluation."""
+        data, before = getattr(self.splits, split), self.before[split]
+        self.progress.stage(stage, len(data))
+        after = score(run, data, self.metric, before.outputs, progress=self.progress.step)
+        self.count += 1
+        verdict = certify(before, after, self.metric, self.budget.limit(before.value), self.budget.confidence)
+        return verdict, after, float(divergence(before.outputs, after.outputs, self.kind).mean())
+
+    def cost(self, slope: float) -> float:
+        """What a search makes less: bytes of the file."""
+        return self.candidate(slope).size_bytes
 
     def trial(self, slope: float, *, sharpen: bool = True) -> Trial:
         """One evaluation on the select split, as the search wants it; sharpen: see search/expected.py."""

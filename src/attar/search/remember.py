@@ -147,25 +147,26 @@ def _points(unit: Unit) -> Iterator[Point]:
         yield Point(each["rate_bits"], each["distortion"], each["choice"], encoded)
 
 
-def runner(kept: Kept, key: str, run: Callable[[Mapping[str, Array]], Array]) -> Callable[[Mapping[str, Array]], Array]:
-    """A model's run over one set in order: what it said is handed out again where it was kept."""
-    unit = kept.get(key)
-    if unit is None:
-        return run
-    outputs, done = unit[1]["outputs"], 0
+class Again:
+    """A model's run over one set, in order: what it said is handed out again where it was kept."""
 
-    def again(batch: Mapping[str, Array]) -> Array:
-        nonlocal done
-        done += len(next(iter(batch.values())))
-        return outputs[done - len(next(iter(batch.values()))) : done]
+    def __init__(self, kept: Kept, key: str, run: Callable[[Mapping[str, Array]], Array]) -> None:
+        self._kept, self._key, self._run = kept, key, run
+        unit = kept.get(key)
+        self._outputs = None if unit is None else unit[1]["outputs"]
+        self._done = 0
 
-    return again
+    def __call__(self, batch: Mapping[str, Array]) -> Array:
+        """The outputs of the next examples."""
+        if self._outputs is None:
+            return self._run(batch)
+        start, self._done = self._done, self._done + len(next(iter(batch.values())))
+        return self._outputs[start : self._done]
 
-
-def keep_outputs(kept: Kept, key: str, outputs: Array) -> None:
-    """What a model said of a set, where it is not too large."""
-    if outputs.nbytes <= MOST_OUTPUTS:
-        kept.put(key, None, {"outputs": outputs})
+    def keep(self, outputs: Array) -> None:
+        """Keep what the model said of the whole set, unless it was kept already or is too large."""
+        if self._outputs is None and outputs.nbytes <= MOST_OUTPUTS:
+            self._kept.put(self._key, None, {"outputs": outputs})
 
 
 def training(kept: Kept, key: Callable[[], str], compute: Callable[[], Trained]) -> Trained:

@@ -1,0 +1,1 @@
+"""Language models as GGUF files, in llama.cpp's block formats."""

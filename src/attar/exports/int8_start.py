@@ -1,0 +1,86 @@
+"""A float ONNX model with its weights on the int8 grid, and what its activations are like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from attar.adapters.onnx import OnnxAdapter
+from attar.exports.codes import on_grid, packed
+from attar.exports.int8_ranges import Int8
+from attar.exports.products import dense_nodes
+from attar.exports.qdq import CORE, Grid, prepared, weight_axes
+from attar.exports.recurrent import lstm_nodes
+from attar.exports.tables import coded, table_nodes
+from attar.exports.watch import Watched, seen, share_of
+from attar.types import Dataset, Layer, Stats
+
+WATCHED, LEAST = 512, 32
+"""Examples whose activations are counted, at most and at least."""
+WORK, MOMENTS = 1 << 32, 128
+"""Values of activations after which examples are enough, and examples for the moments of inputs at least."""
+
+
+def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
+    """Weights rounded and activations counted; the adapter is not changed."""
+    model = prepared(adapter.model())
+    watched = Watched(model)
+    one = watched.size(calibrate)
+    some = calibrate.take(range(min(len(calibrate), share_of(WORK, one, MOMENTS))))
+    work = rounded(model, some)
+    work.values = one
+    if work.grids:
+        few = calibrate.take(range(min(len(calibrate), WATCHED, share_of(WORK // 4, one, LEAST))))
+        work.found = seen(Watched(work.model), few, one)
+    return work
+
+
+def rounded(model: onnx.ModelProto, calibrate: Dataset) -> Int8:
+    """A prepared float model with its weights on the int8 grid."""
+    axes, dense = weight_axes(model), set(dense_nodes(model).values())
+    recurrent = {name for pair in lstm_nodes(model).values() for name in pair}
+    inner = OnnxAdapter.open(model)
+    layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.name in {*axes, *dense, *recurrent}]
+    stats: Mapping[str, Stats] = inner.moments(calibrate.batches(256), [layer.name for layer in layers])
+    work = Int8(model, [], {}, [])
+    for layer in layers:
+        if layer.name in stats:
+            _round(work, inner, layer, stats[layer.name], axes)
+    work.model = inner.model()
+    work.nodes = [node.name for node in work.model.graph.node if node.op_type in CORE]
+    stored = {tensor.name: tensor for tensor in work.model.graph.initializer}
+    work.tables = {name: coded(numpy_helper.to_array(stored[name]), 8) for name in table_names(work.model)}
+    return work
+
+
+def table_names(model: onnx.ModelProto) -> list[str]:
+    """Tables that may become integers."""
+    return sorted(set(table_nodes(model).values()))
+
+
+def _round(work: Int8, inner: OnnxAdapter, layer: Layer, stats: Stats, axes: Mapping[str, Any]) -> None:
+    """One layer, in place, in whatever forms its nodes may take."""
+    name, scales = layer.name, np.zeros(0, np.float32)
+    product = packed(layer, inner.read(name), stats, 8) if layer.groups == 1 and len(layer.shape) == 2 else None
+    if product is not None:
+        work.products[name], weight = product
+        scales = work.products[name].unit
+    else:
+        weight, scales = on_grid(layer, inner.read(name), stats)
+    inner.write(name, weight)
+    if name in axes:
+        work.grids.append(Grid(name, axes[name][1], scales))
+    elif product is None:
+        work.scales[name] = scales
+
+
+def dynamic_nodes(work: Int8) -> list[str]:
+    """Names of dense and LSTM nodes whose weights are integers: their activations may become integers as they come."""
+    graph = work.model.graph
+    dense = [graph.node[index].name for index, name in dense_nodes(work.model).items() if name in work.products]
+    recurrent = [node for node, pair in lstm_nodes(work.model).items() if all(name in work.scales for name in pair)]
+    return [*dense, *recurrent]
