@@ -44,13 +44,12 @@ def search(
     target = Target(loop.limit(), len(loop.splits.certify), confidence, power=power)
     fitting = None if budget_ms is None else fit(race, budget_ms, target, interrupted)
     if fitting is not None:
-        return certify_in_order(race, fitting, interrupted)
+        return certify_in_order(race, fitting)
     if race.sizing is None:
-        return certify_in_order(race, fastest(race, most, target, interrupted), interrupted)
+        return certify_in_order(race, fastest(race, most, target, interrupted))
     half = replace(target, limit=SHARE * target.limit)
     order = fastest(race, most, half, interrupted)
-    order = with_smaller(race, order, target, max(1, most // 2), interrupted)
-    return certify_in_order(race, order, interrupted)
+    return certify_in_order(race, with_smaller(race, order, target, max(1, most // 2), interrupted))
 
 
 def fastest(race: Race, most: int, target: Target, interrupted: Stop) -> list[float]:
