@@ -20,7 +20,7 @@ from attar.pipeline import Job
 from attar.search.in_order import Outcome
 from attar.types import Certificate, Json
 
-WORDS = {"float": "as it came", "channels": "channels removed", "int8": "int8", "both": "int8, channels removed"}
+WORDS = {"float": "as it came", "channels": "channels removed", "int8": "int8", "both": "what was written"}
 
 
 @dataclass(frozen=True)
