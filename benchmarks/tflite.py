@@ -8,7 +8,7 @@ Rivals: TensorFlow's converter with full post-training quantisation and with int
 Keras model), ai-edge-quantizer with its static and dynamic recipes (from the float TFLite model, widened where it comes
 in float16). All calibrate on the same examples. Depthwise CNN of examples/: accuracy on 10,000 test images. MediaPipe's
 face detector (short range): the best score of an image tells 50 faces from 50 other crops (lfw_subset of scikit-image),
-area under the ROC curve. basic-pitch: notes in 12 synthesised clips, cosine to the float model's note posteriors.
+area under the ROC curve. basic-pitch: notes in 20 synthesised clips, cosine to the float model's note posteriors.
 Latencies are interleaved, one example at a time.
 """
 
@@ -131,7 +131,7 @@ def pitch() -> Subject:
     graph = store.model.subgraphs[0]
     graph.outputs = [graph.outputs[1]]
     store.model.signatureDefs = [signed(store)]
-    sets = [clips(count, seed) for count, seed in ((20, 0), (12, 1))]
+    sets = [clips(count, seed) for count, seed in ((20, 0), (20, 1))]
     return Subject(alive(store).packed(), None, sets[0], sets[1], "cosine", 0.01, 4)
 
 
