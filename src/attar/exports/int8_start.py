@@ -25,13 +25,17 @@ WORK, MOMENTS = 1 << 32, 128
 """Values of activations after which examples are enough, and examples for the moments of inputs at least."""
 
 
+HELD, MOST_PASSES = 1 << 22, 4
+"""Values of an example's activations up to which all layers are watched at once, and most passes if there are more."""
+
+
 def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
     """Weights rounded and activations counted; the adapter is not changed."""
     model = prepared(adapter.model())
     watched = Watched(model)
     one = watched.size(calibrate)
     some = calibrate.take(range(min(len(calibrate), share_of(WORK, one, MOMENTS))))
-    work = rounded(model, some)
+    work = rounded(model, some, one)
     work.values = one
     if work.grids:
         few = calibrate.take(range(min(len(calibrate), WATCHED, share_of(WORK // 4, one, LEAST))))
@@ -39,13 +43,13 @@ def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
     return work
 
 
-def rounded(model: onnx.ModelProto, calibrate: Dataset) -> Int8:
-    """A prepared float model with its weights on the int8 grid."""
+def rounded(model: onnx.ModelProto, calibrate: Dataset, values: int = 1) -> Int8:
+    """A prepared float model with its weights on the int8 grid; values are those of an example's activations."""
     axes, dense = weight_axes(model), set(dense_nodes(model).values())
     recurrent = {name for pair in lstm_nodes(model).values() for name in pair}
     inner = OnnxAdapter.open(model)
     layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.name in {*axes, *dense, *recurrent}]
-    stats: Mapping[str, Stats] = inner.moments(calibrate.batches(256), [layer.name for layer in layers])
+    stats = _moments(inner, calibrate, [layer.name for layer in layers], values)
     work = Int8(model, [], {}, [])
     for layer in layers:
         if layer.name in stats:
@@ -55,6 +59,17 @@ def rounded(model: onnx.ModelProto, calibrate: Dataset) -> Int8:
     stored = {tensor.name: tensor for tensor in work.model.graph.initializer}
     work.tables = {name: coded(numpy_helper.to_array(stored[name]), 8) for name in table_names(work.model)}
     return work
+
+
+def _moments(inner: OnnxAdapter, calibrate: Dataset, names: list[str], values: int) -> dict[str, Stats]:
+    """Statistics of the layers, of some at a time where activations are large: what they saw waits in memory."""
+    passes = int(np.clip(np.ceil(values / HELD), 1, MOST_PASSES))
+    found: dict[str, Stats] = {}
+    for first in range(passes):
+        some = names[first::passes]
+        if some:
+            found |= inner.moments(calibrate.batches(256), some)
+    return found
 
 
 def table_names(model: onnx.ModelProto) -> list[str]:
