@@ -185,7 +185,7 @@ class TransformersModel(TorchModel):
                 kin.setdefault(name.rpartition(".")[0], []).append(name)
         for names in kin.values():
             found |= transformers_priors.experts(stats, names)
-        return found
+        return {name: transformers_priors.quiet(each) for name, each in found.items()}
 
     def _parts(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:

@@ -23,6 +23,9 @@ OFFSET = 1000
 """Mandelbrot's shift of ranks: the first ids of vocabularies are letters and marks for special use."""
 PRIOR = 8
 """Lookups of words as rare that a word's own weigh against."""
+WOKEN = 0.3
+"""Variance of every input beside those seen, in mean variances; it guards text of another kind, and costs the same kind
+something. Of MiniLM, 1.0 took about 18 % off the one error at equal size, and added about 37 % to the other."""
 FEW = 16
 """Rows of a table that are fewer than any vocabulary's."""
 EVEN = 0.5
@@ -53,6 +56,15 @@ def weighed(stats: Stats, ids: NDArray[np.int64], weights: Floats) -> Stats:
     usual = np.interp(np.arange(len(together)), known, mass[known] / together[known])  # unseen ones as those seen once
     each = (sums + PRIOR * usual[rarity]) / (counts + PRIOR)
     return replace(stats, hessian=stats.hessian * each / (sums.sum() / len(ids)))
+
+
+def quiet(stats: Stats) -> Stats:
+    """Second moments with a share of an even one: what a few texts leave quiet, others may wake."""
+    if stats.hessian.ndim == 2:
+        return stats
+    size = stats.hessian.shape[-1]
+    level = np.trace(stats.hessian, axis1=1, axis2=2) / size
+    return replace(stats, hessian=stats.hessian + WOKEN * level[:, None, None] * np.eye(size))
 
 
 def places(stats: Stats) -> Stats:
