@@ -1,8 +1,8 @@
 """SmolLM2-135M as GGUF by attar and by llama.cpp's own rounding: perplexity on Moby Dick at the same size.
 
-    python benchmarks/gguf_types.py [--types q3_k q4_0 q4_k q5_k] [--windows 12] [--json FILE]
+    python benchmarks/gguf_types.py [--types q3_k q4_0 q4_k q5_k] [--windows 8] [--json FILE]
 
-Calibrated on 48 windows of 256 tokens from the first half of the book, measured on windows of 512 tokens from the
+Calibrated on 32 windows of 256 tokens from the first half of the book, measured on windows of 512 tokens from the
 second. Both files have the same types for the same tensors, and are read back by the gguf package's own reader. The
 model comes as Q4_1: each of its blocks of 32 weights has 16 values at most, so that types of 4 bits and blocks of 32
 with an offset fit it better than they would fit another. Rows of 576 weights are no multiple of 256: only one matrix in
@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 from attar.adapters.transformers_model import TransformersModel
 from attar.exports.gguf.blocks import format_for
-from attar.exports.gguf.export import Tensors, file_of
+from attar.exports.gguf.export import Tensors, file_of, second_moments
 from attar.exports.gguf.reading import Runtime, model_of
 from attar.types import Array, Dataset
 from llama_cpp import stock
@@ -69,14 +69,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--types", nargs="+", default=["q3_k", "q4_0", "q4_k", "q5_k"])
-    parser.add_argument("--windows", type=int, default=12)
+    parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     adapter, tokenizer = opened()
     ids = np.array(tokenizer("\n\n".join(novel()))["input_ids"], np.int64)
     given, held = np.array_split(ids, 2)
     calibrate = given[: len(given) // 256 * 256].reshape(-1, 256)
-    calibrate = calibrate[np.linspace(0, len(calibrate) - 1, 48).astype(int)]
+    calibrate = calibrate[np.linspace(0, len(calibrate) - 1, 32).astype(int)]
     windows = held[: len(held) // 512 * 512].reshape(-1, 512)
     windows = windows[np.linspace(0, len(windows) - 1, options.windows).astype(int)]
     plain = likelihoods(adapter, windows)
@@ -85,7 +85,8 @@ def main() -> None:
           "|---|---|---|---|---|", flush=True)  # fmt: skip
     dense = [layer.name for layer in adapter.layers() if layer.tied_to is None and layer.kind == "dense"]
     data = Dataset({"input_ids": calibrate})
-    tensors, theirs = Tensors(adapter, adapter.moments(data.batches(4), dense)), Stock(adapter, {})
+    tensors, theirs = Tensors(adapter, second_moments(adapter, data, dense)), Stock(adapter, {})
+    theirs.state = tensors.state
     rows = {}
     for kind in options.types:
         files = {"attar": file_of(adapter, tensors, kind)[0], "stock": file_of(adapter, theirs, kind)[0]}

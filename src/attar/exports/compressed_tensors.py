@@ -24,7 +24,7 @@ from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
 from attar.exports.compressed_reading import Runtime
 from attar.exports.gguf.blocks import F32, U8, Codes, Format, Held, halves
-from attar.exports.gguf.export import EMBEDDING, HEAD, SEQUENCES, language_model
+from attar.exports.gguf.export import EMBEDDING, HEAD, language_model, second_moments
 from attar.exports.gguf.rounding import fields, rounding_of
 from attar.types import Array, Json, Layer, Weight
 
@@ -137,7 +137,7 @@ class CompressedTensors:
         adapter = language_model(task.adapter, cls.name)
         layers = targets(adapter)
         group = group_of(layers)
-        stats = adapter.moments(task.calibrate.batches(SEQUENCES), [layer.name for layer in layers])
+        stats = second_moments(adapter, task.calibrate, [layer.name for layer in layers])
         form = group_format(cls.bits, group, DTYPES[layers[0].dtype])
         made: dict[str, tuple[U8, Array]] = {}
         for layer in layers:

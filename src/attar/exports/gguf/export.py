@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ from attar.exports.gguf.blocks import format_for
 from attar.exports.gguf.llama import checked, describe, gguf_names, order
 from attar.exports.gguf.reading import Runtime
 from attar.exports.gguf.rounding import nearest, packed, rounded
-from attar.types import Array, Json, Layer, Stats, Weight
+from attar.types import Array, Dataset, Json, Layer, Stats, Weight
 
 TYPES = {
     "q3_k": ("Q3_K", "Q6_K", gguf.LlamaFileType.MOSTLY_Q3_K_S),
@@ -68,6 +69,12 @@ class Tensors:
         if layer is None or stats is None or layer.kind != "dense" or layer.rows != len(tensor):
             return packed(form, *nearest(form, tensor), tensor.shape)[0], form.name
         return rounded(form, layer, Weight(tensor, None), stats)[0], form.name
+
+
+def second_moments(adapter: TransformersModel, data: Dataset, names: Sequence[str]) -> dict[str, Stats]:
+    """What layers' inputs are like, without what rounding does not look at: they take most of the memory."""
+    found = adapter.moments(data.batches(SEQUENCES), names)
+    return {name: replace(stats, pooled=None) for name, stats in found.items()}
 
 
 def file_of(adapter: TransformersModel, tensors: Tensors, kind: str) -> tuple[bytes, list[str], Counter[str]]:
@@ -115,7 +122,7 @@ class Gguf:
         """The first type, small ones first, that is within the drop; the last where none is."""
         adapter = language_model(task.adapter, cls.name)
         dense = [layer.name for layer in adapter.layers() if layer.tied_to is None and layer.kind == "dense"]
-        tensors = Tensors(adapter, adapter.moments(task.calibrate.batches(SEQUENCES), dense))
+        tensors = Tensors(adapter, second_moments(adapter, task.calibrate, dense))
         for kind in cls.kinds:
             data, notes, used = file_of(adapter, tensors, kind)
             task.step()

@@ -57,7 +57,10 @@ def model_of(path: Path) -> TransformersModel:
             if stored.shape != tuple(tensor.shape):
                 raise ValueError(f"{name} of shape {stored.shape}")
             state[name] = torch.from_numpy(np.ascontiguousarray(rows_back(name, stored, config)))
-        network.load_state_dict(state)
+        del tensors
+        network.load_state_dict(state, assign=True)
+        network.tie_weights()  # type: ignore[operator]
+        network.requires_grad_(False)
     except (KeyError, ValueError, TypeError) as error:
         raise FormatError(
             f"model {path.name!r}: it must be a GGUF file of a Llama. Received another ({error}). Run it by llama.cpp."
