@@ -25,8 +25,9 @@ WORK, MOMENTS = 1 << 32, 128
 """Values of activations after which examples are enough, and examples for the moments of inputs at least."""
 
 
-HELD, MOST_PASSES = 1 << 22, 4
-"""Values of an example's activations up to which all layers are watched at once, and most passes if there are more."""
+BATCH, HELD, MOST_PASSES = 64, 1 << 22, 8
+"""Examples in a batch; values of an example's activations up to which all layers are watched in one pass, and most
+passes if there are more."""
 
 
 def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
@@ -49,7 +50,7 @@ def rounded(model: onnx.ModelProto, calibrate: Dataset, values: int = 1) -> Int8
     recurrent = {name for pair in lstm_nodes(model).values() for name in pair}
     inner = OnnxAdapter.open(model)
     layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.name in {*axes, *dense, *recurrent}]
-    stats = _moments(inner, calibrate, [layer.name for layer in layers], values)
+    stats = _moments(model, calibrate, [layer.name for layer in layers], values)
     work = Int8(model, [], {}, [])
     for layer in layers:
         if layer.name in stats:
@@ -61,14 +62,15 @@ def rounded(model: onnx.ModelProto, calibrate: Dataset, values: int = 1) -> Int8
     return work
 
 
-def _moments(inner: OnnxAdapter, calibrate: Dataset, names: list[str], values: int) -> dict[str, Stats]:
+def _moments(model: onnx.ModelProto, calibrate: Dataset, names: list[str], values: int) -> dict[str, Stats]:
     """Statistics of the layers, of some at a time where activations are large: what they saw waits in memory."""
     passes = int(np.clip(np.ceil(values / HELD), 1, MOST_PASSES))
     found: dict[str, Stats] = {}
     for first in range(passes):
         some = names[first::passes]
         if some:
-            found |= inner.moments(calibrate.batches(256), some)
+            # An adapter of its own, because it keeps its sessions and they their memory.
+            found |= OnnxAdapter.open(model).moments(calibrate.batches(BATCH), some)
     return found
 
 
