@@ -49,6 +49,7 @@ fuzz: setup
 	  { echo "install clang with its sanitizers"; exit 1; }
 	$(BIN)/python tests/fuzz/run.py native --seconds $(SECONDS)
 	$(BIN)/python tests/fuzz/run.py archive --seconds $(SECONDS)
+	$(BIN)/python tests/fuzz/run.py tflite --seconds $(SECONDS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -79,6 +80,12 @@ bench: setup
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/int4.py
 	$(BIN)/python benchmarks/false_certificates.py
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/tflite.py
+	$(BIN)/python benchmarks/torch_int8.py
+	$(BIN)/python benchmarks/gguf_types.py
+	$(BIN)/python benchmarks/packed.py
+	$(BIN)/python benchmarks/language.py
 	$(BIN)/python benchmarks/efficientnet.py
 	$(BIN)/python benchmarks/efficientnet_channels.py
 
