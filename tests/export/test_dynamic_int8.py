@@ -117,6 +117,26 @@ def test_what_does_harm_gets_finer_activations(data, monkeypatch):
     assert len(asked) <= int8_floats.EVALUATIONS
 
 
+def test_dense_layers_alone_may_be_integers(monkeypatch):
+    """Where convolutions do not bear it in either route, they stay in float before any dense layer does."""
+    nodes = [
+        node("Conv", "x w1", "a"), node("Relu", "a", "b"), node("GlobalAveragePool", "b", "c"),
+        node("Flatten", "c", "d"), node("Gemm", "d w2", "y"),
+    ]  # fmt: skip
+    adapter = OnnxAdapter.open(model(nodes, {"w1": random(8, 3, 3, 3), "w2": random(8, 64)}, [3, 8, 8]))
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(100, 3, 8, 8)).astype(np.float32)})
+    monkeypatch.setattr(onnx_int8, "KEPT", np.inf)
+    asked = []
+
+    def acceptable(made: bytes) -> bool:
+        asked.append(ops(made))
+        return "QuantizeLinear" not in asked[-1]
+
+    made = OnnxInt8.make(task(adapter, data, acceptable))
+    assert made.facts["route"] == DYNAMIC and made.facts["integer_operators"] == [] and len(asked) == 4
+    assert "MatMulInteger" in ops(made.data) and "QuantizeLinear" not in ops(made.data)
+
+
 def test_passes_over_the_select_split_are_few_where_nothing_passes(data):
     asked = []
     made = OnnxInt8.make(task(OnnxAdapter.open(encoder()), data, lambda made: bool(asked.append(made))))

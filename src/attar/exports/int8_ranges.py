@@ -119,6 +119,7 @@ def best_rule(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None)
 def refined(work: Int8, judge: Judge, kl: float, step: Callable[[], None] = lambda: None) -> float:
     """Give tensors, in place, another rule where that moves the outputs less than `kl`; gives the KL by then."""
     choices = choices_of(work)
+    first, rules, ranges = kl, dict(work.rules), dict(work.ranges)
     built = Rescaled(work.build())
     for name, rule in _tries(choices, {name: work.ranges[name] for name in work.ranges if name in built}):
         built.put(name, choices[rule][name])
@@ -128,6 +129,10 @@ def refined(work: Int8, judge: Judge, kl: float, step: Callable[[], None] = lamb
             kl, work.rules[name], work.ranges[name] = moved, rule, choices[rule][name]
         else:
             built.put(name, work.ranges[name])
+    # What is built anew rounds some biases to their neighbours.
+    kl = judge(work.build())
+    if kl > first:
+        kl, work.rules, work.ranges = first, rules, ranges
     return kl
 
 

@@ -122,8 +122,8 @@ def _notes(work: Int8, found: Landed, chosen: Choice, ratio: float) -> list[str]
 def landed(work: Int8, judge: Judge, task: Task) -> Landed:
     """The first route, in the order of `routes_of`, that passes as it is, in at most EVALUATIONS passes.
 
-    Where none does, the one that moves the outputs less, with integers at weights only, and then with as few nodes in
-    float as pass.
+    Where none does, those of `narrower`; and then the one that moves the outputs less, with integers at weights only
+    and as few nodes in float as pass.
     """
     moved: dict[str, float] = {}
     routes = routes_of(work, judge, task, moved)
@@ -134,16 +134,29 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
         if task.acceptable(work.build()):
             return Landed(route, [], moved[route])
     route = min(routes, key=moved.__getitem__)
-    _enter(work, route)
     left, kl = EVALUATIONS - len(routes), moved[route]
-    if work.ops:
-        work.ops, left = CORE, left - 1
-        kl = judge(work.build())
+    for part, ops in narrower(work, route):
+        _enter(work, part)
+        work.ops, left = ops, left - 1
+        moved[part] = judge(work.build())
         if task.acceptable(work.build()):
-            return Landed(route, [], kl)
+            return Landed(part, [], moved[part])
+    _enter(work, route)
+    work.ops = CORE if work.ops else ()
     order = worst_first(work, judge, task.step)
     found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), left)
     return Landed(route, found, kl)
+
+
+def narrower(work: Int8, route: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The route and the static operators that are tried next: those with weights only; dense layers and LSTMs alone."""
+    convolved = {grid.weight for grid in work.grids} - set(work.products)
+    found: list[tuple[str, tuple[str, ...]]] = []
+    if work.grids and (route == STATIC or convolved):
+        found.append((route, CORE))
+    if convolved and dynamic_nodes(work):
+        found.append((DYNAMIC, ()))
+    return found
 
 
 def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> list[str]:
