@@ -226,7 +226,7 @@ def test_data_in_other_clothes_are_taken(place: Path, tmp_path: Path, name: str,
 def test_a_folder_is_no_model(place: Path) -> None:
     (place / "folder.pt").mkdir()
     bad = attar(place, "inspect", "folder.pt")
-    assert bad.returncode == 4 and "Received a folder" in bad.stderr
+    assert bad.returncode == 4 and "a folder must hold a config.json" in bad.stderr
 
 
 def test_json_has_no_infinities() -> None:
