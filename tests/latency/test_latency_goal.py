@@ -206,7 +206,7 @@ def test_a_generous_time_takes_nothing_away(model, sets) -> None:
 
 def test_a_time_between_takes_as_little_as_fits(model, sets, result) -> None:
     plain = result.events[-1]["frontier"]
-    whole = next(row for row in plain if row["candidate"] == "0")["milliseconds"]
+    whole = max(row["milliseconds"] for row in plain)  # int8 with all channels is none where float is faster
     budget = 0.5 * (whole + result.fast.milliseconds)
     found = attar.compress(model, **sets, goal="latency", latency_budget=f"{budget:.6f}ms", max_drop=DROP)
     if found.within:  # times are measured anew: a busy machine may have moved them beyond the budget
