@@ -23,9 +23,9 @@ OFFSET = 1000
 """Mandelbrot's shift of ranks: the first ids of vocabularies are letters and marks for special use."""
 PRIOR = 8
 """Lookups of words as rare that a word's own weigh against."""
-WOKEN = 0.3
-"""Variance of every input beside those seen, in mean variances; it guards text of another kind, and costs the same kind
-something. Of MiniLM, 1.0 took about 18 % off the one error at equal size, and added about 37 % to the other."""
+WOKEN = 3.0
+"""Variance of every input beside those seen, in usual variances (their geometric mean, which a few loud inputs do not
+move). It guards text of another kind and costs nothing on text of the same kind: docs/benchmarks.md."""
 FEW = 16
 """Rows of a table that are fewer than any vocabulary's."""
 EVEN = 0.5
@@ -63,7 +63,9 @@ def quiet(stats: Stats) -> Stats:
     if stats.hessian.ndim == 2:
         return stats
     size = stats.hessian.shape[-1]
-    level = np.trace(stats.hessian, axis1=1, axis2=2) / size
+    variance = np.diagonal(stats.hessian, axis1=1, axis2=2)
+    floor = 1e-3 * variance.mean(1, keepdims=True) + 1e-12
+    level = np.exp(np.log(np.maximum(variance, floor)).mean(1))
     return replace(stats, hessian=stats.hessian + WOKEN * level[:, None, None] * np.eye(size))
 
 
