@@ -185,7 +185,8 @@ class TransformersModel(TorchModel):
                 kin.setdefault(name.rpartition(".")[0], []).append(name)
         for names in kin.values():
             found |= transformers_priors.experts(stats, names)
-        return {name: transformers_priors.quiet(each) for name, each in found.items()}
+        share = transformers_priors.FOREIGN if self._task.kind == "vector" else transformers_priors.WOKEN
+        return {name: transformers_priors.quiet(each, share) for name, each in found.items()}
 
     def _parts(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
