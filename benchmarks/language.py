@@ -28,7 +28,7 @@ import numpy as np
 import zstandard
 
 import attar
-from attar import pipeline, recipe
+from attar import reading, recipe
 from attar.adapters.transformers import TransformersAdapter
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -213,8 +213,8 @@ def points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     half = len(new) // 2
     yield from ours(folder, texts, new[:half], new[half:])
     adapter, plan = TransformersAdapter.open(folder), recipe.make()
-    stats = adapter.moments(pipeline.read_whole(texts, plan, adapter).batches(256))
-    held = pipeline.read_whole(new[half:], plan, adapter)
+    stats = adapter.moments(reading.read_whole(texts, plan, adapter).batches(256))
+    held = reading.read_whole(new[half:], plan, adapter)
     for bits in (4, 5, 6):
         yield rival(adapter, stats, f"GPTQ {bits} bit g128 + zstd", gptq(bits), held)
     for levels in (7, 15, 31):
