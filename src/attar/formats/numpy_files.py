@@ -7,8 +7,8 @@ import ast
 from attar.archive.base import MOST_AXES, count
 from attar.archive.packed import SpanInfo
 from attar.coding import DTYPES, known_dtype
-from attar.packing import zipped
-from attar.packing.source import Bytes, Found, apart
+from attar.formats import zipped
+from attar.formats.source import Bytes, Found, apart
 
 MAGIC = b"\x93NUMPY"
 LONGEST = 1 << 16
