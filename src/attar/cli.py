@@ -103,7 +103,10 @@ def compress(
     ] = None,
     coder: Annotated[str | None, typer.Option(help="fast, dense (smaller) or auto: dense if decoded in 1 s.")] = None,
     scale: Scale = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Threads over layers (default: the cores).")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Layers at once (default: as many as cores).")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where layers are worked on: threads, processes, ray or ray://host:port.")
+    ] = "threads",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Open and check, compute and write nothing.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -145,6 +148,7 @@ def compress(
                 out=out,
                 force=force,
                 jobs=jobs,
+                engine=engine,
                 progress=progress,
                 interrupted=interrupted,
                 work=work,

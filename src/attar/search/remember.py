@@ -107,15 +107,16 @@ def points_key(layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str
     )  # fmt: skip
 
 
-def points(kept: Kept, key: Callable[[], str], compute: Callable[[], list[Point]]) -> list[Point]:
-    """What methods offer, computed once; `key` is asked for where something is kept."""
-    if kept.folder is None:
-        return compute()
-    name = key()
-    unit = kept.get(name)
-    if unit is not None:
-        return list(_points(unit))
-    found = compute()
+def points(kept: Kept, key: str) -> list[Point] | None:
+    """What methods offered, where that was kept."""
+    unit = kept.get(key)
+    return None if unit is None else list(_points(unit))
+
+
+def keep_points(kept: Kept, key: str | None, found: Sequence[Point]) -> None:
+    """Keep what methods offer; without a key nothing is kept."""
+    if key is None:
+        return
     told = [
         {"rate_bits": each.rate_bits, "distortion": each.distortion, "choice": dict(each.choice),
          "encoded": None if each.encoded is None else encoded_told(each.encoded)} for each in found
@@ -125,8 +126,7 @@ def points(kept: Kept, key: Callable[[], str], compute: Callable[[], list[Point]
         for number, each in enumerate(found) if each.encoded is not None
         for part, array in each.encoded.arrays.items()
     }  # fmt: skip
-    kept.put(name, told, arrays)
-    return found
+    kept.put(key, told, arrays)
 
 
 def encoded_told(encoded: Encoded) -> Json:
