@@ -33,6 +33,12 @@ MetricName = Annotated[
 ]  # fmt: skip
 
 
+Preset = Annotated[
+    str | None,
+    typer.Option(help="quick, balanced, smallest or fastest: settings for all that is not given otherwise."),
+]
+
+
 def share(text: str | None) -> float | None:
     """'2%' or '0.02' as 0.02."""
     if text is None:
