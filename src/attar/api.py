@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attar import calibration, outputs, picking, pipeline, reading, registry, removal, scale_moves, summary
+from attar import calibration, dataless, outputs, picking, pipeline, reading, registry, removal, scale_moves, summary
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
 from attar.beginning import check_apart, job_of, names_of
+from attar.dataless import Blind
 from attar.errors import FormatError, ModelError, UsageError
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -47,7 +48,7 @@ def compress(
     interrupted: Callable[[], bool] = lambda: False,
     work: PathLike | None = None,
     **fields: Any,
-) -> Result:
+) -> Result | Blind:
     """The smallest model that stays within the drop, certified on data the search never saw.
 
     fields are those of `attar.Recipe` (metric, max_drop, max_relative_drop, confidence, guarantee, calibrate,
@@ -57,8 +58,12 @@ def compress(
     never changed. engine: where layers are worked on, threads, processes, ray or ray://host:port, `jobs` at once; the
     bytes are the same. Work is kept on the way, in `work` or in a hidden folder beside the outputs, and a run that was
     killed goes on there; what is in `work` stays for further runs. A missed budget is not an error: see
-    `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
+    `Result.within`. Weights without a network (safetensors, GGUF, .npz) take `bits` or `max_error` in place of data and
+    give a `Blind` (attar/dataless.py). Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
+    alone = dataless.job_of(model, recipe, {**fields, "data": data})
+    if alone is not None:
+        return dataless.compress(alone, None if out is None else Path(out), force=force, jobs=jobs, progress=progress)
     clock, progress = Clock(), progress or Silent()
     with closing(engine_of(engine, jobs)) as running:
         job = replace(job_of(model, data, recipe, fields), engine=running)
@@ -108,6 +113,10 @@ def preview(
 ) -> Ledger:
     """A dry run: everything is opened and checked, nothing is computed or written; the ledger says what would be."""
     ledger = Ledger()
+    alone = dataless.job_of(model, recipe, {**fields, "data": data})
+    if alone is not None:
+        dataless.begin(alone, ledger, Silent())
+        return ledger
     job = job_of(model, data, recipe, fields)
     if out is not None:
         outputs.check_free(Path(out), list(names_of(job).values()), force)

@@ -30,6 +30,7 @@ from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
     from attar.api import Result
+    from attar.dataless import Blind
 
 app = typer.Typer(
     add_completion=False,
@@ -97,6 +98,12 @@ def compress(
     metric: MetricName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
+    bits: Annotated[
+        float | None, typer.Option(help="Bits per weight at most, for weights without a network; takes no data.")
+    ] = None,
+    max_error: Annotated[
+        str | None, typer.Option(help="Relative error of every matrix at most, e.g. 1%, in place of --bits.")
+    ] = None,
     confidence: Annotated[float | None, typer.Option(help="Confidence of the one-sided bound (default 0.95).")] = None,
     guarantee: Annotated[str | None, typer.Option(help="What must be within it: bound (default) or estimate.")] = None,
     out: Out = Path("out"),
@@ -137,6 +144,7 @@ def compress(
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "preset": preset, "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder,
             "scale": scale, "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
+            "bits": bits, "max_error": share(max_error, "--max-error"),
             "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,
@@ -329,13 +337,17 @@ def _print_preview(events: Any, as_json: bool) -> None:
     tell(json_line(list(events)) if as_json else show.preview_text(events))
 
 
-def _print_result(result: Result, out: Path, as_json: bool) -> None:
+def _print_result(result: Result | Blind, out: Path, as_json: bool) -> None:
     """The six closing lines, or one JSON object."""
     from dataclasses import asdict
 
     from attar import show
+    from attar.dataless import Blind
 
     report_path = out / "report.html"
+    if isinstance(result, Blind):
+        tell(json_line(show.blind_facts(result)) if as_json else "\n".join(show.blind_lines(result, report_path)))
+        return
     if as_json:
         tell(json_line({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,

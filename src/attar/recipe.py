@@ -51,6 +51,12 @@ class Recipe(BaseModel):
     max_relative_drop: float | None = Field(
         None, description="allowed drop relative to the original's value, e.g. 0.02"
     )
+    bits: float | None = Field(
+        None, gt=0, le=16, description="bits per weight at most, for weights without a network: nothing is measured"
+    )
+    max_error: float | None = Field(
+        None, gt=0, lt=1, description="relative error of every matrix at most, e.g. 0.01, in place of bits"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided bound")
     guarantee: Literal["bound", "estimate"] = Field(
         "bound", description="what must be within the drop: bound or point estimate"

@@ -12,7 +12,7 @@ from attar import measuring
 from attar.adapters.onnx import OnnxAdapter
 from attar.errors import UsageError
 from attar.exports.base import Task
-from attar.exports.int8_ranges import Judge
+from attar.exports.int8_ranges import judge_of
 from attar.exports.onnx_costs import measured as measured_cost
 from attar.exports.onnx_costs import place, works
 from attar.exports.onnx_int8 import OnnxInt8
@@ -100,7 +100,7 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     task = _task(job, loop)
     seen = base.moments(job.splits.calibrate.batches(measuring.BATCH))
     whole = coded(base, job.splits.calibrate, job.recipe.coder, seen)
-    integers = first_integers(whole, Judge(original.run, job.splits.calibrate, classes=kind != "regression"), task)
+    integers = first_integers(whole, judge_of(original.run, job.splits.calibrate, classes=kind != "regression"), task)
     # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
     stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
     ground = subject_of(base, stats)

@@ -108,7 +108,8 @@ def look(
         each = metric.examples(outputs, seen.labels, seen.outputs)
         assert each is not None
         after = Score(metric.name, float(each.mean()), len(each), outputs, each, seen.labels)
+        found = Looked(seen, after, len(outputs) - start, None)
         bounds = None if len(outputs) == len(order) else aim.decided(*losses_of(seen, after, metric))
         if bounds is not None:
-            return Looked(seen, after, len(outputs) - start, bounds)
-    return Looked(seen, after, len(outputs) - start, None)
+            return replace(found, bounds=bounds)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -84,19 +85,20 @@ def sensitivities(
     unit = kept.get(key)
     if unit is not None:
         told, arrays = unit
-        return {
-            name: replace(one, **{part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays})
-            for name, one in stats.items()
-        }, told
-    found, told = compute()
+        found = dict(stats)
+        for name, one in stats.items():
+            parts: dict[str, Any] = {part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays}
+            found[name] = replace(one, **parts)
+        return found, told
+    computed, told = compute()
     arrays = {
         f"{name}/{part}": array
-        for name, one in found.items()
+        for name, one in computed.items()
         for part in PARTS
         if (array := getattr(one, part)) is not None and array is not getattr(stats[name], part)
     }
     kept.put(key, told, arrays)
-    return dict(found), told
+    return dict(computed), told
 
 
 def points_key(layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Json, slope: float) -> str:
