@@ -30,7 +30,7 @@ from attar.search.loop import first_slope
 from attar.search.subject import Subject
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-STEPS = (1.0, 2.0, 0.5)
+STEPS = (1.0, 2.0)
 """Slopes of the candidates, of that of the first."""
 
 
@@ -75,7 +75,10 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {options.model}, "
         f"{subject.weight_count:,} weights, {len(subject.layers)} layers, {options.jobs} jobs"
     )
-    found = {name: timed(subject, name, options.jobs) for name in options.engines}
+    found: dict[str, Any] = {}
+    for name in options.engines:
+        found[name] = timed(subject, name, options.jobs)
+        print(f"{name}: {found[name]['all']:.1f} s", flush=True)
     base = next(iter(found.values()))
     rows = [
         [
