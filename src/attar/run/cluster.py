@@ -78,6 +78,7 @@ class Cluster:
         if address is None and "RAY_ADDRESS" not in os.environ:
             quiet |= {
                 "num_cpus": self.jobs or os.cpu_count(), "include_dashboard": False, "object_store_memory": STORE_BYTES,
+                "_system_config": {"worker_niceness": 0},  # Ray's own 15 starves tasks beside anything else
             }  # fmt: skip
         try:
             self._ray.init(address, **quiet)
