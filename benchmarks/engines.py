@@ -30,7 +30,7 @@ from attar.search.loop import first_slope
 from attar.search.subject import Subject
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-STEPS = (1.0, 2.0)
+STEPS = (1.0, 2.0, 0.5, 4.0)
 """Slopes of the candidates, of that of the first."""
 
 

@@ -52,8 +52,10 @@ def test_a_preset_is_under_a_recipe_file_and_options_over_both(tmp_path: Path) -
     assert (told["evaluations"], told["coder"], told["calibration_examples"]) == (5, "fast", 1000)
 
 
+@pytest.mark.slow
 def test_what_is_written_beside_a_result_makes_it_again(tmp_path: Path) -> None:
-    first = attar.compress(MODEL, DATA, max_drop=3, preset="quick", evaluations=2, out=tmp_path)
+    few = {"calibration_examples": 200, "select_examples": 500, "evaluations": 2}
+    first = attar.compress(MODEL, DATA, max_drop=3, preset="quick", out=tmp_path, **few)
     written = recipe.read(tmp_path / "recipe.toml")
     assert written == first.recipe and written.preset == "quick" and written.evaluations == 2
     assert attar.compress(MODEL, DATA, recipe=written).data == first.data
