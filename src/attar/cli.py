@@ -11,7 +11,20 @@ import typer
 
 from attar import cli_export, cli_runs
 from attar.cli_data import data
-from attar.cli_options import MODELS, AsJson, Data, Factory, Force, MetricName, ModelArg, Scale, Verbose, reach, share
+from attar.cli_options import (
+    MODELS,
+    AsJson,
+    Data,
+    Factory,
+    Force,
+    MetricName,
+    ModelArg,
+    Preset,
+    Scale,
+    Verbose,
+    reach,
+    share,
+)
 from attar.ending import guard, interrupts
 from attar.stdout import json_line, tell
 
@@ -95,6 +108,7 @@ def compress(
     guarantee: Annotated[str | None, typer.Option(help="What must be within it: bound (default) or estimate.")] = None,
     out: Out = Path("out"),
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); options given here win over it.")] = None,
+    preset: Preset = None,
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
@@ -128,9 +142,9 @@ def compress(
         fields = {
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
-            "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
+            "preset": preset, "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder,
+            "scale": scale, "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "bits": bits, "max_error": share(max_error, "--max-error"),
-            "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,
