@@ -14,8 +14,8 @@ from attar.adapters.base import Adapter
 from attar.archive import Archive, SectionInfo, read_archive
 from attar.errors import FormatError
 from attar.evaluate.flips import flips
+from attar.job import Job
 from attar.opening import decode
-from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.report.picture import picture
 from attar.search.in_order import Outcome

@@ -151,7 +151,7 @@ def test_every_parameter_of_a_stage_is_explained(page: str, table: str, settings
         ("method.md", "in steps of an eighth of an octave", "attar.search.bracket:OCTAVE"),
         ("certificate.md", "luck is {} standard deviations", "attar.search.loop:SAFEST"),
         ("method.md", "of {} standard deviations", "attar.search.sensitivity:RELATIVE"),
-        ("method.md", "up to {:,} calibrate examples", "attar.pipeline:SENSITIVITY_EXAMPLES"),
+        ("method.md", "up to {:,} calibrate examples", "attar.measuring:SENSITIVITY_EXAMPLES"),
         ("method.md", "one of {} conditional tables", "attar.entropy:CLASSES"),
         ("format.md", "sum to {:,}", "attar.coding.twin:TOTAL"),
         ("data.md", "at least {} examples", "attar.data.splits:LEAST"),

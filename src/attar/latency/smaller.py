@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from attar import pipeline
+from attar import measuring
 from attar.adapters.onnx import OnnxAdapter
+from attar.job import Job
 from attar.latency.race import FLOAT, Race, Sized
-from attar.pipeline import Job
 from attar.run.ledger import Ledger
 from attar.search.bracket import Target, land, sequence
 from attar.search.loop import BOLDEST, SAFEST, Loop, first_slope
@@ -24,7 +24,7 @@ def sizing(job: Job, outer: Loop) -> Callable[[OnnxAdapter], Loop]:
 
     def made(model: OnnxAdapter) -> Loop:
         inner = replace(job, adapter=OnnxAdapter.open(model.model()))
-        subject, _, kind, measure = pipeline.measured(inner, outer.progress)
+        subject, _, kind, measure = measuring.measured(inner, outer.progress)
         subject, _ = subject.corrected(first_slope(subject), measure, outer.progress)
         loop = Loop(
             subject, job.splits, job.metric, job.budget, kind, Ledger(), outer.progress, outer.original,
