@@ -85,6 +85,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "perplexity": "attar.evaluate.metrics:Perplexity",
         "cosine": "attar.evaluate.metrics:Cosine",
         "mrr": "attar.evaluate.retrieval:Mrr",
+        "wer": "attar.evaluate.words:Wer",
         "kl": "attar.evaluate.metrics:KlToOriginal",
         "agreement": "attar.evaluate.metrics:Agreement",
     },
