@@ -79,6 +79,7 @@ def _facts(shapes: Shapes, kernels: Kernels, made: Sequence[Estimate], workers: 
 
 def _lines(shapes: Shapes, speeds: Mapping[str, str], made: Sequence[Estimate], workers: int) -> list[str]:
     """For a person."""
+    from attar.estimating.kernels import memory_bytes
     from attar.show import columns, printable
 
     head = ["way", "time here", *([f"on {workers} machines"] if workers > 1 else []), "memory", "disk",
@@ -90,7 +91,8 @@ def _lines(shapes: Shapes, speeds: Mapping[str, str], made: Sequence[Estimate], 
         many = [duration(one.seconds(workers))] if workers > 1 else []
         received = [size(one.received)] if workers > 1 else []
         shares = ", ".join(f"{phase.name} {phase.seconds / total:.0%}" for phase in most)
-        rows.append([one.way, duration(total), *many, size(one.memory), size(one.disk), *received, shares])
+        fits = "" if one.memory <= memory_bytes() else " (does not fit here)"
+        rows.append([one.way, duration(total), *many, size(one.memory) + fits, size(one.disk), *received, shares])
     return [
         f"model     {printable(shapes.name)}: {shapes.size / 1e6:,.1f} M weights in matrices, "
         f"{size(shapes.stored_bytes)} as stored",

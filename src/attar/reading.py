@@ -91,9 +91,8 @@ def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mappi
     if not isinstance(adapter, Reading):
         return _of_specs(source, recipe, adapter.inputs())
     window = checked(TextSettings, TEXT, recipe.settings).window
-    recordings = read_recordings(source) if isinstance(adapter, Hearing) and adapter.hears else None
-    if recordings is not None:
-        return adapter.labelled(_of_specs(adapter.read_recordings(recordings), recipe, adapter.inputs()))
+    if isinstance(adapter, Hearing) and adapter.hears and (recordings := read_recordings(source)) is not None:
+        return adapter.labelled(_of_specs(adapter.read_recordings(recordings, window), recipe, adapter.inputs()))
     texts = read_texts(source)
     data = _of_specs(source if texts is None else adapter.read_texts(texts, window), recipe, adapter.inputs())
     if isinstance(data, Dataset):

@@ -190,8 +190,8 @@ class Hearing(Protocol):
         """Whether this one does."""
         ...
 
-    def read_recordings(self, recordings: Recordings) -> Dataset:
-        """Examples of recordings, with what is said, or with what the model writes down of them where nobody told."""
+    def read_recordings(self, recordings: Recordings, window: int) -> Dataset:
+        """Examples of at most `window` tokens: what is said, or what the model writes down where nobody told."""
         ...
 
     def transcripts(self, batch: Batch) -> tuple[Array, Array]:

@@ -95,17 +95,16 @@ class TransformersModel(TorchModel):
         names = {spec.name for spec in self.inputs()}
         return self._task.kind == "next" and {"input_features", "decoder_input_ids"} <= names
 
-    @property
-    def _speech(self) -> Speech:
-        return Speech(self.network, self._files, tokenizer_of(self._files))
+    def _speech(self, window: int) -> Speech:
+        return Speech(self.network, self._files, tokenizer_of(self._files), window)
 
-    def read_recordings(self, recordings: Recordings) -> Dataset:
-        """Examples of recordings; see transformers_speech.py."""
-        return self._speech.dataset(recordings)
+    def read_recordings(self, recordings: Recordings, window: int) -> Dataset:
+        """Examples of recordings with at most `window` tokens; see transformers_speech.py."""
+        return self._speech(window).dataset(recordings)
 
     def transcripts(self, batch: Batch) -> tuple[Array, Array]:
         """What is written down and what is said, as words; see transformers_speech.py."""
-        return self._speech.transcripts(batch)
+        return self._speech(batch["decoder_input_ids"].shape[1]).transcripts(batch)
 
     def labelled(self, data: Dataset) -> Dataset:
         """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""

@@ -35,7 +35,8 @@ TOGETHER = 8
 class Speech:
     """What turns recordings into a model's inputs, and its tokens into words."""
 
-    def __init__(self, network: Any, files: Mapping[str, bytes], tokenizer: Any) -> None:
+    def __init__(self, network: Any, files: Mapping[str, bytes], tokenizer: Any, window: int = 1 << 20) -> None:
+        self.most = min(window, int(getattr(network.config, "max_target_positions", 0) or 448))
         self.network, self._files, self.tokenizer = network, files, tokenizer
         self.end = int(_first(network.config.eos_token_id))
         self.others = sorted(set(tokenizer.get_added_vocab().values()) - {self.end})
@@ -60,15 +61,13 @@ class Speech:
             encoded = (self.tokenizer(" " + text, add_special_tokens=False)["input_ids"] for text in recordings.texts)
             rows = [list(ids) for ids in encoded]
         rows = [[*self.prompt, *row, self.end] for row in rows]
-        most = int(getattr(self.network.config, "max_target_positions", 0) or 1 << 20)
-        if max(map(len, rows)) > most:
+        if max(map(len, rows)) > self.most:
             raise DataError(
-                f"data {recordings.origin!r}: what is said must take {most} tokens at most. Received "
-                f"{max(map(len, rows))}. Cut the recording."
+                f"data {recordings.origin!r}: what is said must take {self.most} tokens at most. Received "
+                f"{max(map(len, rows))}. Cut the recording, or set a larger window in [settings.text]."
             )
-        width = max(map(len, rows))
-        ids = np.full((len(rows), width), self.end, np.int64)
-        mask = np.zeros((len(rows), width), np.int64)
+        ids = np.full((len(rows), self.most), self.end, np.int64)
+        mask = np.zeros((len(rows), self.most), np.int64)
         for number, row in enumerate(rows):
             ids[number, : len(row)], mask[number, : len(row)] = row, 1
         inputs = {FEATURES: features, "decoder_input_ids": ids, "decoder_attention_mask": mask}
@@ -99,13 +98,13 @@ class Speech:
 
     def _greedy(self, features: torch.Tensor) -> list[list[int]]:
         """The likeliest token after token, until all examples have ended."""
-        count, most = len(features), int(getattr(self.network.config, "max_target_positions", 448))
+        count = len(features)
         rows: list[list[int]] = [[] for _ in range(count)]
         open_ = np.ones(count, bool)
         ids, past = torch.tensor([self.prompt] * count), None
         with torch.no_grad():
             encoded = self.network.get_encoder()(features)
-            for _ in range(most - len(self.prompt)):
+            for _ in range(self.most - len(self.prompt) - 1):
                 made = self.network(
                     encoder_outputs=encoded, decoder_input_ids=ids, past_key_values=past, use_cache=True
                 )

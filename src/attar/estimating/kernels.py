@@ -154,6 +154,14 @@ def together(action: Callable[[], object], *, once: bool = False) -> float:
         return (perf_counter() - start) / count
 
 
+def memory_bytes() -> float:
+    """Memory of this machine; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
 def facts(kernels: Kernels) -> Mapping[str, str]:
     """Speeds for a person."""
     return {

@@ -92,7 +92,7 @@ def shapes_of(model: str, factory: str | None = None) -> Shapes:
         raise UsageError(f"model: the path must exist. Received {model!r}. Check the spelling.")
     config = path / CONFIG if path.is_dir() else path
     if config.name.endswith(".json") and not config.name.endswith(".index.json") and config.is_file():
-        return _of_config(config, path)
+        return _of_config(config)
     if factory is None and TensorsAdapter.accepts(path):
         adapter = TensorsAdapter.open(path)
         found = tuple(_of_layer(layer, None) for layer in adapter.layers())
@@ -100,7 +100,7 @@ def shapes_of(model: str, factory: str | None = None) -> Shapes:
     return _opened(model, path, factory)
 
 
-def _of_config(config: Path, path: Path) -> Shapes:
+def _of_config(config: Path) -> Shapes:
     """A Hugging Face model by its configuration."""
     try:
         rows, facts = registry.get("shapes", "transformers")(config)
@@ -115,9 +115,10 @@ def _of_config(config: Path, path: Path) -> Shapes:
         Matrix(name, kind, rows_, cols, copies=count, share=share, stored=facts["stored"])
         for name, kind, rows_, cols, count, share in rows
     )
+    name = config.resolve().parent.name if config.name == CONFIG else config.stem
     return Shapes(
-        path.name if path.is_dir() else path.parent.name or path.name, matrices, facts["others"], ("memory", "blocks"),
-        facts["width"], max(facts["blocks"], 1), 256 if facts["generates"] else 1, gradients=True, base_bytes=0.7e9,
+        name, matrices, facts["others"], ("memory", "blocks"), facts["width"], max(facts["blocks"], 1),
+        256 if facts["generates"] else 1, gradients=True, base_bytes=0.7e9,
     )  # fmt: skip
 
 
