@@ -62,7 +62,7 @@ def rows(work: Path, arguments: argparse.Namespace) -> Iterator[str]:
     start = perf_counter()
     result = attar.compress(
         model, calibrate=spoken(work / "calibrate", arguments.calibrate),
-        select=spoken(work / "select", arguments.select, skip=500), certify=spoken(work / "certify", 8, skip=800),
+        select=spoken(work / "select", arguments.select, skip=500), certify=spoken(work / "certify", 20, skip=800),
         metric="perplexity", max_relative_drop=float(np.expm1(arguments.nll)), guarantee="estimate",
         evaluations=arguments.evaluations,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -90,7 +91,7 @@ def measure() -> Kernels:
     wide, tall, flat = (problem(rng, rows, cols) for rows, cols in ((256, 768), (1536, 192), (2048, 1024)))
     layer, weight, stats = wide
     factor = together(lambda: grid.ordered(grid.regularised(layer, weight, stats, 0.2))) / 768**3
-    times = [together(lambda one=one: rounded(*one)) for one in (wide, tall)]
+    times = [together(partial(rounded, *one)) for one in (wide, tall)]
     feedback, decide = _two(times, factor)
     alone = Stats(np.ones((1, 1024)), np.zeros((1, 1024)), 10**6, 10**6, np.ones(2048))
     blind = together(lambda: rounded(flat[0], flat[1], alone), once=True) / (2048 * 1024)
