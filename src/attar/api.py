@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from attar.picking import Seen
 from attar.recipe import Recipe
 from attar.result import PathLike, Result, entry
 from attar.run.clock import Clock
+from attar.run.engines import engine_of
 from attar.run.kept import FOLDER, Kept
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress, Silent
@@ -41,6 +43,7 @@ def compress(
     out: PathLike | None = None,
     force: bool = False,
     jobs: int | None = None,
+    engine: str = "threads",
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     work: PathLike | None = None,
@@ -52,7 +55,8 @@ def compress(
     select, certify, seed, ...), or give a whole recipe. data, calibrate, select, certify and train (a set on which
     candidates are trained) are paths or objects (arrays, (x, y), a DataLoader, a tf.data.Dataset). With `out`, that
     folder gets NAME.attar, the model in its own format, report.html, recipe.toml and ledger.jsonl. The model given is
-    never changed. Work is kept on the way, in `work` or in a hidden folder beside the outputs, and a run that was
+    never changed. engine: where layers are worked on, threads, processes, ray or ray://host:port, `jobs` at once; the
+    bytes are the same. Work is kept on the way, in `work` or in a hidden folder beside the outputs, and a run that was
     killed goes on there; what is in `work` stays for further runs. A missed budget is not an error: see
     `Result.within`. Weights without a network (safetensors, GGUF, .npz) take `bits` or `max_error` in place of data and
     give a `Blind` (attar/dataless.py). Raises UsageError, DataError, ModelError, FormatError, OutputError.
@@ -61,7 +65,16 @@ def compress(
     if alone is not None:
         return dataless.compress(alone, None if out is None else Path(out), force=force, jobs=jobs, progress=progress)
     clock, progress = Clock(), progress or Silent()
-    job = job_of(model, data, recipe, fields, jobs)
+    with closing(engine_of(engine, jobs)) as running:
+        job = replace(job_of(model, data, recipe, fields), engine=running)
+        return _compressed(job, clock, out, force, progress, interrupted, work)
+
+
+def _compressed(
+    job: Job, clock: Clock, out: PathLike | None, force: bool, progress: Progress, interrupted: Callable[[], bool],
+    work: PathLike | None,
+) -> Result:  # fmt: skip
+    """A checked job run, and its files written where they are wanted."""
     clock.budget = job.recipe.time_budget
     names = names_of(job)
     if work is not None:
@@ -104,7 +117,7 @@ def preview(
     if alone is not None:
         dataless.begin(alone, ledger, Silent())
         return ledger
-    job = job_of(model, data, recipe, fields, None)
+    job = job_of(model, data, recipe, fields)
     if out is not None:
         outputs.check_free(Path(out), list(names_of(job).values()), force)
     pipeline.begin(job, ledger, Silent())

@@ -21,7 +21,7 @@ from attar.result import entry
 SETS = ("data", "calibrate", "select", "certify", "train")
 
 
-def job_of(model: object, data: object, recipe: Recipe | None, fields: dict[str, Any], jobs: int | None) -> Job:
+def job_of(model: object, data: object, recipe: Recipe | None, fields: dict[str, Any]) -> Job:
     """Everything opened, read and checked."""
     sets: dict[str, object] = {name: fields.pop(name, None) for name in SETS[1:]}
     sets["data"] = data
@@ -44,7 +44,7 @@ def job_of(model: object, data: object, recipe: Recipe | None, fields: dict[str,
     ready = reading.prepare(replace(splits, warnings=(*splits.warnings, *warnings)), tuned, plan)
     into = None if isinstance(model, str | os.PathLike) and plan.factory is None else model_of(model, plan.factory)
     job = Job(
-        plan, adapter, ready.splits, metric, budget, size, name, ready.train, into=into, jobs=jobs,
+        plan, adapter, ready.splits, metric, budget, size, name, ready.train, into=into,
         data_steps=ready.steps,
     )  # fmt: skip
     removal.check(job)

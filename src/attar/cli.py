@@ -99,6 +99,10 @@ def compress(
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
+    early_stop: Annotated[
+        bool | None,
+        typer.Option("--early-stop/--no-early-stop", help="End the search's evaluations where they have told enough."),
+    ] = None,
     time_budget: Annotated[
         str | None, typer.Option(help="Time that the run should take, e.g. 10m: the best so far is handed back.")
     ] = None,
@@ -107,7 +111,10 @@ def compress(
     ] = None,
     coder: Annotated[str | None, typer.Option(help="fast, dense (smaller) or auto: dense if decoded in 1 s.")] = None,
     scale: Scale = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Threads over layers (default: the cores).")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Layers at once (default: as many as cores).")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where layers are worked on: threads, processes, ray or ray://host:port.")
+    ] = "threads",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Open and check, compute and write nothing.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -124,7 +131,7 @@ def compress(
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
             "bits": bits, "max_error": share(max_error, "--max-error"),
-            "train": train, "remove": remove, "exclude": exclude or None,
+            "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,
@@ -150,6 +157,7 @@ def compress(
                 out=out,
                 force=force,
                 jobs=jobs,
+                engine=engine,
                 progress=progress,
                 interrupted=interrupted,
                 work=work,

@@ -15,6 +15,7 @@ from attar.opening import check_weights
 from attar.recipe import Recipe
 from attar.recover.augment import changes_of
 from attar.recover.settings import RecoverySettings
+from attar.run.engines import Engine, Threads
 from attar.run.kept import Kept
 from attar.search import remember
 from attar.search.params import AUGMENT, CALIBRATION, RECOVERY, check_rules, checked
@@ -42,7 +43,7 @@ class Job:
     """What drops are measured from, where `adapter` has lost channels."""
     into: object | None = None
     """What the result is put into: the caller's own object (copied), or None to rebuild it from the file alone."""
-    jobs: int | None = None
+    engine: Engine = field(default_factory=Threads)
     data_steps: tuple[Step, ...] = ()
     """What was looked for in the sets, and left out of them."""
     kept: Kept = field(default_factory=Kept)

@@ -62,7 +62,7 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     remainder = {name: np.array(array) for name, array in adapter.remainder().items()}
     return Subject(
         adapter, layers, weights, stats, remainder, skeleton, meta,
-        tuple(job.recipe.methods), job.recipe.settings, job.jobs, job.recipe.coder, tuple(job.recipe.exclude),
+        tuple(job.recipe.methods), job.recipe.settings, job.engine, job.recipe.coder, tuple(job.recipe.exclude),
         job.recipe.layers, job.kept,
     )  # fmt: skip
 

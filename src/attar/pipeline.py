@@ -97,7 +97,8 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     original = job.original or job.adapter
     loop = Loop(
         subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before,
-        kept=job.kept, marks=marks and {**marks, "original": remember.model_mark(original)},
+        kept=job.kept, seed=job.recipe.seed, early_stop=job.recipe.early_stop,
+        marks=marks and {**marks, "original": remember.model_mark(original)},
     )  # fmt: skip
     loop.originals()
     return loop

@@ -69,6 +69,9 @@ class Recipe(BaseModel):
     select_examples: int = Field(10000, ge=1, description="most examples used by the search")
     seed: int = Field(0, ge=0, description="of every random choice")
     evaluations: int = Field(8, ge=2, le=64, description="full evaluations that the search may spend")
+    early_stop: bool = Field(
+        True, description="evaluations on the select split end when they have said enough, where the metric allows it"
+    )
     time_budget: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds that a run should take: the best so far is handed back"
     )

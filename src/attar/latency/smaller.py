@@ -44,7 +44,7 @@ def with_smaller(
     if race.sizing is None or last == FLOAT or interrupted():
         return list(order)
     inner = race.sizing(race.models[last])
-    trials = land(inner.trial, first_slope(inner.subject), target, most, interrupted)
+    trials = land(inner.trial, first_slope(inner.subject), target, most, interrupted, inner.finish)
     step = (SAFEST - BOLDEST) / (LOOKS - 1)
     slopes = sequence(trials, target, [SAFEST - step * look for look in range(LOOKS)])
     race.loop.ledger.add("sized", of=race.shown(last), slopes=slopes, trials=[asdict(trial) for trial in trials])
