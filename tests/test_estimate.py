@@ -23,7 +23,7 @@ from attar.estimating.phases import Estimate, Load, estimates
 from attar.estimating.shapes import Shapes, shapes_of
 
 CONFIGS = Path(__file__).parents[1] / "examples" / "configs"
-SPEEDS = Kernels(1e-11, 1e-11, 1e-10, 2e-10, 3e-7, 4e-7, 5e-9, 2e-7, 3e-10, 2)
+SPEEDS = Kernels(1e-11, 1e-11, 1e-10, 2e-10, 3e-7, 4e-7, 5e-9, 2e-7, 3e-10, 2, 16e9)
 
 
 @pytest.fixture
@@ -174,6 +174,17 @@ def test_odd_models_are_refused(tmp_path: Path) -> None:
 def test_two_digits_and_a_unit() -> None:
     assert [duration(x) for x in (0.44, 42, 600, 9000, 4e5)] == ["0.44 s", "42 s", "10 min", "2.5 h", "4.6 d"]
     assert [size(x) for x in (900, 5.3e6, 1.62e10, 2.1e12)] == ["900 B", "5.3 MB", "16 GB", "2.1 TB"]
+
+
+def test_speeds_of_another_machine(tmp_path: Path) -> None:
+    told = tmp_path / "other.json"
+    told.write_text(json.dumps({"kernels": {name: getattr(SPEEDS, name) for name in Kernels.__dataclass_fields__}}))
+    assert kernels.read(told) == SPEEDS
+    words = ["estimate", str(CONFIGS / "dense-70b.json"), "--speeds", str(told)]
+    assert "4.5 TB (does not fit" in CliRunner().invoke(app, words).stdout
+    told.write_text('{"kernels": {"product": "fast"}}')
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2 and "--speeds" in result.stderr
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +33,9 @@ def estimate(
     window: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 512,
     bits: Annotated[float, typer.Option(min=0.1, max=16, help="Bits per weight in the file.")] = 4.0,
     network: Annotated[float, typer.Option(min=0.001, help="Gbit/s between machines.")] = 10.0,
+    speeds: Annotated[
+        Path | None, typer.Option(help="Speeds of another machine: what `attar estimate --json` has written there.")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure this machine again, not from the cache.")] = False,
     factory: Factory = None,
     as_json: AsJson = False,
@@ -43,13 +47,13 @@ def estimate(
 
         reach(factory)
         found = shapes.shapes_of(model, factory)
-        speeds = kernels.measured(again=again)
+        machine = kernels.measured(again=again) if speeds is None else kernels.read(speeds)
         load = phases.Load(*_three(examples), window, bits, workers, network * GIGABIT)
-        made = phases.estimates(found, speeds, load)
+        made = phases.estimates(found, machine, load)
         if as_json:
-            tell(json_line(_facts(found, speeds, made, workers)))
+            tell(json_line(_facts(found, machine, made, workers)))
             return
-        tell("\n".join(_lines(found, kernels.facts(speeds), made, workers)))
+        tell("\n".join(_lines(found, machine, made, workers)))
 
 
 def _three(text: str) -> list[int]:
@@ -77,9 +81,9 @@ def _facts(shapes: Shapes, kernels: Kernels, made: Sequence[Estimate], workers: 
     }  # fmt: skip
 
 
-def _lines(shapes: Shapes, speeds: Mapping[str, str], made: Sequence[Estimate], workers: int) -> list[str]:
+def _lines(shapes: Shapes, machine: Kernels, made: Sequence[Estimate], workers: int) -> list[str]:
     """For a person."""
-    from attar.estimating.kernels import memory_bytes
+    from attar.estimating.kernels import facts
     from attar.show import columns, printable
 
     head = ["way", "time here", *([f"on {workers} machines"] if workers > 1 else []), "memory", "disk",
@@ -91,12 +95,12 @@ def _lines(shapes: Shapes, speeds: Mapping[str, str], made: Sequence[Estimate], 
         many = [duration(one.seconds(workers))] if workers > 1 else []
         received = [size(one.received)] if workers > 1 else []
         shares = ", ".join(f"{phase.name} {phase.seconds / total:.0%}" for phase in most)
-        fits = "" if one.memory <= memory_bytes() else " (does not fit here)"
+        fits = "" if one.memory <= machine.memory else " (does not fit here)"
         rows.append([one.way, duration(total), *many, size(one.memory) + fits, size(one.disk), *received, shares])
     return [
         f"model     {printable(shapes.name)}: {shapes.size / 1e6:,.1f} M weights in matrices, "
         f"{size(shapes.stored_bytes)} as stored",
-        "machine   " + "; ".join(f"{name} {value}" for name, value in speeds.items()),
+        "machine   " + "; ".join(f"{name} {value}" for name, value in facts(machine).items()),
         *columns(rows),
     ]
 

@@ -20,6 +20,7 @@ import numpy as np
 import attar
 from attar.adapters.moments import MomentSum
 from attar.coding import decode_array, encode_array, simd_path
+from attar.errors import UsageError
 from attar.methods import grid
 from attar.methods.uniform import Uniform
 from attar.types import Layer, Stats, Weight
@@ -49,6 +50,8 @@ class Kernels:
     dense: float
     decode: float
     cores: int
+    memory: float
+    """Bytes of the machine."""
 
 
 def measured(folder: Path | None = None, *, again: bool = False) -> Kernels:
@@ -64,6 +67,19 @@ def measured(folder: Path | None = None, *, again: bool = False) -> Kernels:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(json.dumps({"mark": mark, "kernels": asdict(found)}))
     return found
+
+
+def read(path: Path) -> Kernels:
+    """Speeds of another machine, from the output of `attar estimate --json` there; raises UsageError."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))["kernels"]
+        return Kernels(**{field.name: int(told[field.name]) if field.name == "cores" else float(told[field.name])
+                          for field in fields(Kernels)})  # fmt: skip
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise UsageError(
+            f"--speeds {str(path)!r}: it must be what `attar estimate MODEL --json` has written. Received another "
+            f"({error!r}). Measure the machine anew."
+        ) from error
 
 
 def _cache() -> Path:
@@ -101,7 +117,7 @@ def measure() -> Kernels:
         product, moments, factor, feedback, decide, blind,
         together(lambda: encode_array(codes)) / size,
         together(lambda: encode_array(codes[:128], "dense"), once=True) / (128 * 1024),
-        together(lambda: decode_array(*fast, "int32", codes.shape)) / size, cores(),
+        together(lambda: decode_array(*fast, "int32", codes.shape)) / size, cores(), memory_bytes(),
     )  # fmt: skip
 
 
