@@ -29,7 +29,7 @@ from attar.run.engines import engine_of
 from attar.run.kept import FOLDER, Kept
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress, Silent
-from attar.search.loop import search
+from attar.search.loop import search, transcriber
 from attar.sets.aims import check
 from attar.sets.lossy import Loss
 from attar.types import Json, Score
@@ -140,7 +140,7 @@ def evaluate(
             )
         compared = observing(open_model(against, recipe.factory), measured.name)
         original = score(compared.run, dataset, measured, None).outputs
-    return score(adapter.run, dataset, measured, original)
+    return score(adapter.run, dataset, measured, original, transcribe=transcriber(adapter))
 
 
 def data_loss(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attar import cli_export, cli_runs
+from attar import cli_estimate, cli_export, cli_runs
 from attar.cli_data import data
 from attar.cli_options import (
     MODELS,
@@ -44,6 +44,7 @@ app.add_typer(data, name="data")
 app.add_typer(cli_runs.recipe, name="recipe")
 app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-drop 0.5")(cli_export.export)
 app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
+app.command(epilog="Example: attar estimate config.json --workers 8")(cli_estimate.estimate)
 app.command(epilog="Example: attar pick out/ --max-drop 0.3 -o smaller/")(cli_runs.pick)
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]

@@ -18,6 +18,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "transformers": "attar.adapters.transformers:TransformersAdapter",
     },
     "factory": {"torch": "attar.adapters.torch:FactorySpec"},
+    "shapes": {"transformers": "attar.adapters.transformers_shapes:shapes_of"},
     "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},
     "source": {"tensorflow": "attar.adapters.keras_sources:saved"},
     "method": {
@@ -84,6 +85,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "perplexity": "attar.evaluate.metrics:Perplexity",
         "cosine": "attar.evaluate.metrics:Cosine",
         "mrr": "attar.evaluate.retrieval:Mrr",
+        "wer": "attar.evaluate.words:Wer",
         "kl": "attar.evaluate.metrics:KlToOriginal",
         "agreement": "attar.evaluate.metrics:Agreement",
     },

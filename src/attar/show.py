@@ -130,14 +130,14 @@ def picked_lines(found: Picked) -> list[str]:
         mark = "chosen" if found.chosen is not None and one.data == found.chosen.data else ""
         ratio = found.bytes_before / max(len(one.data), 1)
         rows.append([f"{len(one.data):,}", f"{ratio:.1f}x", f"{c.drop:+.4g}", f"{c.upper:+.4g}", mark])
-    lines = _columns(rows)
+    lines = columns(rows)
     if found.chosen is not None:
         c = found.chosen.certificate
         lines.append(f"drop      {c.drop:+.4g}, upper bound {c.upper:+.4g}, allowed {c.max_drop:g}: {verdict(c)}")
     return [*lines, *(f"file      {path}" for path in found.files)]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows with their cells below each other."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -152,7 +152,7 @@ def bench_lines(found: Sequence[Timed], metric: str | None) -> list[str]:
         cells = [f"{t.milliseconds:.3f}   {t.ratio:.2f} ({t.low:.2f} to {t.high:.2f})" for t in one.latency.values()]
         value = [] if one.value is None else [f"{one.value:.4f}"]
         rows.append([printable(one.path), f"{one.nbytes:,}", *cells, *value])
-    return _columns(rows)
+    return columns(rows)
 
 
 def packed_facts(result: Packed) -> dict[str, Json]:

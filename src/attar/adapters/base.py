@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from attar.structure.base import Structure
-from attar.types import Array, Capture, Dataset, Layer, Stats, TensorSpec, Texts, Weight
+from attar.types import Array, Capture, Dataset, Layer, Recordings, Stats, TensorSpec, Texts, Weight
 
 Batch = Mapping[str, Array]
 """Inputs by name, [n, ...] each, as a Dataset's `batches` yields them."""
@@ -178,6 +178,24 @@ class Reading(Protocol):
 
     def labelled(self, data: Dataset) -> Dataset:
         """The data set with labels that fit the model's outputs, where the inputs tell them (next tokens)."""
+        ...
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """An adapter whose model may write down speech."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether this one does."""
+        ...
+
+    def read_recordings(self, recordings: Recordings, window: int) -> Dataset:
+        """Examples of at most `window` tokens: what is said, or what the model writes down where nobody told."""
+        ...
+
+    def transcripts(self, batch: Batch) -> tuple[Array, Array]:
+        """Words as numbers [n, words], filled up with -1: what the model writes down, and what is said."""
         ...
 
 
