@@ -168,6 +168,7 @@ def compress(
     folder = Path(out)
     outputs.check_free(folder, list(names.values()), force)
     _check_apart(job, folder, names)
+    names["folder"] = os.fspath(out)
     if work is None:
         job = replace(job, kept=Kept(folder / FOLDER))
     with outputs.staged(folder) as stage:
@@ -425,7 +426,9 @@ def _run(
     outcome = search(loop, job.recipe.evaluations, stop, extend, alone=alone)
     progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
-    ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names))
+    seen = [(candidate.size_bytes, after) for candidate, after in loop.certified]
+    picks = picking.offers(outcome.before, seen, job.metric, job.budget.confidence)
+    ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names), picks=picks)
     return Result(
         outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,
         job.metric.unit == "points", ledger.events, final,

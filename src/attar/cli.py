@@ -12,7 +12,7 @@ import typer
 from attar import cli_export, cli_runs
 from attar.cli_data import data
 from attar.cli_options import MODELS, AsJson, Data, Factory, Force, MetricName, ModelArg, Scale, Verbose, reach, share
-from attar.ending import guard, interrupts
+from attar.ending import fail, guard, interrupts
 from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
@@ -270,16 +270,23 @@ def verify(
 
 @app.command()
 def report(
-    ledger: Annotated[Path, typer.Argument(help="ledger.jsonl of a run, also of one that was interrupted.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="A run's folder or its ledger.jsonl, finished or not; two are compared.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file.")] = Path("report.html"),
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make the report again from a ledger."""
+    """Make the report again from a ledger, or one that compares two runs."""
     with guard(verbose):
-        from attar.report import write_report
+        from attar.report import write_comparison, write_report
 
-        write_report(ledger, out, force=force)
+        if len(runs) > 2:
+            fail(f"report: one run, or two to compare. Received {len(runs)}. Name at most two.", 2)
+        if len(runs) == 2:
+            write_comparison(*runs, out, force=force)
+        else:
+            write_report(*runs, out, force=force)
         tell(str(out))
 
 

@@ -88,6 +88,14 @@ class TransformersModel(TorchModel):
         most = getattr(self.network.config, "max_position_embeddings", None) or window
         return windows(texts, tokenizer_of(self._files), self._task, min(window, int(most)), self.network.config)
 
+    def words(self) -> Callable[[Array], str] | None:
+        """What makes words of token ids [length], for people; None where the folder has no tokenizer."""
+        try:
+            tokenizer = tokenizer_of(self._files)
+        except ModelError:
+            return None
+        return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
+
     def labelled(self, data: Dataset) -> Dataset:
         """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""
         if self._task.kind not in ("next", "same"):

@@ -25,14 +25,32 @@ for (const figure of document.querySelectorAll("figure.chart")) {
       const drawn = live.querySelector("svg");
       drawn.setAttribute("role", "img");
       drawn.setAttribute("aria-label", still.getAttribute("aria-label"));
+      drawn.removeAttribute("aria-roledescription");
+      for (const part of drawn.children) part.setAttribute("aria-hidden", "true");
       still.remove();
+      figure.view = view;
       figure.dataset.live = "yes";
+      figure.dispatchEvent(new Event("drawn"));
     })
     .catch((error) => {
       live.remove();
       still.style.display = "";
       console.error(error);
     });
+}
+
+// On the screen, the places of a candidate's points.
+for (const figure of document.querySelectorAll("#chart-frontier")) {
+  figure.spots = ({ name, x, y }) => {
+    const view = figure.view;
+    if (!view) {
+      const dots = [...figure.querySelectorAll("circle[data-name]")].filter((dot) => dot.dataset.name === name);
+      return dots.map((dot) => dot.getBoundingClientRect()).map((box) => [box.x + box.width / 2, box.y + box.height / 2]);
+    }
+    const box = figure.querySelector(".live svg").getBoundingClientRect();
+    const [left, top] = view.origin();
+    return [[box.x + left + view.scale("x")(x), box.y + top + view.scale("y")(y)]];
+  };
 }
 
 for (const hint of document.querySelectorAll(".hint")) hint.hidden = false;
