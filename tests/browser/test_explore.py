@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -149,24 +148,30 @@ def test_two_runs_on_one_page(browser: Browser, tmp_path: Path) -> None:
     seen.page.context.close()
 
 
+CLOCK = """
+window.drawnAt = [];
+document.addEventListener("drawn", () => drawnAt.push(performance.now()), true);
+"""
+"""When, in milliseconds after the page was opened, each chart was drawn; the slider is ready before the first."""
+
+
 @pytest.mark.slow
 def test_a_hundred_layers_are_small_and_ready_in_a_second(browser: Browser, tmp_path: Path) -> None:
-    """From opening the file to a slider that answers: the median of five visits; all charts are drawn after it."""
+    """The slider answers and the frontier is live: the median of seven visits. The other charts follow meanwhile."""
     file = tmp_path / "many.html"
     file.write_text(render(ledgers.explored(ledgers.many_layers(100))), "utf-8")
     assert file.stat().st_size < 3_000_000
     taken = []
-    for _ in range(5):
-        context = browser.new_context(viewport={"width": 1180, "height": 900})
-        page = context.new_page()
-        begun = time.perf_counter()
-        page.goto(file.as_uri(), wait_until="commit")
-        page.wait_for_selector("#budget", state="visible")
+    for _ in range(7):
+        page = browser.new_context(viewport={"width": 1180, "height": 900}).new_page()
+        page.add_init_script(CLOCK)
+        page.goto(file.as_uri())
+        page.wait_for_function("() => drawnAt.length === 5")
+        assert page.locator("#budget").is_visible()
+        taken.append((page.evaluate("drawnAt[0]"), page.evaluate("drawnAt[4]")))
         page.locator("#budget").press("End")
         assert field(page, "name") == "0"
-        taken.append(time.perf_counter() - begun)
-        context.close()
-    print(
-        f"ready after {sorted(taken)[2]:.2f} s (of {min(taken):.2f} to {max(taken):.2f}), {file.stat().st_size:,} bytes"
-    )
-    assert sorted(taken)[2] < 1
+        page.context.close()
+    frontier, charts = (sorted(times)[3] for times in zip(*taken, strict=True))
+    print(f"frontier after {frontier:.0f} ms, all charts after {charts:.0f} ms, {file.stat().st_size:,} bytes")
+    assert frontier < 1000

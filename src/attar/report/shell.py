@@ -33,7 +33,7 @@ def finished(
 ) -> str:
     """A page from its template, with its own styles and scripts; bundle is Vega's, or "" for still drawings."""
     style, own = ("\n".join((TEMPLATES / name).read_text("utf-8") for name in names) for names in (styles, scripts))
-    code = [*([bundle] if bundle else []), own]
+    code = [own, *([bundle] if bundle else [])]
     page = (
         _environment()
         .get_template(template)
