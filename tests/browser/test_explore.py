@@ -122,7 +122,7 @@ def test_without_scripts_every_candidate_is_in_a_table(browser: Browser, explore
     page.get_by_text("Every candidate, layer by layer").click()
     table = page.locator("#choices-table")
     assert table.is_visible() and table.locator("thead th").count() == 7
-    assert "attar pick 'runs/lenet 5' --max-drop 0.4" in table.inner_text()
+    assert "attar pick 'runs/lenet 5' --max-drop 0.4" in page.locator(".commands").inner_text()
     page.context.close()
 
 

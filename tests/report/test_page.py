@@ -91,7 +91,7 @@ def test_the_outline_of_a_certified_run() -> None:
     figures = ["chart-frontier", "chart-bits_per_weight", "chart-zeros", "chart-share", "chart-sensitivity"]
     assert [figure["id"] for figure in outline.all("figure") if "id" in figure] == figures
     rows = len([tag for tag, _ in outline.tags if tag == "tr"])
-    assert rows == 2 * (1 + 4) + 1 + (1 + 8) + (1 + 4) + (1 + 1)
+    assert rows == 2 * (1 + 4) + (1 + 8) + (1 + 4) + (1 + 1)
     assert len(outline.all("img")) == 12
     assert outline.all("html")[0]["lang"] == "en" and outline.all("title")
 
@@ -277,7 +277,7 @@ def test_rendering_is_deterministic_and_quick_for_many_layers() -> None:
     start = time.perf_counter()
     assert render(events) == first
     assert time.perf_counter() - start < 5
-    assert len(Outline(first).text["tr"]) == 2 * (1 + 200) + 1 + (1 + 8) + (1 + 200) + (1 + 1)
+    assert len(Outline(first).text["tr"]) == 2 * (1 + 200) + (1 + 8) + (1 + 200) + (1 + 1)
 
 
 def test_write_report_replaces_only_when_forced(tmp_path: Path) -> None:
