@@ -26,6 +26,7 @@ from attar.recipe import Recipe
 from attar.run.clock import Clock
 from attar.run.kept import FOLDER, Kept
 from attar.run.ledger import Ledger, plain
+from attar.run.notebook import suited
 from attar.run.progress import Progress, Silent
 from attar.search.loop import search
 from attar.sets.aims import check
@@ -145,6 +146,7 @@ def compress(
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     work: PathLike | None = None,
+    on_event: Callable[[Mapping[str, Json]], object] | None = None,
     **fields: Any,
 ) -> Result:
     """The smallest model that stays within the drop, certified on data the search never saw.
@@ -154,17 +156,19 @@ def compress(
     candidates are trained) are paths or objects (arrays, (x, y), a DataLoader, a tf.data.Dataset). With `out`, that
     folder gets NAME.attar, the model in its own format, report.html, recipe.toml and ledger.jsonl. The model given is
     never changed. Work is kept on the way, in `work` or in a hidden folder beside the outputs, and a run that was
-    killed goes on there; what is in `work` stays for further runs. A missed budget is not an error: see
-    `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
+    killed goes on there; what is in `work` stays for further runs. on_event is called with each event of the ledger;
+    progress, where it has a method `event`, as well. In a notebook progress is shown unless one is given. A missed
+    budget is not an error: see `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
-    clock, progress = Clock(), progress or Silent()
+    clock, progress = Clock(), progress or suited()
+    watchers = [one for one in (getattr(progress, "event", None), on_event) if one is not None]
     job = _job(model, data, recipe, fields, jobs)
     clock.budget = job.recipe.time_budget
     names = _names(job)
     if work is not None:
         job = replace(job, kept=Kept(Path(work)))
     if out is None:
-        return _run(job, names, Ledger(), progress, interrupted, clock)
+        return _run(job, names, Ledger(None, watchers), progress, interrupted, clock)
     folder = Path(out)
     outputs.check_free(folder, list(names.values()), force)
     _check_apart(job, folder, names)
@@ -172,7 +176,7 @@ def compress(
     if work is None:
         job = replace(job, kept=Kept(folder / FOLDER))
     with outputs.staged(folder) as stage:
-        result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, clock)
+        result = _run(job, names, Ledger(stage / names["ledger"], watchers), progress, interrupted, clock)
         progress.stage("files and report", 1)
         result.write_all(stage, names)
         outputs.publish(stage, folder, force)

@@ -31,6 +31,7 @@ app.add_typer(cli_runs.recipe, name="recipe")
 app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-drop 0.5")(cli_export.export)
 app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
 app.command(epilog="Example: attar pick out/ --max-drop 0.3 -o smaller/")(cli_runs.pick)
+app.command(epilog="Example: attar log out/ --to mlflow --dest mlruns/")(cli_runs.log)
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
 
@@ -302,7 +303,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _bars() -> Any:
     """Progress on stderr: bars with the remaining time on a terminal, plain lines elsewhere."""
-    from attar.show import Bars
+    from attar.live import Bars
 
     return Bars()
 

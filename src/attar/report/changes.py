@@ -26,7 +26,7 @@ def changes(result: Mapping[str, Json], metric: Metric) -> dict[str, Any] | None
 def _slices(told: Mapping[str, Json], metric: Metric) -> dict[str, Any]:
     """Rows with the places of their intervals on a common scale, and what is worst in words."""
     keys = ("n", "before", "after", "drop", "lower", "upper")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": str(one.get("name")), **{k: number(one.get(k)) for k in keys}} for one in mappings(told.get("rows"))
     ]
     rows = [row for row in rows if None not in (row["drop"], row["lower"], row["upper"])]
@@ -62,7 +62,7 @@ def _worst(rows: list[dict[str, Any]], kind: str, metric: Metric) -> str:
 
 def _shifts(told: Mapping[str, Json]) -> dict[str, Any]:
     """Pairs of answers with their counts."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"before": str(one.get("before")), "after": str(one.get("after")),
          **{key: number(one.get(key)) for key in ("n", "lost", "gained")}}
         for one in mappings(told.get("rows"))

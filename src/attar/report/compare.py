@@ -91,13 +91,12 @@ def render_comparison(
 
 def _sentence(one: Run, other: Run, comparable: bool) -> str:
     """The headline: which file is smaller, and by how much."""
-    sizes = [number(run.ledger.result.get("bytes_after")) for run in (one, other)]
-    if not all(sizes):
+    known = [(number(run.ledger.result.get("bytes_after")) or 0.0, run) for run in (one, other)]
+    if not all(size for size, _ in known):
         return f"{one.name} and {other.name}"
-    (small, large), least, most = ((one, other), *sizes) if sizes[0] <= sizes[1] else ((other, one), *reversed(sizes))  # type: ignore[operator]
-    times = words.ratio(most / least)  # type: ignore[operator]
-    text = f"{small.name} is {times} smaller than {large.name}"
-    if round(most / least, 2) == 1:  # type: ignore[operator]
+    (least, small), (most, large) = sorted(known, key=lambda pair: pair[0])
+    text = f"{small.name} is {words.ratio(most / least)} smaller than {large.name}"
+    if round(most / least, 2) == 1:
         text = f"{one.name} and {other.name} are equally small"
     bounds = [run.certificate.get("upper") for run in (small, large)]
     if not comparable or any(number(bound) is None for bound in bounds):

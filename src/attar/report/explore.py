@@ -116,7 +116,7 @@ def short_between(low: float, high: float) -> str | None:
 def _produced(row: Tried, ledger: Ledger, budgets: Mapping[float, str | None]) -> tuple[str, str]:
     """How this candidate is had, and the command."""
     folder, again = ledger.result.get("folder"), str(mapping(ledger.result.get("reproduce")).get("command") or "")
-    if row.bytes in budgets and isinstance(folder, str) and folder:
+    if row.bytes is not None and row.bytes in budgets and isinstance(folder, str) and folder:
         budget = budgets[row.bytes]
         if budget is None:
             return BEATEN, ""
