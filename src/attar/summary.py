@@ -15,8 +15,8 @@ from attar.archive import Archive, SectionInfo, read_archive
 from attar.errors import FormatError
 from attar.evaluate.changed import said, told
 from attar.evaluate.flips import flips
+from attar.job import Job
 from attar.opening import decode
-from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.report.picture import picture
 from attar.search.in_order import Outcome
@@ -28,7 +28,8 @@ from attar.types import Array, Dataset, Json
 COMMAND = (
     "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
     "latency_budget", "threads", "batch", "metric", "max_drop",
-    "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "time_budget", "coder", "seed",
+    "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "early_stop", "time_budget",
+    "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""
 ALWAYS = ("metric", "seed")
@@ -100,9 +101,15 @@ def result_fields(
         "methods": {
             name: {"layers": count, "saved_bytes": bits / 8} for name, (count, bits) in outcome.candidate.earned.items()
         },
-        "evaluations": outcome.evaluations, "seconds": seconds, "folder": names.get("folder"),
+        "evaluations": outcome.evaluations, "examples": loop.examples, "full_passes": full_passes(loop),
+        "seconds": seconds, "folder": names.get("folder"),
         "reproduce": {"command": command(job), "recipe": names["recipe"]}, **changes(job, outcome),
     }  # fmt: skip
+
+
+def full_passes(loop: Loop) -> float:
+    """Examples that candidates were run on, in passes over the split that they were of."""
+    return sum(count / len(getattr(loop.splits, split)) for split, count in loop.examples.items())
 
 
 def changes(job: Job, outcome: Outcome[Any]) -> dict[str, Json]:
@@ -141,6 +148,8 @@ def command(job: Job) -> str:
 def _option(name: str, value: Any) -> list[str]:
     """A recipe's field as the command line takes it."""
     flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
     if name == "exclude":
         return [word for pattern in value for word in (flag, pattern)]
     if isinstance(value, list):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attar.archive import blobs, header
-from attar.archive.base import ArchiveInfo, LayerInfo, SkeletonInfo, TensorInfo, decoded_limit
+from attar.archive.base import ArchiveInfo, LayerInfo, SectionInfo, SkeletonInfo, TensorInfo, decoded_limit
 from attar.archive.manifest import Manifest
 from attar.coding import effort_for
 from attar.errors import OutputError, UsageError
@@ -77,18 +77,29 @@ def _build(
     if skeleton is not None:
         form, section, blob = blobs.code_skeleton(skeleton)
         coded.append((section, blob))
-    manifest = Manifest(dict(meta), tuple(section for section, _ in coded), infos, tensors, form)
-    try:
-        parts = [header.header_bytes(manifest)]
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"archive: meta must be JSON with finite numbers. Received something else ({error}). Convert it first."
-        ) from error
+    manifest, head = described(meta, [section for section, _ in coded], infos, (tensors, form))
+    parts = [head]
     by_section = dict(coded)
     for group in header.groups(manifest).values():
         parts += [by_section[section] for section in group]
     check_size(manifest, sum(map(len, parts)))
     return manifest, parts
+
+
+def described(
+    meta: Mapping[str, Json],
+    sections: Sequence[SectionInfo],
+    layers: Sequence[LayerInfo],
+    others: tuple[tuple[TensorInfo, ...], SkeletonInfo | None],
+) -> tuple[Manifest, bytes]:
+    """The manifest and the header of an archive; raises UsageError."""
+    manifest = Manifest(dict(meta), tuple(sections), tuple(layers), *others)
+    try:
+        return manifest, header.header_bytes(manifest)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"archive: meta must be JSON with finite numbers. Received something else ({error}). Convert it first."
+        ) from error
 
 
 def check_size(manifest: Manifest, file_bytes: int) -> None:
