@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import attar
 from attar import cli
 from attar.report.explore import budgets_of, short_between, stops, with_option
 from attar.report.facts import along, layer_rows, tried
 from attar.report.ledger import gather
 from attar.report.words import Metric
+from fakes import trained
 from report import ledgers
 
 POINTS = Metric("accuracy", "points", True)
@@ -137,3 +140,23 @@ def test_the_page_s_command_is_one_that_the_command_line_takes(monkeypatch: pyte
     assert done.exit_code == 0 and json.loads(done.stdout)["within"] is True
     run, drop, out, _ = asked[0]
     assert (str(run), drop, str(out)) == ("runs/lenet 5", 0.5, "runs/lenet 5-0.5")
+
+
+@pytest.mark.usefixtures("numpy_adapter")
+def test_the_commands_of_a_real_run_write_that_very_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger of a run, the page's commands, the real `attar pick`, the written file."""
+    monkeypatch.chdir(tmp_path)
+    net, data = trained()
+    result = attar.compress(net, data, max_drop=3, out="a run")
+    offered = [
+        stop for stop in made([dict(event) for event in result.events]) if stop["command"].startswith("attar pick")
+    ]
+    assert offered
+    for stop in offered:
+        words = shlex.split(stop["command"])[1:]
+        done = CliRunner().invoke(cli.app, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert told["chosen"]["bytes"] == stop["x"] and told["chosen"]["verdict"] == "certified"
+        (archive,) = [Path(name) for name in told["files"] if name.endswith(".attar")]
+        assert archive.stat().st_size == stop["x"]

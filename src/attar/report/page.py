@@ -83,8 +83,6 @@ def _content(ledger: Ledger) -> dict[str, Any]:
     limit = _first(certificate.get("max_drop"), mapping(run.get("budget")).get("max_drop"))
     before = _first(result.get("bytes_before"), run.get("bytes_before"))
     flips = [_flip(flip) for flip in mappings(result.get("flips"))]
-    ways = stops(ledger, rows, layers, metric)
-    at = next((place for place, stop in enumerate(ways) if stop["chosen"]), len(ways) - 1)
     return {
         "ledger": ledger,
         "run": run,
@@ -101,14 +99,6 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "bytes_after": number(result.get("bytes_after")),
         "counted": all(number(certificate.get(key)) is not None for key in ("n", "lost", "gained")),
         "rows": rows,
-        "stops": ways,
-        "at": at,
-        "stop": ways[at] if ways else None,
-        "mixed": any("," in stop["methods"] for stop in ways),
-        "timed": along(rows) == "milliseconds",
-        "times": any(row.milliseconds for row in rows),
-        "splits": {row.split for row in rows},
-        "error": prediction_error(rows),
         "layers": layers,
         "named_layers": charts.NAMED_LAYERS,
         "notes": _NOTES,
@@ -126,7 +116,6 @@ def _content(ledger: Ledger) -> dict[str, Any]:
             _first(certificate.get("confidence"), mapping(run.get("budget")).get("confidence")), 0
         ),
         "relative": number(mapping(run.get("budget")).get("max_relative_drop")),
-        "sides": any(row.lost is not None for row in rows),
         "measured_by": _SENSITIVITIES.get(ledger.sensitivity_method, f"by {ledger.sensitivity_method}"),
         "scaled": _texts(ledger.scaling.get("layers")),
         "scaled_by": _MOVES.get(str(ledger.scaling.get("moves")), "by factors"),
@@ -139,16 +128,31 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "recipe_file": str(reproduce.get("recipe") or ""),
         "conditions": _conditions(run, metric),
         "warnings": _texts(run.get("warnings")),
-        "data_steps": [
-            (
-                row.get("part"),
-                row.get("looked_for"),
-                *(number(row.get(k)) for k in ("examples", "found", "left_out")),
-                row.get("note"),
-            )
-            for row in ledger.data_steps
-        ],
+        "data_steps": [_step(row) for row in ledger.data_steps],
+        **_candidates(rows, stops(ledger, rows, layers, metric)),
     }
+
+
+def _candidates(rows: Sequence[Tried], ways: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the template shows of everything tried; the slider begins at the file that was written."""
+    at = next((place for place, stop in enumerate(ways) if stop["chosen"]), len(ways) - 1)
+    return {
+        "stops": ways,
+        "at": at,
+        "stop": ways[at] if ways else None,
+        "mixed": any("," in stop["methods"] for stop in ways),
+        "timed": along(rows) == "milliseconds",
+        "times": any(row.milliseconds for row in rows),
+        "splits": {row.split for row in rows},
+        "error": prediction_error(rows),
+        "sides": any(row.lost is not None for row in rows),
+    }
+
+
+def _step(row: Mapping[str, Json]) -> tuple[Json, ...]:
+    """What was looked for in one split, and found."""
+    counts = (number(row.get(key)) for key in ("examples", "found", "left_out"))
+    return (row.get("part"), row.get("looked_for"), *counts, row.get("note"))
 
 
 def _first(*values: Json) -> float | None:
