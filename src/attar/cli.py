@@ -25,7 +25,7 @@ from attar.cli_options import (
     reach,
     share,
 )
-from attar.ending import guard, interrupts
+from attar.ending import fail, guard, interrupts
 from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-
 app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
 app.command(epilog="Example: attar estimate config.json --workers 8")(cli_estimate.estimate)
 app.command(epilog="Example: attar pick out/ --max-drop 0.3 -o smaller/")(cli_runs.pick)
+app.command(epilog="Example: attar log out/ --to mlflow --dest mlruns/")(cli_runs.log)
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
 
@@ -301,16 +302,23 @@ def verify(
 
 @app.command()
 def report(
-    ledger: Annotated[Path, typer.Argument(help="ledger.jsonl of a run, also of one that was interrupted.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="A run's folder or its ledger.jsonl, finished or not; two are compared.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file.")] = Path("report.html"),
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make the report again from a ledger."""
+    """Make the report again from a ledger, or one that compares two runs."""
     with guard(verbose):
-        from attar.report import write_report
+        from attar.report import write_comparison, write_report
 
-        write_report(ledger, out, force=force)
+        if len(runs) > 2:
+            fail(f"report: one run, or two to compare. Received {len(runs)}. Name at most two.", 2)
+        if len(runs) == 2:
+            write_comparison(*runs, out, force=force)
+        else:
+            write_report(*runs, out, force=force)
         tell(str(out))
 
 
@@ -326,7 +334,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _bars() -> Any:
     """Progress on stderr: bars with the remaining time on a terminal, plain lines elsewhere."""
-    from attar.show import Bars
+    from attar.live import Bars
 
     return Bars()
 

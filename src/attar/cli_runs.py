@@ -1,4 +1,4 @@
-"""`attar pick`: another point of a run that has ended; `attar recipe`: what can be done with recipes."""
+"""`attar pick` and `attar log`: what is made of a run that has ended; `attar recipe`: what is done with recipes."""
 
 from __future__ import annotations
 
@@ -86,3 +86,17 @@ def pick(
         tell(json_line(told) if as_json else "\n".join(picked_lines(found)))
         if not found.within:
             raise typer.Exit(3)
+
+
+def log(
+    run: Annotated[Path, typer.Argument(help="A run's folder or its ledger.jsonl, finished or not.")],
+    to: Annotated[str, typer.Option(help="mlflow, tensorboard or wandb.")],
+    dest: Annotated[Path | None, typer.Option(help="Folder for what the tool writes (default: its own).")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Tell a tool of a run: its recipe, every candidate's numbers, its report and certificate."""
+    with guard(verbose):
+        from attar.watchers import log as logging
+
+        count = logging(run, to, dest)
+        tell(f"{to}: {count} candidate{'s' * (count != 1)} of {run}" + (f" in {dest}" if dest else ""))

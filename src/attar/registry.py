@@ -73,6 +73,11 @@ REGISTRY: dict[str, dict[str, str]] = {
         "gguf": "attar.exports.gguf.reading:runtime_of",
     },
     "goal": {"latency": "attar.latency.goal:LatencyGoal"},
+    "watcher": {
+        "mlflow": "attar.watchers.mlflow:MlflowRun",
+        "tensorboard": "attar.watchers.tensorboard:TensorboardRun",
+        "wandb": "attar.watchers.wandb:WandbRun",
+    },
     "latent": {"trainer": "attar.adapters.torch_latent:Trainer", "sight": "attar.adapters.torch_sight:sight"},
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",

@@ -106,6 +106,14 @@ class TransformersModel(TorchModel):
         """What is written down and what is said, as words; see transformers_speech.py."""
         return self._speech(batch["decoder_input_ids"].shape[1]).transcripts(batch)
 
+    def words(self) -> Callable[[Array], str] | None:
+        """What makes words of token ids [length], for people; None where the folder has no tokenizer."""
+        try:
+            tokenizer = tokenizer_of(self._files)
+        except ModelError:
+            return None
+        return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
+
     def labelled(self, data: Dataset) -> Dataset:
         """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""
         if self._task.kind not in ("next", "same"):
