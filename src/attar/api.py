@@ -30,6 +30,9 @@ from attar.run.progress import Progress, Silent
 from attar.search.loop import search
 from attar.sets.aims import check
 from attar.sets.lossy import Loss
+from attar.streaming import run as streaming
+from attar.streaming.result import Streamed
+from attar.streaming.settings import wanted
 from attar.types import Certificate, Json, Score
 
 PathLike = str | os.PathLike[str]
@@ -146,7 +149,7 @@ def compress(
     interrupted: Callable[[], bool] = lambda: False,
     work: PathLike | None = None,
     **fields: Any,
-) -> Result:
+) -> Result | Streamed:
     """The smallest model that stays within the drop, certified on data the search never saw.
 
     fields are those of `attar.Recipe` (metric, max_drop, max_relative_drop, confidence, guarantee, calibrate,
@@ -158,7 +161,11 @@ def compress(
     `Result.within`. Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
     clock, progress = Clock(), progress or Silent()
-    job = _job(model, data, recipe, fields, jobs)
+    streamed = _streamed(model, recipe, fields)
+    job = _job(model, data, recipe, fields, jobs, streaming.opened if streamed else open_model)
+    if streamed:
+        progress.note(streamed)
+        return streaming.compress(job, out, progress, force=force, interrupted=interrupted, work=work)
     clock.budget = job.recipe.time_budget
     names = _names(job)
     if work is not None:
@@ -197,10 +204,11 @@ def preview(
 ) -> Ledger:
     """A dry run: everything is opened and checked, nothing is computed or written; the ledger says what would be."""
     ledger = Ledger()
-    job = _job(model, data, recipe, fields, None)
+    streamed = _streamed(model, recipe, fields)
+    job = _job(model, data, recipe, fields, None, streaming.opened if streamed else open_model)
     if out is not None:
         outputs.check_free(Path(out), list(_names(job).values()), force)
-    pipeline.begin(job, ledger, Silent())
+    (streaming.begin if streamed else pipeline.begin)(job, ledger, Silent())
     return ledger
 
 
@@ -334,7 +342,17 @@ def _sparse_suffixes(adapter: Adapter) -> tuple[str, ...]:
     return suffixes
 
 
-def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, Any], jobs: int | None) -> Job:
+def _streamed(model: object, recipe: Recipe | None, fields: Mapping[str, Any]) -> str | None:
+    """Why a run goes block by block (attar/streaming), or None."""
+    told: Mapping[str, Any] = {**({} if recipe is None else recipe.model_dump(exclude_none=True)), **fields}
+    given = model if model is not None else told.get("model")
+    return wanted(given, told.get("settings", {}), into=told.get("factory"))
+
+
+def _job(
+    model: object, data: object, recipe: Recipe | None, fields: dict[str, Any], jobs: int | None,
+    opening: Callable[..., Adapter] = open_model,
+) -> Job:  # fmt: skip
     """Everything opened, read and checked."""
     sets: dict[str, object] = {name: fields.pop(name, None) for name in SETS[1:]}
     sets["data"] = data
@@ -348,7 +366,7 @@ def _job(model: object, data: object, recipe: Recipe | None, fields: dict[str, A
     name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
     plan = recipes.make(**{**fields, **told, "model": name, "metric": metric.name})
     budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
-    opened = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    opened = opening(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
     adapter = observing(opened, metric.name)
     size = pipeline.size_of(model, adapter)
     train = sets.pop("train")

@@ -17,6 +17,7 @@ from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
     from attar.api import Result
+    from attar.streaming.result import Streamed
 
 app = typer.Typer(
     add_completion=False,
@@ -86,6 +87,10 @@ def compress(
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
     confidence: Annotated[float | None, typer.Option(help="Confidence of the one-sided bound (default 0.95).")] = None,
     guarantee: Annotated[str | None, typer.Option(help="What must be within it: bound (default) or estimate.")] = None,
+    stream: Annotated[
+        bool | None, typer.Option("--stream/--no-stream", help="Block by block; without it where memory would not do.")
+    ] = None,
+    bits: Annotated[float | None, typer.Option(min=0.1, help="Bits per weight that one streamed pass aims at.")] = None,
     out: Out = Path("out"),
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); options given here win over it.")] = None,
     factory: Factory = None,
@@ -122,7 +127,11 @@ def compress(
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None
-        for table, name, value in (("recovery", "epochs", epochs), ("scaling", "moves", scale_moves)):
+        on = None if stream is None else "yes" if stream else "no"
+        for table, name, value in (
+            ("recovery", "epochs", epochs), ("scaling", "moves", scale_moves), ("stream", "on", on),
+            ("stream", "bits", bits),
+        ):  # fmt: skip
             if value is not None:
                 settings = given.get("settings", {} if base is None else base.settings)
                 given["settings"] = recipes.with_setting(settings, table, name, value)
@@ -307,7 +316,7 @@ def _print_preview(events: Any, as_json: bool) -> None:
     tell(json_line(list(events)) if as_json else show.preview_text(events))
 
 
-def _print_result(result: Result, out: Path, as_json: bool) -> None:
+def _print_result(result: Result | Streamed, out: Path, as_json: bool) -> None:
     """The six closing lines, or one JSON object."""
     from dataclasses import asdict
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar.adapters.base import Adapter, Differentiable, Reading
+from attar.adapters.base import Adapter, Differentiable, Reading, Texted
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.copies.prepare import DataSettings, Prepared, Step, prepared
@@ -168,7 +168,7 @@ def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> 
 
 def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
     """One source read, by the model's own means where it has some; every part of it fitted to the model's inputs."""
-    if not isinstance(adapter, Reading):
+    if not isinstance(adapter, Texted):
         return _of_specs(source, recipe, adapter.inputs())
     window = checked(TextSettings, TEXT, recipe.settings).window
     texts = read_texts(source)

@@ -82,7 +82,7 @@ class Recipe(BaseModel):
     )
     settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="parameters by method, of data, calibration, recovery, augment, removal, scaling and text",
+        description="parameters by method, of data, calibration, recovery, augment, removal, scaling, text and stream",
     )
 
     @field_validator("*")

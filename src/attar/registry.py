@@ -19,6 +19,7 @@ REGISTRY: dict[str, dict[str, str]] = {
     "factory": {"torch": "attar.adapters.torch:FactorySpec"},
     "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},
     "source": {"tensorflow": "attar.adapters.keras_sources:saved"},
+    "streamed": {"transformers": "attar.adapters.transformers_stream:StreamedModel"},
     "method": {
         "uniform": "attar.methods.uniform:Uniform",
         "keep": "attar.methods.keep:Keep",

@@ -1,0 +1,84 @@
+"""What a recipe may say of streaming, and whether a run is to stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar import registry
+from attar.errors import UsageError
+from attar.search.params import STREAM, checked
+
+COPIES = 2
+"""A run in memory holds the model in float32, and its weights once more."""
+GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How a model is streamed."""
+
+    on: str = field(
+        default="auto",
+        metadata={"help": "auto: where the run would not fit into memory", "choices": ("auto", "yes", "no")},
+    )
+    bits: float = field(
+        default=0.0, metadata={"help": "bits per weight to aim at in one pass; 0: the drop", "low": 0.0, "high": 16.0}
+    )
+    passes: int = field(default=3, metadata={"help": "most passes that look for the drop", "low": 1, "high": 8})
+    windows: int = field(
+        default=8, metadata={"help": "examples whose gradients tell sensitivities", "low": 1, "high": 4096}
+    )
+    hold: int = field(
+        default=256,
+        metadata={"help": "MiB of activations held in memory; more go to disk, 0: all", "low": 0, "high": 1 << 20},
+    )
+
+
+def wanted(model: object, settings: Mapping[str, Mapping[str, Any]], *, into: object = None) -> str | None:
+    """Why a run is to stream, as a line for a person; None where it is not. Raises UsageError for odd settings.
+
+    into: what makes the caller's own module, which is never streamed.
+    """
+    chosen = checked(StreamSettings, STREAM, settings)
+    folder = isinstance(model, str | os.PathLike) and registry.get("adapter", "transformers").accepts(Path(model))
+    if chosen.on == "yes" or (chosen.bits and chosen.on != "no"):
+        if not folder or into is not None:
+            raise UsageError(
+                "--stream, --bits: the model must be a Hugging Face folder (config.json, safetensors). Received "
+                "something else. Leave the option out."
+            )
+        return "streaming: block by block, as asked for"
+    if chosen.on == "no" or not folder or into is not None:
+        return None
+    assert isinstance(model, str | os.PathLike)
+    needed, there = COPIES * float_bytes(Path(model)), memory_bytes()
+    if needed <= there:
+        return None
+    return (
+        f"streaming: a run in memory takes {needed / 2**30:.1f} GiB and there are {there / 2**30:.1f}; block by block "
+        "(--no-stream to try all the same)"
+    )
+
+
+def float_bytes(folder: Path) -> int:
+    """What the weights of a folder take as float32, by the sizes of its files."""
+    sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
+    with suppress(OSError):
+        text = (folder / "config.json").read_text(encoding="utf-8")
+        return sum(sizes) * (2 if "float16" in text else 1)
+    return sum(sizes)
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, or of the group that this process is in."""
+    found = 1 << 62
+    with suppress(OSError, ValueError, AttributeError):
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        found = min(found, int(GROUP_LIMIT.read_text()))
+    return found
