@@ -25,7 +25,7 @@ Lookups = tuple[Array, Array]
 """Ids [n] that a table was asked for, and the squared gradients of the vectors found there [n]."""
 TOKENS = 2048
 """Tokens that a part works on at once."""
-SCORED = 512
+SCORED = 256
 """The same behind the last block, where every token has a score for every word."""
 
 

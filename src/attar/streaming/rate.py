@@ -6,15 +6,14 @@ enough for the one in the middle to stand for the others. Each octave of slope i
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from attar.run.executor import generator
 from attar.search.bracket import slope_of, step_of
-from attar.streaming.base import Stream, flow
+from attar.streaming.base import Part, Stream, flow
 from attar.streaming.original import Known
-from attar.streaming.rounding import sensitive, subject_of
+from attar.streaming.rounding import sensitive
+from attar.streaming.sliced import rounded, some
 from attar.types import Layer, Stats, Weight
 
 ROWS = 256
@@ -65,33 +64,21 @@ def _samples(stream: Stream, known: Known) -> list[Sample]:
     middle, rng = 1 + (stream.last - 1) // 2, generator(stream.job.recipe.seed, "rate")
     found: list[Sample] = []
 
-    def look(number: int, part: object) -> None:
+    def look(number: int, part: Part) -> None:
         if number not in (0, middle, stream.last):
             return
-        stats = sensitive(stream, known, number, part, ("rate", ids))  # type: ignore[arg-type]
+        stats = sensitive(stream, known, number, part, ("rate", ids))
         for layer in stream.model.layers_of(number):
             times = stream.last - 1 if number == middle else 1
-            weight = part.read(layer.name)  # type: ignore[attr-defined]
-            found.append((*_few(layer, weight, stats[layer.name], rng), float(layer.size * times)))
+            rows = np.sort(rng.choice(layer.rows, min(ROWS, layer.rows), replace=False))
+            few = some(layer, part.read(layer.name), stats.pop(layer.name), rows)
+            found.append((*few, float(layer.size * times)))
 
     flow(stream, {"rate": ids}, stream.model.part, before=look)
     return found
 
 
-def _few(layer: Layer, weight: Weight, stats: Stats, rng: np.random.Generator) -> tuple[Layer, Weight, Stats]:
-    """ROWS of a layer."""
-    if layer.rows <= ROWS or layer.groups > 1:
-        return layer, weight, stats
-    rows = np.sort(rng.choice(layer.rows, ROWS, replace=False))
-    bias = None if weight.bias is None else weight.bias[rows]
-    known = None if stats.sensitivity is None else stats.sensitivity[rows]
-    few = replace(layer, rows=ROWS, shape=(ROWS, layer.cols))
-    return few, Weight(np.ascontiguousarray(weight.matrix[rows]), bias), replace(stats, sensitivity=known)
-
-
 def _rate(stream: Stream, sample: Sample, slope: float) -> float:
     """Bits for each weight of a sample."""
     layer, weight, stats, _ = sample
-    points = subject_of(stream, layer, weight, stats).points(layer, slope)
-    best = min(points, key=lambda point: point.distortion + slope * point.rate_bits)
-    return best.rate_bits / layer.size
+    return rounded(stream, layer, weight, stats, slope)[1] / layer.size

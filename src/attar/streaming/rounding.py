@@ -11,12 +11,12 @@ from attar import registry
 from attar.archive import blobs, manifest
 from attar.archive.base import LayerInfo, SectionInfo
 from attar.coding import effort_for, known_dtype
-from attar.plan.planner import at_slope
 from attar.run.kept import key_of
 from attar.search.sensitivity import by_gradients
-from attar.search.subject import Subject, blind_stats
+from attar.search.subject import blind_stats
 from attar.streaming.base import Ids, Part, Stream, flow
 from attar.streaming.original import Known
+from attar.streaming.sliced import rounded
 from attar.types import Array, Encoded, Layer, Stats, Weight
 
 
@@ -111,18 +111,14 @@ class Pass:
         """Statistics of a part, then its layers one by one, those of most inputs last."""
         stats = sensitive(self.stream, self.known, number, part, (self._name, self._ids))
         for layer in sorted(layers, key=lambda one: one.cols):
-            weight = part.read(layer.name)
-            subject = subject_of(self.stream, layer, weight, stats.pop(layer.name))
-            points = subject.points(layer, self.slope)
-            plan = at_slope({layer.name: points}, self.slope)
-            encoded, point = subject.encoded(plan, layer), plan.choices[layer.name]
-            del subject, points, plan
+            made = rounded(self.stream, layer, part.read(layer.name), stats.pop(layer.name), self.slope)
+            encoded, rate, distortion = made
             section, blob = blobs.code_arrays(layer.name, "layer", encoded.arrays, self._effort)
             info = LayerInfo(layer, encoded.method, dict(encoded.meta))
             key = self._key("section", layer.name)
-            told = [manifest.layer_record(info, section), point.rate_bits, point.distortion]
+            told = [manifest.layer_record(info, section), rate, distortion]
             self.stream.kept.put(key, told, {"blob": np.frombuffer(blob, np.uint8)})
-            self.sections[layer.name] = Section(info, section, key, point.rate_bits, point.distortion)
+            self.sections[layer.name] = Section(info, section, key, rate, distortion)
 
     def _decoded(self, name: str) -> Weight:
         """What a reader of the file will have."""
@@ -132,15 +128,6 @@ class Pass:
             Encoded(one.info.method, arrays, one.info.meta)
         )
         return decoded
-
-
-def subject_of(stream: Stream, layer: Layer, weight: Weight, stats: Stats) -> Subject:
-    """One layer as the methods of the recipe see it."""
-    recipe = stream.job.recipe
-    return Subject(
-        stream.job.adapter, [layer], {layer.name: weight}, {layer.name: stats}, {}, None, {},
-        tuple(recipe.methods), recipe.settings, 1, recipe.coder, tuple(recipe.exclude), recipe.layers,
-    )  # fmt: skip
 
 
 def sensitive(stream: Stream, known: Known, number: int, part: Part, given: tuple[str, Ids]) -> dict[str, Stats]:
