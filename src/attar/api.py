@@ -30,6 +30,7 @@ from attar.run.progress import Progress, Silent
 from attar.search.loop import search
 from attar.sets.aims import check
 from attar.sets.lossy import Loss
+from attar.streaming import expanding
 from attar.streaming import run as streaming
 from attar.streaming.result import Streamed
 from attar.streaming.settings import wanted
@@ -308,15 +309,18 @@ def save(result: Result, path: PathLike, *, force: bool = False) -> None:
 
 def expand(
     path: PathLike, out: PathLike, *, into: object | None = None, force: bool = False, sparse: bool = False,
-    progress: Progress | None = None,
+    stream: bool = False, progress: Progress | None = None,
 ) -> Path:  # fmt: skip
     """Write the plain model of a .attar file to `out`: a file, or a folder in which it gets the archive's name.
 
     sparse: weights without their zeros where they are smaller so; raises ModelError where the format has no layout for
-    that.
+    that. stream: tensor by tensor, for Hugging Face models; done without asking where memory would not do.
     """
     source, place = Path(path), Path(out)
-    adapter = from_archive(read_archive(source), into)
+    archive = read_archive(source)
+    if into is None and not sparse and expanding.wants(archive, asked=stream):
+        return expanding.expand(source, place, progress or Silent(), force=force)
+    adapter = from_archive(archive, into)
     suffixes = _sparse_suffixes(adapter) if sparse else adapter.suffixes
     if place.is_dir() or place.suffix not in adapter.suffixes:
         place = place / (source.stem + suffixes[0])

@@ -169,6 +169,7 @@ def expand(
     sparse: Annotated[
         bool, typer.Option("--sparse", help="Leave zeros out where the format can: ONNX, PyTorch state dicts (.pt).")
     ] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Tensor by tensor; for Hugging Face models.")] = False,
     factory: Factory = None,
     force: Force = False,
     verbose: Verbose = False,
@@ -180,7 +181,9 @@ def expand(
 
         reach(factory)
         with _bars() as progress:
-            place = api.expand(archive, out, into=made_by(factory), force=force, sparse=sparse, progress=progress)
+            place = api.expand(
+                archive, out, into=made_by(factory), force=force, sparse=sparse, stream=stream, progress=progress
+            )
         tell(str(place))
 
 

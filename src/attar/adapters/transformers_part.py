@@ -37,7 +37,7 @@ class Part:
         call: Callable[[Tensor | None, Tensor], Tensor],
         finish: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        self._tensors, self._dtype = dict(tensors), dtype
+        self.tensors, self._dtype = dict(tensors), dtype
         self._sites = {site.name: site for site in sites}
         self._call, self._finish = call, finish
 
@@ -49,8 +49,8 @@ class Part:
     def read(self, name: str) -> Weight:
         """A layer's matrix and bias, float32 copies."""
         site = self._sites[name]
-        bias = None if site.bias is None else to_numpy(site.bias.of(self._tensors))
-        return Weight(to_numpy(site.form.matrix(self._tensors[name].detach())), bias)
+        bias = None if site.bias is None else to_numpy(site.bias.of(self.tensors))
+        return Weight(to_numpy(site.form.matrix(self.tensors[name].detach())), bias)
 
     @torch.no_grad()
     def write(self, name: str, weight: Weight) -> None:
@@ -62,10 +62,10 @@ class Part:
                 f"{weight.matrix.shape}. Pass what read gives."
             )
         if site.bias is not None and weight.bias is not None:
-            bias = site.bias.of(self._tensors)
+            bias = site.bias.of(self.tensors)
             bias.copy_(self._rounded(torch.from_numpy(weight.bias)).reshape(bias.shape))
         matrix = self._rounded(torch.from_numpy(np.ascontiguousarray(weight.matrix, np.float32)))
-        self._tensors[name].copy_(site.form.tensor(matrix, site.shape).reshape(self._tensors[name].shape))
+        self.tensors[name].copy_(site.form.tensor(matrix, site.shape).reshape(self.tensors[name].shape))
 
     def _rounded(self, values: Tensor) -> Tensor:
         return values if self._dtype == torch.float32 else values.to(self._dtype).float()
@@ -91,10 +91,10 @@ class Part:
             tensor.copy_(torch_files.from_array(plain, tensor.dtype).reshape(tensor.shape))
 
     def _rest(self) -> dict[str, Tensor]:
-        taken = {memory(self._tensors[name]) for name in self._sites}
-        taken |= covered(list(self._sites.values()), self._tensors)
+        taken = {memory(self.tensors[name]) for name in self._sites}
+        taken |= covered(list(self._sites.values()), self.tensors)
         rest: dict[str, Tensor] = {}
-        for name, tensor in self._tensors.items():
+        for name, tensor in self.tensors.items():
             if memory(tensor) not in taken:
                 rest[name] = tensor
                 taken.add(memory(tensor))
@@ -173,7 +173,7 @@ class Part:
         """The call with a hook on every use of the named layers."""
         states, ids = inputs
         given = states if isinstance(states, Tensor) else _tensor(states)
-        watch = Watch([self._sites[name] for name in names], self._tensors, len(ids), hook)
+        watch = Watch([self._sites[name] for name in names], self.tensors, len(ids), hook)
         with undisturbed(), tapped(watch):
             return self._call(given, torch.from_numpy(ids))
 

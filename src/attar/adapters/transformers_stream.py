@@ -227,6 +227,37 @@ class StreamedModel:
             leave: Any = decoder.leave
             yield Part(tensors, sites, self._dtype, leave, partial(_finished, self._task))
 
+    @property
+    def network(self) -> Any:
+        """The network, its blocks ways through."""
+        return self._decoder.network
+
+    def outline(self, number: int) -> dict[str, Tensor]:
+        """The tensors of a part as transformers have them, without values, in the dtype of the folder."""
+        if 0 < number < self.parts - 1:
+            prefix = f"{self._decoder.place}.{number - 1}."
+            named = self._decoder.blocks[number - 1].state_dict().items()
+            found = {prefix + name: tensor for name, tensor in named}
+        else:
+            first = {names[0] for names in self._decoder.outer}
+            outer = self.network.state_dict()
+            mine = [name for name in outer if (name in self.entrance or name not in first) == (number == 0)]
+            found = {name: outer[name] for name in mine if name in first or name in self._decoder.buffers}
+        return {name: self._as_stored(tensor).to("meta") for name, tensor in found.items()}
+
+    def dense(self, number: int, part: Part) -> dict[str, Tensor]:
+        """The same with values; the experts of a layer in one tensor."""
+        found = {}
+        for name, outline in self.outline(number).items():
+            tensor = part.tensors.get(name)
+            if tensor is None:
+                tensor = torch.stack([part.tensors[f"{name}.{n}"] for n in range(len(outline))])
+            found[name] = self._as_stored(tensor)
+        return found
+
+    def _as_stored(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+
     def settled(self, number: int, stats: Mapping[str, Stats]) -> dict[str, Stats]:
         """Statistics of a part with what is known beforehand of words, positions and experts."""
         tables = {
