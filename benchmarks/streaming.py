@@ -1,6 +1,6 @@
 """A model compressed block by block: memory, time, and the same bytes after being killed.
 
-    python benchmarks/streaming.py [--shape 1.1b|400m|160m|20m] [--once] [--json FILE] [--folder PLACE]
+    python benchmarks/streaming.py [--shape 1.1b|160m|20m] [--blocks N] [--once] [--json FILE] [--folder PLACE]
 
 A Llama-shaped checkpoint of random bfloat16 weights is written shard by shard, and compressed as a user would:
 
@@ -9,7 +9,8 @@ A Llama-shaped checkpoint of random bfloat16 weights is written shard by shard, 
 once without a break, and once killed twice by SIGKILL, after a third and two thirds of its layers were written, and
 started again. Memory is the most that a process had resident (VmHWM, as the system reports it at its end), the
 largest of the three processes for the broken run. Weights are random, so that the perplexity says nothing but that
-the file is read back whole. --once leaves the second run out.
+the file is read back whole. --once leaves the second run out; --blocks takes fewer blocks of the same width, which are
+another time and the same working set.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-WINDOW, WINDOWS, GRADIENTS = 256, 56, 4
-"""Tokens in a window, windows in the data (32 of them for calibration), windows for gradients."""
+WINDOW, WINDOWS, GRADIENTS = 256, 32, 4
+"""Tokens in a window, windows in the data (which is split in three), windows for gradients."""
 WORDS = 32000
 
 
@@ -48,7 +49,6 @@ class Shape:
 
 SHAPES = {
     "1.1b": Shape(2048, 5632, 22, 32, 4),
-    "400m": Shape(1536, 4096, 12, 24, 4),
     "160m": Shape(768, 2048, 16, 12, 4),
     "20m": Shape(128, 352, 8, 4, 2),
 }
@@ -152,18 +152,21 @@ def main() -> None:
     """Make, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="1.1b")
+    parser.add_argument("--blocks", type=int, help="fewer blocks than the shape has")
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder, removed afterwards)")
     given = parser.parse_args()
+    shape = SHAPES[given.shape]
+    shape = replace(shape, layers=given.blocks or shape.layers)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="attar-streaming-"))
     try:
-        weights = make(folder / "checkpoint", SHAPES[given.shape])
-        rows = measured(folder, SHAPES[given.shape], once=given.once)
+        weights = make(folder / "checkpoint", shape)
+        rows = measured(folder, shape, once=given.once)
     finally:
         if given.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
-    print(f"{weights / 1e6:,.0f} million weights, {os.cpu_count()} cores, {WINDOWS} windows of {WINDOW} tokens")
+    print(f"{shape.layers} blocks, {weights / 1e6:,.0f} million weights, {WINDOWS} windows of {WINDOW} tokens")
     print(f"{'run':<14}{'minutes':>9}{'CPU min':>9}{'peak MiB':>10}{'bytes':>15}{'bits/weight':>13}  sha256")
     for row in rows:
         print(
@@ -171,7 +174,9 @@ def main() -> None:
             f"{row['bytes']:>15,}{8 * row['bytes'] / weights:>13.3f}  {row['sha256'][:16]}"
         )
     if given.json:
-        given.json.write_text(json.dumps({"shape": given.shape, "weights": weights, "rows": rows}, indent=1))
+        given.json.write_text(
+            json.dumps({"shape": given.shape, "blocks": shape.layers, "weights": weights, "rows": rows}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -103,11 +103,11 @@ def _backward(stream: Stream, few: Ids, keys: list[str]) -> None:
     """Squared gradients of every layer's outputs, from the last part to the first; states of the few are dropped."""
     rng = generator(stream.job.recipe.seed, "gradient")
     stream.progress.stage("gradients", stream.model.parts)
-    for number in reversed(range(stream.model.parts)):
+    done = [n for n in range(1, stream.model.parts) if f"pulled.{n}" in stream.states]
+    for number in reversed(range(min(done, default=stream.model.parts))):
         if stream.stop():
             raise KeyboardInterrupt
-        if stream.kept.get(keys[number]) is None or (number and f"pulled.{number}" not in stream.states):
-            _pulled(stream, number, few, keys[number], rng)
+        _pulled(stream, number, few, keys[number], rng)
         stream.states.drop(f"pulled.{number + 1}")
         stream.progress.step()
     for number in range(stream.last):
@@ -130,12 +130,11 @@ def _pulled(stream: Stream, number: int, few: Ids, key: str, rng: np.random.Gene
                 if gradient is not None:
                     yield gradient
 
-        if number:
-            stream.states.put(f"pulled.{number}", len(few), parts())
-        else:
-            list(parts())
+        pulled = list(parts())
     arrays: dict[str, Array] = {f"rows/{name}": rows for name, rows in squares.items()}
     for name, pairs in looked.items():
         arrays[f"ids/{name}"] = np.concatenate([ids for ids, _ in pairs])
         arrays[f"weights/{name}"] = np.concatenate([weights for _, weights in pairs])
     stream.kept.put(key, number, arrays)
+    if number:  # last: what is there says that this part is done
+        stream.states.put(f"pulled.{number}", len(few), iter(pulled))

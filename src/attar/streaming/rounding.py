@@ -54,18 +54,19 @@ class Pass:
         self.stream, self.known, self.slope = stream, known, slope
         self.sections: dict[str, Section] = {}
         self.remainder: dict[str, Array] = {}
+        self._rests: set[int] = set()
         self._ids: Ids = stream.ids("calibrate")
         self._name = f"pass-{slope.hex()}"
         shapes = [np.broadcast_to(np.int32(0), (layer.rows, layer.cols)) for layer in stream.layers()]
         self._effort = effort_for(stream.job.recipe.coder, shapes)
 
     def run(self) -> None:
-        """Round every part, the states behind the rounded one going on to the next."""
+        """Round every part, the states behind the rounded one going on to the next; nothing where all is kept."""
         stream = self.stream
-        stream.progress.stage(f"rounding at slope {self.slope:.3g}", stream.model.parts)
-        flow(stream, {self._name: self._ids}, stream.model.part, before=self._rounded)
-        for number in range(stream.model.parts):
-            self._recalled(number)
+        missing = [n for n in range(stream.model.parts) if self._recalled(n) or n not in self._rests]
+        if missing:
+            stream.progress.stage(f"rounding at slope {self.slope:.3g}", stream.model.parts)
+            flow(stream, {self._name: self._ids}, stream.model.part, before=self._rounded)
 
     def blob(self, name: str) -> bytes:
         """The bytes of a layer."""
@@ -87,14 +88,16 @@ class Pass:
         for name, (dtype, shape) in ({} if unit is None else unit[0]).items():
             assert unit is not None
             self.remainder[name] = unit[1][name].view(known_dtype(dtype)).reshape(shape)
+        self._rests |= set() if unit is None else {number}
         return [layer for layer in self.stream.model.layers_of(number) if layer.name not in self.sections]
 
     def _rounded(self, number: int, part: Part) -> None:
         """Round the layers of a part that are missing, and put what all of them became into it."""
         missing = self._recalled(number)
-        for name, array in part.remainder().items():
-            self.remainder.setdefault(name, array)
-        self._keep_rest(number, part.remainder())
+        if number not in self._rests:
+            rest = part.remainder()
+            self._keep_rest(number, rest)
+            self.remainder |= rest
         if missing:
             self._encode(number, part, missing)
         for name, owner in self.stream.model.stored(number):
