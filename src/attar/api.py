@@ -32,8 +32,8 @@ from attar.sets.aims import check
 from attar.sets.lossy import Loss
 from attar.streaming import expanding
 from attar.streaming import run as streaming
+from attar.streaming import settings as stream_settings
 from attar.streaming.result import Streamed
-from attar.streaming.settings import wanted
 from attar.types import Certificate, Json, Score
 
 PathLike = str | os.PathLike[str]
@@ -350,7 +350,10 @@ def _streamed(model: object, recipe: Recipe | None, fields: Mapping[str, Any]) -
     """Why a run goes block by block (attar/streaming), or None."""
     told: Mapping[str, Any] = {**({} if recipe is None else recipe.model_dump(exclude_none=True)), **fields}
     given = model if model is not None else told.get("model")
-    return wanted(given, told.get("settings", {}), into=told.get("factory"))
+    why = stream_settings.wanted(given, told.get("settings", {}), into=told.get("factory"))
+    if why:
+        stream_settings.check(told)
+    return why
 
 
 def _job(

@@ -43,20 +43,11 @@ SHARE = 0.5
 """Part of the allowed divergence that the first pass aims at; the bound takes the rest."""
 STATES = ".attar-states"
 SPLITS = ("calibrate", "select", "certify")
-REFUSED = {
-    "train": "recovery needs the whole model", "remove": "channels are not removed from transformers",
-    "factory": "the model is a folder",
-}  # fmt: skip
 
 
 def begin(job: Job, ledger: Ledger, progress: Progress) -> StreamSettings:
-    """Check what a streamed run cannot do, and write down what is known before any work; raises UsageError."""
+    """Check the layers' rules, and write down what is known before any work; raises UsageError."""
     settings = checked(StreamSettings, STREAM, job.recipe.settings)
-    for name, why in REFUSED.items():
-        if getattr(job.recipe, name):
-            raise UsageError(f"--stream: {name} is not for streamed runs ({why}). Received it. Leave it out.")
-    if job.recipe.goal != "size":
-        raise UsageError(f"--stream: the goal must be size. Received {job.recipe.goal!r}. Leave --goal out.")
     model: Any = job.adapter
     layers = model.layers()
     check_rules(job.recipe, [layer.name for layer in layers if layer.tied_to is None])
@@ -110,6 +101,7 @@ def compress(
         for left in stage.glob(".candidate-*"):
             left.unlink()
         outputs.publish(stage, folder, force)
+    progress.note(f"file: {result.bits:.2f} bits for each weight; `attar expand` writes the plain folder")
     stream.states.close()
     with suppress(OSError):
         ((Path(work) if work else folder) / STATES).rmdir()

@@ -11,10 +11,14 @@ from typing import Any
 
 from attar import registry
 from attar.errors import UsageError
-from attar.search.params import STREAM, checked
+from attar.search.params import CALIBRATION, SCALING, STREAM, checked
 
 COPIES = 2
 """A run in memory holds the model in float32, and its weights once more."""
+REFUSED = {
+    "train": "recovery runs all of it", "remove": "channels go from all layers at once", "goal": "it is timed whole",
+    "scale-moves": "scales move between layers", "settings.calibration": "examples are chosen by its features",
+}  # fmt: skip
 GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -63,6 +67,22 @@ def wanted(model: object, settings: Mapping[str, Mapping[str, Any]], *, into: ob
         f"streaming: a run in memory takes {needed / 2**30:.1f} GiB and there are {there / 2**30:.1f}; block by block "
         "(--no-stream to try all the same)"
     )
+
+
+def check(told: Mapping[str, Any]) -> None:
+    """That a recipe's fields ask for nothing that a streamed run cannot do; raises UsageError."""
+    tables = told.get("settings", {})
+    asked = {
+        "train": told.get("train"), "remove": told.get("remove"), "goal": told.get("goal", "size") != "size",
+        "scale-moves": tables.get(SCALING, {}).get("moves", "none") != "none",
+        "settings.calibration": tables.get(CALIBRATION, {}).get("method", "random") != "random",
+    }  # fmt: skip
+    for name, given in asked.items():
+        if given:
+            raise UsageError(
+                f"--stream: {name} needs the whole model in memory ({REFUSED[name]}). Received it for a streamed run. "
+                "Leave it out, or pass --no-stream."
+            )
 
 
 def float_bytes(folder: Path) -> int:
