@@ -36,10 +36,10 @@ browser:
 	  { echo "install chromium, or set ATTAR_CHROMIUM to a browser"; exit 1; }
 
 test: setup browser lint
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-all: setup browser lint
-	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 2 --dist worksteal
 	$(MAKE) fuzz SECONDS=60
 
 # Fuzzers over the readers, each for so many seconds: C++ with sanitizers (clang++ is installed where it is missing), Python.
@@ -54,7 +54,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -m attar.calibration -m attar.parameters -m attar.types
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.search -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -m attar.calibration -m attar.parameters -m attar.types
 	$(BIN)/lint-imports
 
 format: setup

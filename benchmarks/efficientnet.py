@@ -28,8 +28,8 @@ from attar import pipeline
 from attar.adapters.base import Adapter
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
+from attar.job import Job
 from attar.opening import open_model
-from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent

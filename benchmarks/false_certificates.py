@@ -24,7 +24,8 @@ from attar.plan.planner import Plan
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import Trial
-from attar.search.loop import FIRST_KL, Loop, Outcome, search
+from attar.search.loop import FIRST_KL, Found, Loop, Outcome, search
+from attar.search.pieces import Aim, ends, losses_of, order_of, part
 from attar.search.subject import Candidate
 from attar.types import Certificate, Dataset, Score, Splits
 
@@ -72,25 +73,41 @@ class Simulated(Loop):
     """The search's own loop, with candidates that are numbers."""
 
     model: Model
-    seen: dict[str, dict[float, Certificate]]
+    verdicts: dict[str, dict[float, Certificate]]
+    shown: dict[float, int]
+    """Examples of evaluations that stopped early, by slope."""
 
     @property
     def asked(self) -> set[float]:
         """The slopes of all candidates that the search made."""
-        return {slope for certificates in self.seen.values() for slope in certificates}
+        return {slope for certificates in self.verdicts.values() for slope in certificates}
 
-    def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
-        after = self.model.score(slope, split)
-        verdict = certify(self.before[split], after, METRIC, LIMIT)
-        self.seen[split][slope] = verdict
-        self.count += 1
-        return self.candidate(slope), verdict, after, self.model.kl(slope)
+    def seen(self, slope: float, split: str, *, whole: bool) -> Found:
+        after, before = self.model.score(slope, split), self.before[split]
+        known, bounds = self.shown.get(slope, 0), None
+        self.verdicts[split][slope] = verdict = certify(before, after, METRIC, LIMIT)
+        if not whole:
+            order, aim = order_of(before.n, self.seed), Aim(LIMIT, SIZES["certify"], self.budget.confidence)
+            for end in ends(before.n):
+                rows = order[:end]
+                few = part(before, rows), part(after, rows)
+                bounds = None if end == before.n else aim.decided(*losses_of(*few, METRIC))
+                if bounds is not None:
+                    before, after, self.shown[slope] = *few, end
+                    verdict = certify(before, after, METRIC, LIMIT)
+                    break
+        self.count += not known
+        self.examples[split] = self.examples.get(split, 0) + after.n - known
+        return Found(verdict, before, after, self.model.kl(slope), after.n - known, bounds)
 
     def candidate(self, slope: float) -> Candidate:
         return Candidate(slope, Plan({}, slope), b"", {})
 
     def trial(self, slope: float, *, sharpen: bool = False) -> Trial:
         return super().trial(slope, sharpen=sharpen)
+
+    def finish(self, slope: float, *, sharpen: bool = False) -> Trial:
+        return super().finish(slope, sharpen=sharpen)
 
 
 class Size:
@@ -99,14 +116,15 @@ class Size:
     weight_count = 1
 
 
-def simulated(seed: int) -> Simulated:
-    """One model and its loop."""
+def simulated(seed: int, early: bool = True) -> Simulated:
+    """One model and its loop; early: evaluations of the search may stop early."""
     rng = np.random.default_rng([7, seed])
     model = Model(float(rng.uniform(5, 80)), float(rng.uniform(0.6, 1.8)), float(rng.uniform(0.02, 0.2)), rng)
     sets = {name: Dataset({"x": np.empty((n, 0))}) for name, n in SIZES.items()}
     splits = Splits(sets["select"], sets["select"], sets["certify"])
     loop = Simulated(Size(), splits, METRIC, Budget(LIMIT), "classification", Ledger(), Silent(), None)  # type: ignore[arg-type]
-    loop.model, loop.seen = model, {"select": {}, "certify": {}}
+    loop.model, loop.verdicts, loop.shown = model, {"select": {}, "certify": {}}, {}
+    loop.seed, loop.early_stop = seed, early
     loop.before = {split: model.score(None, split) for split in SIZES}
     return loop
 
@@ -120,19 +138,19 @@ def best_of_all(loop: Simulated, _: Outcome) -> float | None:
     """The smallest of the same candidates whose bound on the certify split is within the limit, in whatever order."""
     for slope in list(loop.asked):
         loop.evaluate(slope, "certify")
-    return max((s for s, one in loop.seen["certify"].items() if one.upper <= LIMIT), default=None)
+    return max((s for s, one in loop.verdicts["certify"].items() if one.upper <= LIMIT), default=None)
 
 
 def on_select(loop: Simulated, _: Outcome) -> float | None:
     """The smallest whose bound is within the limit on the examples that the search looked at."""
     for slope in list(loop.asked):
         loop.evaluate(slope, "select")
-    return max((s for s, one in loop.seen["select"].items() if one.upper <= LIMIT), default=None)
+    return max((s for s, one in loop.verdicts["select"].items() if one.upper <= LIMIT), default=None)
 
 
 def observed(loop: Simulated, _: Outcome) -> float | None:
     """The smallest whose observed drop there is within the limit: what tuners hand back."""
-    return max((s for s, one in loop.seen["select"].items() if one.drop <= LIMIT), default=None)
+    return max((s for s, one in loop.verdicts["select"].items() if one.drop <= LIMIT), default=None)
 
 
 WAYS: dict[str, Callable[[Simulated, Outcome], float | None]] = {

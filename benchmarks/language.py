@@ -28,7 +28,7 @@ import numpy as np
 import zstandard
 
 import attar
-from attar import pipeline, recipe
+from attar import reading, recipe
 from attar.adapters.transformers import TransformersAdapter
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -112,16 +112,16 @@ def skeleton_bytes(adapter: Any) -> int:
     return len(zstandard.ZstdCompressor(level=19).compress(adapter.skeleton()))
 
 
-def gptq(bits: int) -> Rounding:
+def gptq(bits: int, group: int = GROUP) -> Rounding:
     """Codes in groups of columns with error feedback; tables are rounded to nearest in groups of a vector's entries."""
 
     def rounding(layer: Layer, matrix: Array, stats: Stats | None) -> tuple[Array, bytes]:
         if layer.kind == "embedding" or stats is None:
             table = np.ascontiguousarray(matrix.T) if layer.kind == "embedding" else matrix
-            made, data = nearest(table, bits)
+            made, data = nearest(table, bits, group)
             return (np.ascontiguousarray(made.T) if layer.kind == "embedding" else made), data
         hessian = stats.hessian[0] + np.outer(stats.mean[0], stats.mean[0])
-        return feedback(matrix, hessian, bits)
+        return feedback(matrix, hessian, bits, group)
 
     return rounding
 
@@ -141,28 +141,28 @@ def stored(codes: Sequence[Array], scales: Sequence[Array], zeros: Sequence[Arra
     return packed.tobytes() + np.concatenate([s.ravel() for s in scales]).astype(np.float16).tobytes()
 
 
-def nearest(matrix: Array, bits: int) -> tuple[Array, bytes]:
+def nearest(matrix: Array, bits: int, group: int = GROUP) -> tuple[Array, bytes]:
     """Rounded to nearest in groups of columns."""
     made, parts = np.empty_like(matrix), ([], [], [])  # type: ignore[var-annotated]
-    for start in range(0, matrix.shape[1], GROUP):
-        block = matrix[:, start : start + GROUP]
+    for start in range(0, matrix.shape[1], group):
+        block = matrix[:, start : start + group]
         scale, zero = grid(block, bits)
         code = np.clip(np.rint(block / scale) + zero, 0, 2**bits - 1)
-        made[:, start : start + GROUP] = (code - zero) * scale
+        made[:, start : start + group] = (code - zero) * scale
         for part, value in zip(parts, (code, scale, zero), strict=True):
             part.append(value)
     return made, stored(*parts, bits)
 
 
-def feedback(matrix: Array, hessian: Array, bits: int) -> tuple[Array, bytes]:
+def feedback(matrix: Array, hessian: Array, bits: int, group: int = GROUP) -> tuple[Array, bytes]:
     """GPTQ: columns by falling diagonal, each error made up for by the columns to come."""
     order = np.argsort(-np.diag(hessian), kind="stable")
     damped = hessian[order][:, order] + DAMP * np.mean(np.diag(hessian)) * np.eye(len(order))
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
     work, made = matrix[:, order].copy(), np.empty_like(matrix)
     parts: tuple[list[Array], list[Array], list[Array]] = ([], [], [])
-    for start in range(0, len(order), GROUP):
-        stop = min(start + GROUP, len(order))
+    for start in range(0, len(order), group):
+        stop = min(start + group, len(order))
         scale, zero = grid(work[:, start:stop], bits)
         codes, errors = np.empty((len(work), stop - start)), np.empty((len(work), stop - start), np.float32)
         for column in range(start, stop):
@@ -213,8 +213,8 @@ def points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     half = len(new) // 2
     yield from ours(folder, texts, new[:half], new[half:])
     adapter, plan = TransformersAdapter.open(folder), recipe.make()
-    stats = adapter.moments(pipeline.read_whole(texts, plan, adapter).batches(256))
-    held = pipeline.read_whole(new[half:], plan, adapter)
+    stats = adapter.moments(reading.read_whole(texts, plan, adapter).batches(256))
+    held = reading.read_whole(new[half:], plan, adapter)
     for bits in (4, 5, 6):
         yield rival(adapter, stats, f"GPTQ {bits} bit g128 + zstd", gptq(bits), held)
     for levels in (7, 15, 31):

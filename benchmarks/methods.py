@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from attar import pipeline, recipe, registry
+from attar import measuring, reading, recipe, registry
 from attar.adapters.onnx import OnnxAdapter
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
+from attar.job import Job
 from attar.methods.base import declined
 from attar.run.progress import Silent
 from attar.search.divergence import divergence, kind_of
@@ -63,15 +64,15 @@ def prepare(name: str, moves: str = "none") -> Case:
     chosen = recipe.make(calibration_examples=CALIBRATION)
     adapter, metric = OnnxAdapter.open(EXAMPLES / "models" / f"{name}.onnx"), resolve_metric("accuracy")
     sets = {"data": EXAMPLES / "fashion-mnist", "calibrate": None, "select": None, "certify": None}
-    splits = pipeline.read_splits(sets, chosen, adapter, metric)
-    job = pipeline.Job(chosen, adapter, splits, metric, Budget(max_drop=0.5), 1, name)
+    splits = reading.read_splits(sets, chosen, adapter, metric)
+    job = Job(chosen, adapter, splits, metric, Budget(max_drop=0.5), 1, name)
     if moves != "none":
         stats = adapter.moments(splits.calibrate.batches(256))
         job = replace(job, adapter=move(adapter, stats, ScalingSettings(moves=moves))[0])
-    subject, few = pipeline.subject_of(job, Silent()), splits.calibrate.take(range(CALIBRATION))
+    subject, few = measuring.subject_of(job, Silent()), splits.calibrate.take(range(CALIBRATION))
     original = run(subject, few)
     kind = kind_of(original, True)
-    subject, _ = pipeline.with_sensitivities(job, subject, few, kind, Silent())
+    subject, _ = measuring.with_sensitivities(job, subject, few, kind, Silent())
     first = 2 * float(np.log(2)) * 0.01 / subject.weight_count
     subject, _ = subject.corrected(
         first, lambda: float(divergence(original, run(subject, few), kind).mean()), Silent()

@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from attar import calibration, pipeline, recipe, registry
+from attar import calibration, measuring, recipe, registry
 from attar.adapters.onnx import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
+from attar.job import Job
 from attar.run.executor import generator
 from attar.run.progress import Silent
 from attar.search.divergence import Kind, divergence, kind_of
@@ -90,13 +91,13 @@ class Bench:
             np.concatenate([clean.labels, copied.labels]),
         )  # fmt: skip
 
-    def subject(self, job: pipeline.Job) -> tuple[Subject, Kind, float]:
+    def subject(self, job: Job) -> tuple[Subject, Kind, float]:
         """A job's statistics, with its own sensitivities or those of all jobs, and the slope to begin with."""
         if self.shared is None:
-            subject, _, kind, measure = pipeline.measured(job, Silent())
+            subject, _, kind, measure = measuring.measured(job, Silent())
             first = first_slope(subject)
             return subject.corrected(first, measure, Silent())[0], kind, first
-        subject = pipeline.subject_of(job, Silent())
+        subject = measuring.subject_of(job, Silent())
         stats = {name: replace(one, sensitivity=self.shared[name]) for name, one in subject.stats.items()}
         first = first_slope(subject)
         return replace(subject, stats=stats), kind_of(self.original, True), first
@@ -107,11 +108,11 @@ class Bench:
         subject, _, _ = self.subject(self.job(data, 0))
         self.shared = {name: stats.sensitivity for name, stats in subject.stats.items()}
 
-    def job(self, data: Dataset, seed: int) -> pipeline.Job:
+    def job(self, data: Dataset, seed: int) -> Job:
         """What `attar compress` would work on."""
         splits = Splits(replace(data, labels=None), self.test, self.test)
         run, metric = recipe.make(seed=seed), resolve_metric("accuracy")
-        return pipeline.Job(run, self.adapter, splits, metric, Budget(max_drop=0.5), 1, self.model)
+        return Job(run, self.adapter, splits, metric, Budget(max_drop=0.5), 1, self.model)
 
     def size(self, data: Dataset, seed: int) -> dict[str, float]:
         """Bytes at TARGET for these calibration examples, and what their quality score says."""

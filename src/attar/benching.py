@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attar import pipeline, registry
+from attar import reading, registry
 from attar.archive import read_archive
 from attar.errors import UsageError
 from attar.evaluate.metrics import resolve_metric
@@ -86,7 +86,7 @@ def _examples(data: object, runtime: Runtime) -> Dataset:
     """The data as this model takes them, or noise."""
     if data is None:
         return Dataset({spec.name: _noise(spec) for spec in runtime.inputs})
-    return pipeline.read_fitted(data, make(max_drop=0), runtime.inputs)
+    return reading.read_fitted(data, make(max_drop=0), runtime.inputs)
 
 
 def _noise(spec: TensorSpec) -> Array:

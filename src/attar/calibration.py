@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from attar import registry
 from attar.adapters.base import Adapter
+from attar.job import Job, choice_of
+from attar.measuring import BATCH
 from attar.methods.base import distortion
-from attar.pipeline import BATCH, Job, choice_of
 from attar.run.executor import generator
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress, Silent

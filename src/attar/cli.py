@@ -17,6 +17,7 @@ from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
     from attar.api import Result
+    from attar.dataless import Blind
     from attar.streaming.result import Streamed
 
 app = typer.Typer(
@@ -85,17 +86,26 @@ def compress(
     metric: MetricName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
+    bits: Annotated[
+        float | None, typer.Option(help="Bits per weight: of weights without a network, or of one --stream pass.")
+    ] = None,
+    max_error: Annotated[
+        str | None, typer.Option(help="Relative error of every matrix at most, e.g. 1%, in place of --bits.")
+    ] = None,
     confidence: Annotated[float | None, typer.Option(help="Confidence of the one-sided bound (default 0.95).")] = None,
     guarantee: Annotated[str | None, typer.Option(help="What must be within it: bound (default) or estimate.")] = None,
     stream: Annotated[
         bool | None, typer.Option("--stream/--no-stream", help="Block by block; without it where memory would not do.")
     ] = None,
-    bits: Annotated[float | None, typer.Option(min=0.1, help="Bits per weight that one streamed pass aims at.")] = None,
     out: Out = Path("out"),
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); options given here win over it.")] = None,
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
+    early_stop: Annotated[
+        bool | None,
+        typer.Option("--early-stop/--no-early-stop", help="End the search's evaluations where they have told enough."),
+    ] = None,
     time_budget: Annotated[
         str | None, typer.Option(help="Time that the run should take, e.g. 10m: the best so far is handed back.")
     ] = None,
@@ -104,7 +114,10 @@ def compress(
     ] = None,
     coder: Annotated[str | None, typer.Option(help="fast, dense (smaller) or auto: dense if decoded in 1 s.")] = None,
     scale: Scale = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Threads over layers (default: the cores).")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Layers at once (default: as many as cores).")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where layers are worked on: threads, processes, ray or ray://host:port.")
+    ] = "threads",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Open and check, compute and write nothing.")] = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -120,7 +133,8 @@ def compress(
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
-            "train": train, "remove": remove, "exclude": exclude or None,
+            "bits": bits, "max_error": share(max_error, "--max-error"),
+            "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,
@@ -130,7 +144,6 @@ def compress(
         on = None if stream is None else "yes" if stream else "no"
         for table, name, value in (
             ("recovery", "epochs", epochs), ("scaling", "moves", scale_moves), ("stream", "on", on),
-            ("stream", "bits", bits),
         ):  # fmt: skip
             if value is not None:
                 settings = given.get("settings", {} if base is None else base.settings)
@@ -150,6 +163,7 @@ def compress(
                 out=out,
                 force=force,
                 jobs=jobs,
+                engine=engine,
                 progress=progress,
                 interrupted=interrupted,
                 work=work,
@@ -319,13 +333,17 @@ def _print_preview(events: Any, as_json: bool) -> None:
     tell(json_line(list(events)) if as_json else show.preview_text(events))
 
 
-def _print_result(result: Result | Streamed, out: Path, as_json: bool) -> None:
+def _print_result(result: Result | Blind | Streamed, out: Path, as_json: bool) -> None:
     """The six closing lines, or one JSON object."""
     from dataclasses import asdict
 
     from attar import show
+    from attar.dataless import Blind
 
     report_path = out / "report.html"
+    if isinstance(result, Blind):
+        tell(json_line(show.blind_facts(result)) if as_json else "\n".join(show.blind_lines(result, report_path)))
+        return
     if as_json:
         tell(json_line({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,

@@ -11,7 +11,10 @@ import typer
 from attar import registry
 from attar.errors import UsageError
 
-MODELS = "Model file: .onnx, .pt2, TorchScript, .keras, .h5, .tflite, .attar, or a state dict with --factory."
+MODELS = (
+    "Model file: .onnx, .pt2, TorchScript, .keras, .h5, .tflite, .attar, a Hugging Face folder, a state dict with "
+    "--factory, or weights alone with --bits: .safetensors, .gguf, .npz."
+)
 ModelArg = Annotated[str, typer.Argument(help=MODELS)]
 Data = Annotated[
     str | None,
@@ -33,16 +36,14 @@ MetricName = Annotated[
 ]  # fmt: skip
 
 
-def share(text: str | None) -> float | None:
+def share(text: str | None, option: str = "--max-relative-drop") -> float | None:
     """'2%' or '0.02' as 0.02."""
     if text is None:
         return None
     try:
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise UsageError(
-            f"--max-relative-drop: it must be a share. Received {text!r}. Write it as 2% or 0.02."
-        ) from None
+        raise UsageError(f"{option}: it must be a share. Received {text!r}. Write it as 2% or 0.02.") from None
 
 
 def reach(*values: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from attar import outputs, pipeline, registry
+from attar import outputs, pipeline, reading, registry
 from attar import recipe as recipes
 from attar.adapters.base import Adapter
 from attar.errors import UsageError
@@ -23,8 +23,9 @@ from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.exports.base import Artefact, Task
 from attar.exports.earlier import earlier
+from attar.job import size_of
+from attar.measuring import NUMERIC
 from attar.opening import observing, open_model
-from attar.pipeline import NUMERIC
 from attar.run.ledger import plain
 from attar.run.progress import Progress, Silent
 from attar.search.divergence import kind_of
@@ -145,9 +146,9 @@ def _opened(model: object, exporter: Any, data: object, against: object, fields:
     adapter = observing(open_model(model, recipe.factory), metric.name)
     exporter.check(adapter)
     original = adapter if against is None else observing(open_model(against, recipe.factory), metric.name)
-    splits = pipeline.read_splits(sets, recipe, adapter, metric)
-    splits = pipeline.prepare(splits, None, recipe).splits
-    return _Job(adapter, original, splits, metric, budget), pipeline.size_of(against or model, original)
+    splits = reading.read_splits(sets, recipe, adapter, metric)
+    splits = reading.prepare(splits, None, recipe).splits
+    return _Job(adapter, original, splits, metric, budget), size_of(against or model, original)
 
 
 def _place(model: object, out: Path, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
 from attar.methods.base import Expanding, Scaled
-from attar.types import Weight
+from attar.types import Layer, Weight
 from attar.user_code import user_function
 
+TOGETHER = 1 << 24
+"""Weights that are decoded at once."""
 PICKLE_OPCODES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -77,11 +80,13 @@ def _refusal(model: object) -> AttarError:
         )
     if model.is_file():
         with model.open("rb") as file:
-            if file.read(2) in PICKLE_OPCODES:
-                return FormatError(
-                    f"model {model.name!r}: attar never unpickles a file. Received a pickle. Save the model as ONNX, "
-                    ".pt2, .keras, or save its state_dict and name the function that makes it with --factory."
-                )
+            head = file.read(4)
+        if head[:2] in PICKLE_OPCODES or (head == b"PK\3\4" and model.suffix in (".bin", ".ckpt")):
+            return FormatError(
+                f"model {model.name!r}: attar never unpickles a file. Received a pickle. Save the model as ONNX, "
+                ".pt2, .keras; or save its state_dict by safetensors.torch.save_file, and compress that by --factory, "
+                "the function that makes the model, or without a network and data by --bits."
+            )
     return ModelError(
         f"model {model.name!r}: the ending must be one of {', '.join(suffixes)}. Received {model.suffix!r}. "
         "Export the model to one of these, or give --factory for a PyTorch state dict."
@@ -91,10 +96,22 @@ def _refusal(model: object) -> AttarError:
 def from_archive(archive: Archive, into: object | None = None) -> Adapter:
     """The model of an archive, decoded; over a copy of `into` where it is given."""
     adapter = _shell(archive, into)
-    names = [layer.name for layer in archive.layers]
-    for name, weight in zip(names, over_chunks(lambda name: decode(archive, name), names), strict=True):
-        adapter.write(name, weight)
+    for some in _together(archive.layers):
+        for name, weight in zip(some, over_chunks(lambda name: decode(archive, name), some), strict=True):
+            adapter.write(name, weight)
     return adapter
+
+
+def _together(layers: Sequence[Layer]) -> Iterator[list[str]]:
+    """Names of layers that are decoded at once: TOGETHER weights and a layer in memory beside the model."""
+    some, size = [], 0
+    for layer in layers:
+        some.append(layer.name)
+        size += layer.size
+        if size >= TOGETHER:
+            yield some
+            some, size = [], 0
+    yield some
 
 
 def packed_model(archive: Archive, into: object | None = None, keep_bytes: int = 0) -> Any:

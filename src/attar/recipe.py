@@ -45,6 +45,15 @@ class Recipe(BaseModel):
     max_relative_drop: float | None = Field(
         None, description="allowed drop relative to the original's value, e.g. 0.02"
     )
+    bits: float | None = Field(
+        None,
+        gt=0,
+        le=16,
+        description="bits per weight: at most, of weights without a network; aimed at, of a streamed folder",
+    )
+    max_error: float | None = Field(
+        None, gt=0, lt=1, description="relative error of every matrix at most, e.g. 0.01, in place of bits"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the one-sided bound")
     guarantee: Literal["bound", "estimate"] = Field(
         "bound", description="what must be within the drop: bound or point estimate"
@@ -63,6 +72,9 @@ class Recipe(BaseModel):
     select_examples: int = Field(10000, ge=1, description="most examples used by the search")
     seed: int = Field(0, ge=0, description="of every random choice")
     evaluations: int = Field(8, ge=2, le=64, description="full evaluations that the search may spend")
+    early_stop: bool = Field(
+        True, description="evaluations on the select split end when they have said enough, where the metric allows it"
+    )
     time_budget: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds that a run should take: the best so far is handed back"
     )

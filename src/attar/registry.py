@@ -11,6 +11,7 @@ from attar.errors import UsageError
 REGISTRY: dict[str, dict[str, str]] = {
     "adapter": {
         "onnx": "attar.adapters.onnx:OnnxAdapter",
+        "tensors": "attar.adapters.tensors:TensorsAdapter",
         "torch": "attar.adapters.torch:TorchAdapter",
         "keras": "attar.adapters.keras:KerasAdapter",
         "tflite": "attar.adapters.tflite:TfliteAdapter",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from attar import pipeline
+from attar import measuring
 from attar.adapters.base import Grouped
 from attar.errors import ModelError, UsageError
-from attar.pipeline import Job
+from attar.job import Job, image_changes, recovery_settings
 from attar.recipe import Recipe
 from attar.recover.retrain import retrain
 from attar.recover.teacher import Teacher
@@ -50,9 +50,9 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
         return job
     assert isinstance(job.adapter, Grouped)
     original = job.adapter
-    subject, _, kind, _ = pipeline.measured(job, progress)
+    subject, _, kind, _ = measuring.measured(job, progress)
     # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
-    seen = original.moments(job.splits.calibrate.batches(pipeline.BATCH))
+    seen = original.moments(job.splits.calibrate.batches(measuring.BATCH))
     stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
     progress.stage("removing channels", 1)
     smaller, report = remove(original, stats, goal_of(job.recipe))
@@ -61,9 +61,9 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
         if after < before:
             progress.note(f"{name}: {after} of {before} channels stay")
     if job.train is not None:
-        settings = pipeline.recovery_settings(job.recipe)
+        settings = recovery_settings(job.recipe)
         rest: dict[str, Array] = dict(original.remainder())
-        teacher = Teacher(original, subject.weights, rest, job.train, pipeline.image_changes(job.recipe))
+        teacher = Teacher(original, subject.weights, rest, job.train, image_changes(job.recipe))
 
         def train() -> None:
             retrain(

@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from attar import pipeline
+from attar import measuring
 from attar.adapters.base import Grouped
 from attar.errors import AttarError, ModelError
-from attar.pipeline import Job
+from attar.job import Job
 from attar.recipe import Recipe
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
@@ -45,7 +45,7 @@ def moved(job: Job, ledger: Ledger, progress: Progress) -> Job:
     if settings.moves == "none":
         return job
     assert isinstance(job.adapter, Grouped)
-    before, batches = job.adapter, list(job.splits.calibrate.batches(pipeline.BATCH))
+    before, batches = job.adapter, list(job.splits.calibrate.batches(measuring.BATCH))
     progress.stage("moving scales", 1)
     expected = before.run(batches[0])
     stats: dict[str, Stats] = dict(before.moments(batches)) if settings.moves == "smooth" else {}

@@ -17,6 +17,7 @@ from attar.types import Certificate, Json
 if TYPE_CHECKING:
     from attar.api import Result
     from attar.benching import Timed
+    from attar.dataless import Blind
     from attar.exporting import Exported
     from attar.latency.fast import FastFile
     from attar.packing.pack import Packed
@@ -56,6 +57,35 @@ def closing_lines(result: Result | Streamed, report: Path) -> list[str]:
         *([] if result.fast is None else fast_lines(result.fast)),
         f"report    {report}",
     ]
+
+
+def blind_lines(result: Blind, report: Path) -> list[str]:
+    """The lines that end a run without data: what is known of the weights, and that nothing else is."""
+    asked = f"{result.recipe.bits:g} bits" if result.recipe.bits is not None else f"{result.recipe.max_error:.3g}"
+    held = "at most" if result.within else "MISSED:"
+    return [
+        f"before    {result.bytes_before:,} bytes",
+        f"after     {result.bytes_after:,} bytes",
+        f"ratio     {result.ratio:.1f}x smaller",
+        f"weights   {result.bits:.3f} bits each, relative error {result.error:.4f}, of one matrix up to "
+        f"{result.worst:.4f} ({held} {asked} asked for)",
+        f"drop      not measured: {result.certificate.verdict}",
+        f"report    {report}",
+    ]
+
+
+def blind_facts(result: Blind) -> dict[str, Json]:
+    """The same for a machine."""
+    from dataclasses import asdict
+
+    from attar.run.ledger import plain
+
+    facts: dict[str, Json] = plain({
+        "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,
+        "bits": result.bits, "error": result.error, "worst": result.worst, "certificate": asdict(result.certificate),
+        "within": result.within,
+    })  # fmt: skip
+    return facts
 
 
 def fast_lines(fast: FastFile) -> list[str]:
@@ -262,7 +292,7 @@ def preview_text(events: Sequence[Mapping[str, Json]]) -> str:
     lines = [
         f"model     {run['model']} ({run['framework']}), {run['bytes_before']:,} bytes",
         f"layers    {len(layers['layers'])} to compress, {sum(x['size'] for x in layers['layers']):,} weights",
-        f"examples  {splits}",
+        f"examples  {splits or 'none: nothing is measured on data'}",
         f"metric    {run['metric']['name']}",
     ]
     lines += [f"skipped   {printable(name)}: {printable(why)}" for name, why in layers["skipped"].items()]

@@ -14,8 +14,8 @@ from attar.adapters.base import Adapter
 from attar.archive import Archive, SectionInfo, read_archive
 from attar.errors import FormatError
 from attar.evaluate.flips import flips
+from attar.job import Job
 from attar.opening import decode
-from attar.pipeline import Job
 from attar.recipe import Recipe
 from attar.report.picture import picture
 from attar.search.in_order import Outcome
@@ -27,7 +27,8 @@ from attar.types import Array, Dataset, Json
 COMMAND = (
     "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
     "latency_budget", "threads", "batch", "metric", "max_drop",
-    "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "time_budget", "coder", "seed",
+    "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "early_stop", "time_budget",
+    "coder", "seed",
 )  # fmt: skip
 """Recipe fields that are options of the command line too."""
 ALWAYS = ("metric", "seed")
@@ -97,9 +98,15 @@ def result_fields(
         "methods": {
             name: {"layers": count, "saved_bytes": bits / 8} for name, (count, bits) in outcome.candidate.earned.items()
         },
-        "flips": flipped(outcome, job.splits.certify), "evaluations": outcome.evaluations, "seconds": seconds,
+        "flips": flipped(outcome, job.splits.certify), "evaluations": outcome.evaluations,
+        "examples": loop.examples, "full_passes": full_passes(loop), "seconds": seconds,
         "reproduce": {"command": command(job), "recipe": names["recipe"]},
     }  # fmt: skip
+
+
+def full_passes(loop: Loop) -> float:
+    """Examples that candidates were run on, in passes over the split that they were of."""
+    return sum(count / len(getattr(loop.splits, split)) for split, count in loop.examples.items())
 
 
 def command(job: Job) -> str:
@@ -118,6 +125,8 @@ def command(job: Job) -> str:
 def _option(name: str, value: Any) -> list[str]:
     """A recipe's field as the command line takes it."""
     flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
     if name == "exclude":
         return [word for pattern in value for word in (flag, pattern)]
     if isinstance(value, list):

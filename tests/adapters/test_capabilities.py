@@ -20,7 +20,10 @@ OPENED = {
 }
 
 
-WITHOUT = {"tflite": "its files are for running: the Keras or PyTorch model is what is trained and cut"}
+WITHOUT = {
+    "tflite": "its files are for running: the Keras or PyTorch model is what is trained and cut",
+    "tensors": "weights without a network compute nothing",
+}
 
 
 @pytest.mark.parametrize("name", [name for name in registry.names("adapter") if name not in WITHOUT])

@@ -12,7 +12,7 @@ import pytest
 from attar.adapters.saved_model import is_saved_model
 from attar.adapters.tflite import TfliteAdapter
 from attar.errors import ModelError
-from attar.pipeline import size_of
+from attar.job import size_of
 
 MAKE = """
 import sys

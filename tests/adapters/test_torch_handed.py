@@ -303,7 +303,7 @@ def test_inputs_with_a_default_are_optional() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 def test_a_models_size_is_that_of_its_tensors(dtype: str) -> None:
-    from attar.pipeline import size_of
+    from attar.job import size_of
 
     model = torch_cases.make("dense").to(getattr(torch, dtype))
     assert size_of(model, TorchAdapter.open(model)) == sum(p.nbytes for p in model.parameters())

@@ -37,7 +37,7 @@ class Net(nn.Module):
 
 def compressed(tmp_path, model, ids):
     """A .attar file of a model, made from its own answers."""
-    result = attar.compress(model, (ids, ids[:, 0] % 3), max_drop=90)
+    result = attar.compress(model, (ids, ids[:, 0] % 3), max_drop=90, sensitivity="fisher")
     result.save(tmp_path / "net.attar")
     return tmp_path / "net.attar"
 

@@ -34,10 +34,13 @@ TOP = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 COMMANDS = {name: one for name, one in TOP.items() if not hasattr(one, "commands")} | {
     f"{group} {name}": one for group in TOP for name, one in getattr(TOP[group], "commands", {}).items()
 }
+LONG = {"data.md", "export.md", "latency.md", "recovery.md"}
+"""Pages whose blocks compute for more than twenty seconds each: `make test-all` runs them."""
+RUN = [pytest.param(page, marks=pytest.mark.slow) if page.name in LONG else page for page in PAGES]
 DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     """In a process of its own, in an empty folder with `examples` in it; kits are importable as in the tests."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -151,7 +154,7 @@ def test_every_parameter_of_a_stage_is_explained(page: str, table: str, settings
         ("method.md", "in steps of an eighth of an octave", "attar.search.bracket:OCTAVE"),
         ("certificate.md", "luck is {} standard deviations", "attar.search.loop:SAFEST"),
         ("method.md", "of {} standard deviations", "attar.search.sensitivity:RELATIVE"),
-        ("method.md", "up to {:,} calibrate examples", "attar.pipeline:SENSITIVITY_EXAMPLES"),
+        ("method.md", "up to {:,} calibrate examples", "attar.measuring:SENSITIVITY_EXAMPLES"),
         ("method.md", "one of {} conditional tables", "attar.entropy:CLASSES"),
         ("format.md", "sum to {:,}", "attar.coding.twin:TOTAL"),
         ("data.md", "at least {} examples", "attar.data.splits:LEAST"),

@@ -12,6 +12,7 @@ from attar.adapters.onnx import OnnxAdapter
 from attar.errors import ModelError
 from attar.exports import int8_floats, onnx_int8
 from attar.exports.base import Task
+from attar.exports.int8_search import EVALUATIONS
 from attar.exports.int8_start import dynamic_nodes, rounded
 from attar.exports.onnx_int8 import OnnxInt8
 from attar.exports.onnx_runtime import Runtime
@@ -114,7 +115,7 @@ def test_what_does_harm_gets_finer_activations(data, monkeypatch):
         assert ops(made.data).count("MatMulNBits") >= 2 and len(made.facts["float_nodes"]) >= 2
         kept = {tensor.name for tensor in onnx.load_from_string(made.data).graph.initializer}
         assert not {"w1", "w2", "w3"} & kept
-    assert len(asked) <= int8_floats.EVALUATIONS
+    assert len(asked) <= EVALUATIONS
 
 
 def test_dense_layers_alone_may_be_integers(monkeypatch):
@@ -140,7 +141,7 @@ def test_dense_layers_alone_may_be_integers(monkeypatch):
 def test_passes_over_the_select_split_are_few_where_nothing_passes(data):
     asked = []
     made = OnnxInt8.make(task(OnnxAdapter.open(encoder()), data, lambda made: bool(asked.append(made))))
-    assert 1 < len(asked) <= int8_floats.EVALUATIONS
+    assert 1 < len(asked) <= EVALUATIONS
     assert set(made.facts["float_nodes"]) >= set(made.facts["dynamic_nodes"])
 
 

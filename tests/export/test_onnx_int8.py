@@ -24,8 +24,9 @@ from attar.data.read import read
 from attar.errors import DataError, ModelError, OutputError, UsageError
 from attar.exports import onnx_int8
 from attar.exports.base import Task
-from attar.exports.int8_floats import EVALUATIONS, fastest, fewest_floats, worst_first
-from attar.exports.int8_ranges import Judge, with_ranges
+from attar.exports.int8_floats import fastest
+from attar.exports.int8_ranges import judge_of, with_ranges
+from attar.exports.int8_search import EVALUATIONS, fewest_floats, worst_first
 from attar.exports.int8_start import measured
 from attar.exports.onnx_int8 import OnnxInt8
 from attar.exports.onnx_runtime import Runtime
@@ -107,7 +108,7 @@ def test_a_range_that_is_replaced_is_as_if_built_with_it(lenet):
 
 def test_chosen_ranges_are_no_worse_than_any_rule_for_all(lenet):
     adapter, work, train, _ = lenet
-    judge = Judge(adapter.run, train, classes=True)
+    judge = judge_of(adapter.run, train, classes=True)
     from attar.exports.ranges import RULES, range_of
 
     alone = {}
@@ -123,7 +124,7 @@ def test_chosen_ranges_are_no_worse_than_any_rule_for_all(lenet):
 
 def test_accuracy_holds_in_integers(lenet):
     adapter, work, train, test = lenet
-    with_ranges(work, Judge(adapter.run, train, classes=True))
+    with_ranges(work, judge_of(adapter.run, train, classes=True))
     runtime = Runtime(work.build())
     right = [
         np.concatenate([run(batch) for batch in test.batches(256)]).argmax(1) for run in (adapter.run, runtime.run)
@@ -136,9 +137,9 @@ def test_accuracy_holds_in_integers(lenet):
 def test_floats_are_given_back_by_their_effect(lenet, monkeypatch):
     monkeypatch.setattr(onnx_int8, "dynamic_nodes", lambda _: [])
     adapter, work, train, _ = lenet
-    judge = Judge(adapter.run, train, classes=True)
+    judge = judge_of(adapter.run, train, classes=True)
     with_ranges(work, judge)
-    order = worst_first(work, judge)
+    order = worst_first(work, work.operators, judge)
     assert sorted(order) == sorted(work.nodes)
     assert judge(work.build(order[:1])) <= judge(work.build(order[-1:])) + 1e-12
     assert len(integers(work.build(order[:2]))) == 2
@@ -180,9 +181,9 @@ def test_an_outlier_needs_a_float_node():
     data = Dataset({"x": np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)})
     adapter = OnnxAdapter.open(proto)
     work = measured(adapter, data)
-    judge = Judge(adapter.run, data, classes=True)
+    judge = judge_of(adapter.run, data, classes=True)
     whole = with_ranges(work, judge)
-    order = worst_first(work, judge)
+    order = worst_first(work, work.operators, judge)
     assert judge(work.build(order)) < 0.2 * whole
 
 
@@ -215,7 +216,7 @@ def test_depthwise_and_grouped_and_transposed_weights():
     adapter = OnnxAdapter.open(proto)
     data = Dataset({"x": np.random.default_rng(0).normal(size=(300, 3, 8, 8)).astype(np.float32)})
     work = measured(adapter, data)
-    with_ranges(work, Judge(adapter.run, data, classes=False))
+    with_ranges(work, judge_of(adapter.run, data, classes=False))
     got = np.concatenate([Runtime(work.build()).run(batch) for batch in data.batches(100)])
     wanted = np.concatenate([adapter.run(batch) for batch in data.batches(100)])
     assert np.abs(got - wanted).mean() < 0.03 * np.abs(wanted).mean() + 0.02 * wanted.std()

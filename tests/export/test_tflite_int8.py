@@ -19,7 +19,8 @@ from attar.adapters.tflite import TfliteAdapter
 from attar.adapters.tflite_store import Place, Store
 from attar.errors import ModelError, UsageError
 from attar.exports.base import Task
-from attar.exports.choosing import Judge, fewest_floats, with_ranges, worst_first
+from attar.exports.int8_search import with_ranges, worst_first
+from attar.exports.judging import Judge
 from attar.exports.litert_runtime import Runtime
 from attar.exports.ranges import RULES, range_of
 from attar.exports.tflite_graph import kind_of, prepared
@@ -148,14 +149,6 @@ def test_floats_stand_between_quantize_and_dequantize(net):
     assert sorted(order) == work.nodes
     assert judge(work.build(work.nodes)) <= judge(work.build())
     assert kinds(work.build(work.nodes)).count("QUANTIZE") == 0, "nothing is in integers for nothing"
-
-
-def test_the_fewest_floats_are_found_in_few_passes():
-    for needed in (1, 2, 3, 7, 16, 20):
-        order = [f"n{k}" for k in range(20)]
-        found = fewest_floats(order, lambda some, least=needed: len(some) >= least)
-        assert found is not None and needed <= len(found) <= needed + 4
-    assert fewest_floats(["n"], lambda _: False) is None
 
 
 def test_a_large_bias_of_a_small_row_fits_in_32_bits():

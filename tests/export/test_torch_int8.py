@@ -18,7 +18,8 @@ from attar.adapters.torch_model import TorchModel
 from attar.cli import app
 from attar.errors import FormatError, ModelError, UsageError
 from attar.exports.base import Task
-from attar.exports.int8_search import Judge, with_ranges
+from attar.exports.int8_search import with_ranges
+from attar.exports.judging import Judge
 from attar.exports.torch_int8 import Int8, TorchInt8, _first, fastest, kinds_of, measured, saved
 from attar.exports.torch_lower import root, step_of
 from attar.exports.torch_runtime import Runtime, set_threads
@@ -173,7 +174,7 @@ def test_a_sum_is_apart_where_its_other_side_is_read_later():
 
 def test_ranges_by_outputs_are_no_worse_than_the_widest():
     adapter, data = example(Residual)
-    judge = Judge(adapter.run, data, classes=True, opened=lambda p: lambda b: _first(p, adapter.tensors_of(b)))
+    judge = Judge(adapter.run, data, lambda p: lambda b: _first(p, adapter.tensors_of(b)), classes=True)
     work = measured(adapter, data)
     widest = judge(minmax(work).build())
     assert with_ranges(work, judge) <= widest

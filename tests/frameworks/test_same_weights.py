@@ -16,13 +16,13 @@ SCRIPT = """
 import json, os, sys
 sys.path.insert(0, "examples")
 from pathlib import Path
-from attar import pipeline, recipe
+from attar import pipeline, reading, recipe
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.opening import open_model
-from attar.pipeline import Job
+from attar.job import Job
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.loop import FIRST_KL
@@ -42,7 +42,7 @@ else:
         model = from_torch_state(name, {k: v.numpy() for k, v in state.items()})
 adapter = open_model(model)
 plan = recipe.make(max_drop=0.5, calibration_examples=1000, select_examples=500)
-splits = pipeline.read_splits(
+splits = reading.read_splits(
     {"data": "examples/fashion-mnist", "calibrate": None, "select": None, "certify": None}, plan, adapter,
     resolve_metric("accuracy"),
 )

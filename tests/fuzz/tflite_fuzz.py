@@ -20,7 +20,7 @@ from adapters.test_tflite import sparse
 from adapters.tflite_models import MODELS
 from attar.adapters.tflite import TfliteAdapter
 from attar.errors import AttarError
-from attar.packing.source import Bytes
+from attar.formats.source import Bytes
 from attar.packing.tflite import accepts, find
 
 SLOW = 10.0

@@ -13,7 +13,7 @@ from latency_net import WIDE, written
 from typer.testing import CliRunner
 
 import attar
-from attar import api, cli, registry
+from attar import beginning, cli, registry
 from attar.adapters.onnx import OnnxAdapter
 from attar.errors import ModelError, UsageError
 from attar.exports.onnx_runtime import Runtime
@@ -131,7 +131,7 @@ def test_never_slower_than_plain_integers_that_passed(result) -> None:
 
 
 def test_the_same_costs_give_the_same_plan_and_the_same_file(model, sets, result) -> None:
-    job = api._job(model, None, None, {**sets, "goal": "latency", "max_drop": DROP}, 1)
+    job = beginning.job_of(model, None, None, {**sets, "goal": "latency", "max_drop": DROP})
     race = stage.prepared_race(job, Ledger(), Silent(), costs)
     plan = next(event for event in result.events if event["event"] == "plan")["stages"]
     assert [dict(one.left) for one in race.stages] == [one["left"] for one in plan] and len(plan) > 3

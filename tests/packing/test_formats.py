@@ -271,7 +271,7 @@ def test_piece_by_piece(tmp_path: Path) -> None:
     script = f"""
 from attar.archive import packed
 packed.PIECE = 1000
-from attar.packing import source
+from attar.formats import source
 source.PIECE = 1000
 import attar
 result = attar.pack({str(source)!r})

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from adapters.tflite_models import SAME, Graph, dense, random, widened
 from attar.errors import AttarError, FormatError
+from attar.formats.source import Bytes
 from attar.packing.pack import pack
-from attar.packing.source import Bytes
 from attar.packing.tflite import accepts, find
 from attar.packing.unpack import unpack
 

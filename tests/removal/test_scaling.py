@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import attar
 from adapters.onnx_models import model, node, random
-from attar import api, cli, registry, scale_moves
+from attar import beginning, cli, registry, scale_moves
 from attar.adapters.onnx import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
@@ -187,7 +187,7 @@ def sets():
 @pytest.mark.parametrize("moves", ["equalise", "smooth"])
 def test_the_stage_tells_the_ledger(sets, moves) -> None:
     path = ROOT / "examples/models/dwcnn.onnx"
-    job = api._job(path, None, None, {**sets, "settings": {"scaling": {"moves": moves}}, "max_drop": 1}, None)
+    job = beginning.job_of(path, None, None, {**sets, "settings": {"scaling": {"moves": moves}}, "max_drop": 1})
     ledger = Ledger()
     after = scale_moves.moved(job, ledger, Silent())
     assert after.original is job.adapter is not after.adapter
@@ -197,7 +197,7 @@ def test_the_stage_tells_the_ledger(sets, moves) -> None:
     batch = next(sets["certify"].batches(100))
     expected = job.adapter.run(batch)
     np.testing.assert_allclose(after.adapter.run(batch), expected, atol=1e-5 * np.abs(expected).max())
-    same = api._job(path, None, None, {**sets, "max_drop": 1}, None)
+    same = beginning.job_of(path, None, None, {**sets, "max_drop": 1})
     assert scale_moves.moved(same, Ledger(), Silent()) is same
 
 

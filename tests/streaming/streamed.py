@@ -24,7 +24,7 @@ def ids(count: int, length: int = 16, seed: int = 0) -> Array:
 def compressed(name: str, out: Path, **fields: Any) -> Streamed:
     """A streamed run on 24 windows, in one pass; fields: those of `compress` and of [settings.stream]."""
     stream = {"on": "yes", "passes": 1, "windows": 3}
-    stream |= {key: fields.pop(key) for key in ("passes", "windows", "hold", "bits", "on") if key in fields}
+    stream |= {key: fields.pop(key) for key in ("passes", "windows", "hold") if key in fields}
     given: dict[str, Any] = {
         "metric": "perplexity", "max_relative_drop": 0.5, "guarantee": "estimate",
         "settings": {"stream": stream, "uniform": QUICK}, **fields,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +15,9 @@ from hypothesis import strategies as st
 
 from adapters.transformers_models import folder
 from attar import recipe as recipes
-from attar.archive import blobs, manifest, to_bytes
-from attar.archive.base import LayerInfo
-from attar.archive.write import write_sections
-from attar.errors import ModelError, OutputError, UsageError
+from attar.archive import blobs, manifest
+from attar.archive.streamed import coded
+from attar.errors import FormatError, ModelError, OutputError, UsageError
 from attar.methods.uniform import Uniform
 from attar.run.states import States
 from attar.streaming import expanding, settings, sliced
@@ -125,56 +123,43 @@ def test_layers_that_keep_every_bit_are_not_cut(monkeypatch: pytest.MonkeyPatch)
 # The file
 
 
-def test_sections_one_by_one_are_the_file(tmp_path: Path) -> None:
-    layers, coded, bytes_of = [], [], {}
-    for number, (rows, cols) in enumerate([(8, 12), (300, 400), (5, 40)]):
-        layer, weight, stats = layer_of(rows, cols)
-        layer = replace(layer, name=f"l{number}")
-        encoded = Uniform.encode(layer, weight, stats, {"method": "uniform", "slope": 1e-5, "passes": 1, "sweeps": 0})
-        section, blob = blobs.code_arrays(layer.name, "layer", encoded.arrays)
-        record = json.loads(json.dumps(manifest.layer_record(LayerInfo(layer, "uniform", dict(encoded.meta)), section)))
-        layers.append((layer, encoded))
-        coded.append(manifest.layer_of(record))
-        bytes_of[layer.name] = blob
-    rest: dict[str, Array] = {"norm": np.ones(5, np.float32), "other": np.arange(3)}
-    common: dict[str, Any] = {"remainder": rest, "skeleton": b"graph" * 100, "meta": {"framework": "torch"}}
-    read: list[str] = []
-
-    def blob_of(name: str) -> bytes:
-        read.append(name)
-        return bytes_of[name]
-
-    info = write_sections(tmp_path / "a.attar", layers=coded, blob_of=blob_of, **common)
-    assert (tmp_path / "a.attar").read_bytes() == to_bytes(layers=layers, coder="fast", **common)
-    assert sorted(read) == ["l0", "l1", "l2"] and info.nbytes == (tmp_path / "a.attar").stat().st_size
-    with pytest.raises(OutputError, match="not overwritten"):
-        write_sections(tmp_path / "a.attar", layers=coded, blob_of=blob_of, **common)
-    with pytest.raises(UsageError, match="a name of its own"):
-        write_sections(tmp_path / "b.attar", layers=[coded[0], coded[0]], blob_of=blob_of, **common)
-    assert not (tmp_path / "b.attar").exists()
+def test_a_layer_s_record_is_read_as_it_was_written() -> None:
+    layer, weight, stats = layer_of(30, 40)
+    encoded = Uniform.encode(layer, weight, stats, {"method": "uniform", "slope": 1e-5, "passes": 1, "sweeps": 0})
+    info, section, blob = coded(layer, encoded, "fast")
+    record = json.loads(json.dumps(manifest.layer_record(info, section)))
+    assert manifest.layer_of(record) == (info, section)
+    arrays = blobs.decode_arrays(section, blob)
+    assert all(np.array_equal(arrays[name], array) for name, array in encoded.arrays.items())
+    with pytest.raises(FormatError):
+        manifest.layer_of(record[:-1])
 
 
 # Whether to stream
 
 
 def test_memory_decides_where_nobody_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert settings.wanted(folder("llama"), {}) is None
+    assert settings.wanted(folder("llama"), {}) is None and settings.wanted(folder("llama"), {"bits": None}) is None
     need = settings.float_bytes(folder("llama"))
     assert need == (folder("llama") / "model.safetensors").stat().st_size
     assert abs(settings.float_bytes(folder("half")) - need) < 8000, "two bytes a weight are four in float32"
     monkeypatch.setattr(settings, "memory_bytes", lambda: 2 * need - 1)
     assert "a run in memory takes" in str(settings.wanted(folder("llama"), {}))
-    assert settings.wanted(folder("llama"), {"stream": {"on": "no"}}) is None
+    assert settings.wanted(folder("llama"), {"settings": {"stream": {"on": "no"}}}) is None
     assert settings.wanted(object(), {}) is None and settings.wanted(tmp_path, {}) is None
 
 
 def test_what_asks_to_stream(tmp_path: Path) -> None:
-    for table in ({"on": "yes"}, {"bits": 4.0}):
-        assert "as asked for" in str(settings.wanted(folder("llama"), {"stream": table}))
+    yes, no = ({"settings": {"stream": {"on": word}}} for word in ("yes", "no"))
+    assert "as asked for" in str(settings.wanted(folder("llama"), yes))
+    assert "as asked for" in str(settings.wanted(folder("llama"), {"bits": 4.0}))
+    assert settings.wanted(folder("llama"), {"bits": 4.0, **no}) is None
+    assert settings.wanted(tmp_path / "weights.npz", {"bits": 4.0}) is None, "weights alone are not streamed so"
+    for more in ({}, {"factory": "made:net"}):
         with pytest.raises(UsageError, match="must be a Hugging Face folder"):
-            settings.wanted(tmp_path / "model.onnx", {"stream": table})
-    with pytest.raises(UsageError, match=r"settings\.stream\.bits"):
-        settings.wanted(folder("llama"), {"stream": {"bits": 40.0}})
+            settings.wanted(folder("llama") if more else tmp_path / "model.onnx", {**yes, **more})
+    with pytest.raises(UsageError, match=r"settings\.stream\.passes"):
+        settings.wanted(folder("llama"), {"settings": {"stream": {"passes": 40}}})
     assert settings.memory_bytes() > 1 << 20
 
 

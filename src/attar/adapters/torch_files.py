@@ -68,7 +68,8 @@ def _from_file(path: Path) -> Source:
     state = read_state(path)
     raise ModelError(
         f"{path}: a state dict alone does not say what the model computes. Received {len(state)} tensors. "
-        "Pass a factory: --factory package.module:function, or FactorySpec('package.module:function', path)."
+        "Pass a factory: --factory package.module:function, or FactorySpec('package.module:function', path). "
+        "Without one, save it by safetensors.torch.save_file, and compress that without data: --bits."
     )
 
 

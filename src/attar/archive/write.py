@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attar.archive import blobs, header
@@ -55,36 +55,6 @@ def write_archive(
     return ArchiveInfo(place, sum(map(len, parts)), manifest.sections)
 
 
-def write_sections(
-    path: Path,
-    *,
-    layers: Sequence[tuple[LayerInfo, SectionInfo]],
-    blob_of: Callable[[str], bytes],
-    remainder: Mapping[str, Array],
-    skeleton: bytes | None,
-    meta: Mapping[str, Json],
-    force: bool = False,
-) -> ArchiveInfo:
-    """Write a .attar file of layers that are coded already, one in memory at a time; blob_of gives a layer's bytes.
-
-    The bytes are those of `write_archive`. Raises as it does.
-    """
-    place = Path(path)
-    check_free(place, force)
-    manifest, rest = _manifest(list(layers), remainder, skeleton, meta)
-    head = _header(manifest)
-    check_size(manifest, len(head) + sum(section.nbytes for section in manifest.sections))
-
-    def parts() -> Iterator[bytes]:
-        yield head
-        for group in header.groups(manifest).values():
-            for section in group:
-                yield blob_of(section.name) if section.kind == "layer" else rest[section]
-
-    replace_file(place, lambda part: _write_synced(part, parts()), force)
-    return ArchiveInfo(place, place.stat().st_size, manifest.sections)
-
-
 def _build(
     layers: Sequence[tuple[Layer, Encoded]],
     remainder: Mapping[str, Array],
@@ -93,47 +63,39 @@ def _build(
     coder: str,
 ) -> tuple[Manifest, list[bytes]]:
     """The manifest, and the file in pieces."""
+    names = [layer.name for layer, _ in layers]
+    if len(set(names)) != len(names):
+        raise UsageError(f"archive: every layer must have a name of its own. Received {names}. Rename one.")
     effort = effort_for(coder, [array for _, encoded in layers for array in encoded.arrays.values()])
-    infos, by_section = [], {}
-    for layer, encoded in layers:
-        section, blob = blobs.code_arrays(layer.name, "layer", encoded.arrays, effort)
-        infos.append((LayerInfo(layer, encoded.method, dict(encoded.meta)), section))
-        by_section[section] = blob
-    manifest, rest = _manifest(infos, remainder, skeleton, meta)
-    by_section |= rest
-    parts = [_header(manifest)]
+    coded = [blobs.code_arrays(layer.name, "layer", encoded.arrays, effort) for layer, encoded in layers]
+    infos = tuple(LayerInfo(layer, encoded.method, dict(encoded.meta)) for layer, encoded in layers)
+    tensors: tuple[TensorInfo, ...] = ()
+    form: SkeletonInfo | None = None
+    if remainder:
+        tensors, section, blob = blobs.code_remainder(remainder)
+        coded.append((section, blob))
+    if skeleton is not None:
+        form, section, blob = blobs.code_skeleton(skeleton)
+        coded.append((section, blob))
+    manifest, head = described(meta, [section for section, _ in coded], infos, (tensors, form))
+    parts = [head]
+    by_section = dict(coded)
     for group in header.groups(manifest).values():
         parts += [by_section[section] for section in group]
     check_size(manifest, sum(map(len, parts)))
     return manifest, parts
 
 
-def _manifest(
-    layers: Sequence[tuple[LayerInfo, SectionInfo]],
-    remainder: Mapping[str, Array],
-    skeleton: bytes | None,
+def described(
     meta: Mapping[str, Json],
-) -> tuple[Manifest, dict[SectionInfo, bytes]]:
-    """The manifest, and the sections that are no layers."""
-    names = [info.layer.name for info, _ in layers]
-    if len(set(names)) != len(names):
-        raise UsageError(f"archive: every layer must have a name of its own. Received {names}. Rename one.")
-    rest: dict[SectionInfo, bytes] = {}
-    tensors: tuple[TensorInfo, ...] = ()
-    form: SkeletonInfo | None = None
-    if remainder:
-        tensors, section, blob = blobs.code_remainder(remainder)
-        rest[section] = blob
-    if skeleton is not None:
-        form, section, blob = blobs.code_skeleton(skeleton)
-        rest[section] = blob
-    sections = (*(section for _, section in layers), *rest)
-    return Manifest(dict(meta), sections, tuple(info for info, _ in layers), tensors, form), rest
-
-
-def _header(manifest: Manifest) -> bytes:
+    sections: Sequence[SectionInfo],
+    layers: Sequence[LayerInfo],
+    others: tuple[tuple[TensorInfo, ...], SkeletonInfo | None],
+) -> tuple[Manifest, bytes]:
+    """The manifest and the header of an archive; raises UsageError."""
+    manifest = Manifest(dict(meta), tuple(sections), tuple(layers), *others)
     try:
-        return header.header_bytes(manifest)
+        return manifest, header.header_bytes(manifest)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"archive: meta must be JSON with finite numbers. Received something else ({error}). Convert it first."
@@ -185,7 +147,7 @@ def replace_file(path: Path, write: Callable[[Path], None], force: bool) -> None
         ) from error
 
 
-def _write_synced(part: Path, parts: Iterable[bytes]) -> None:
+def _write_synced(part: Path, parts: Sequence[bytes]) -> None:
     """A new file with these bytes, on the disk."""
     with part.open("xb") as file:
         for data in parts:

@@ -19,7 +19,16 @@ from attar.coding.scaled import F32, fused, scaled
 from attar.errors import FormatError, UsageError
 from attar.types import Array
 
-__all__ = ["EFFORTS", "decode_array", "decode_scaled", "effort_for", "encode_array", "known_dtype", "simd_path"]
+__all__ = [
+    "EFFORTS",
+    "decode_array",
+    "decode_scaled",
+    "effort_for",
+    "effort_of",
+    "encode_array",
+    "known_dtype",
+    "simd_path",
+]
 
 EFFORTS = ("auto", "fast", "dense")
 SOON = 1 << 22
@@ -43,11 +52,16 @@ def known_dtype(name: str) -> np.dtype[np.generic]:
 
 def effort_for(wish: str, arrays: Iterable[Array]) -> str:
     """What `auto` comes to for the arrays of one file: dense or fast; raises UsageError for what is no effort."""
+    return effort_of(wish, sum(array.size for array in arrays if array.dtype.kind in "biu"))
+
+
+def effort_of(wish: str, integers: int) -> str:
+    """The same for a number of integers."""
     if wish not in EFFORTS:
         raise UsageError(f"coder: it must be one of {', '.join(EFFORTS)}. Received {wish!r}. Choose one of these.")
     if wish != "auto":
         return wish
-    return "dense" if sum(array.size for array in arrays if array.dtype.kind in "biu") <= SOON else "fast"
+    return "dense" if integers <= SOON else "fast"
 
 
 def encode_array(array: Array, effort: str = "fast") -> tuple[str, bytes]:

@@ -21,6 +21,8 @@ class Mrr(MeanMetric):
 
     name = "mrr"
     limits = (0.0, 1.0)
+    each_alone = False
+    """A rank is among all others: with fewer of them it is better."""
 
     def check(self, outputs: Array, labels: Array | None) -> None:
         """Each label stands for two examples at least; raises DataError."""

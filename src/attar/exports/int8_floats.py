@@ -1,45 +1,19 @@
-"""Nodes that go back to float: those that the drop asks for, and those that the runtime is faster without."""
+"""Nodes that go back to float because the runtime is faster without their integers."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from attar.exports.base import Task
-from attar.exports.int8_ranges import Int8, Judge
+from attar.exports.int8_ranges import Int8
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.qdq import ALL, CARRYING, CORE, kinds_of
 from attar.exports.timing import latencies
 
 NOISE = 0.05
-EVALUATIONS = 8
-"""Most full passes over the select split that are spent on giving nodes back to float."""
-
-
-def worst_first(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> list[str]:
-    """Nodes with integers by how much nearer the outputs are with each of them alone in float, the most first."""
-    gains: dict[str, float] = {}
-    for name in dict.fromkeys([*work.nodes, *work.kernels] if work.ops else work.kernels):
-        gains[name] = judge(work.build([name]))
-        step()
-    return sorted(gains, key=gains.__getitem__)
-
-
-def fewest_floats(order: Sequence[str], passes: Callable[[Sequence[str]], bool], most: int = EVALUATIONS) -> list[str]:
-    """The shortest beginning of an order of nodes that passes when in float, in at most `most` tests; else all of it.
-
-    Halved by ratio, since few are the rule: of 50 the first 7 are tried first. `passes` is for a beginning.
-    """
-    low, high = 0, len(order)
-    for _ in range(most):
-        if high - low <= 1:
-            break
-        middle = min(max(round(math.sqrt(max(low, 1) * high)), low + 1), high - 1)
-        low, high = (low, middle) if passes(order[:middle]) else (middle, high)
-    return list(order[:high])
 
 
 @dataclass(frozen=True)

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnx
 
+from attar.exports.base import Run
 from attar.exports.codes import Packed
+from attar.exports.judging import JUDGED, Judge, choices_of, worth_trying
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.products import BLOCKS, with_products
 from attar.exports.qdq import ALL, Grid, quantised, slim
-from attar.exports.ranges import RULES, Range, Seen, range_of
+from attar.exports.ranges import RULES, Range, Seen
 from attar.exports.recurrent import with_lstm
 from attar.exports.rescaled import Rescaled
 from attar.exports.tables import with_tables
 from attar.exports.watch import share_of
-from attar.search.divergence import Kind, divergence, kind_of
 from attar.types import Array, Dataset
 
-JUDGED, LEAST, WORK = 256, 16, 1 << 29
-"""Examples on which ranges are compared by the outputs, at most and at least, and values of activations in them."""
-TRIALS = 48
-"""Most tensors whose rule is tried by itself."""
-DIFFERENT = 0.05
-"""Least difference of two ranges, relative to the wider, for one to be tried beside the other."""
+LEAST, WORK = 16, 1 << 29
+"""Examples on which ranges are compared by the outputs, at least, and values of activations in them."""
 
 
 @dataclass
@@ -53,6 +49,11 @@ class Int8:
     """Values of all activations of one example: what running it costs, about."""
     _last: tuple[Any, onnx.ModelProto] | None = field(default=None, repr=False)
 
+    @property
+    def operators(self) -> list[str]:
+        """Nodes that multiply by integers."""
+        return list(dict.fromkeys([*self.nodes, *self.kernels] if self.ops else self.kernels))
+
     def build(self, floats: Sequence[str] = ()) -> bytes:
         """The artefact's bytes, with these nodes in float; of the dense ones among the kernels, with finer activations.
 
@@ -74,23 +75,9 @@ class Int8:
         return self._last[1]
 
 
-class Judge:
-    """How far the outputs of bytes are from the original's on a few examples, in nats."""
-
-    def __init__(
-        self, original: Callable[[Mapping[str, Array]], Array], data: Dataset, *, classes: bool, most: int = JUDGED
-    ) -> None:
-        self._batches = list(data.take(range(min(len(data), most))).batches(64))
-        self._wanted = np.concatenate([original(batch) for batch in self._batches])
-        self._kind: Kind = kind_of(self._wanted, classes)
-
-    def __call__(self, data: bytes) -> float:
-        """The mean KL; infinity where outputs are not finite."""
-        runtime = Runtime(data)
-        got = np.concatenate([runtime.run(batch) for batch in self._batches])
-        if not np.isfinite(got).all():
-            return float("inf")
-        return float(divergence(self._wanted, got, self._kind).mean())
+def judge_of(original: Run, data: Dataset, *, classes: bool, most: int = JUDGED) -> Judge:
+    """A judge of bytes, in onnxruntime."""
+    return Judge(original, data, lambda made: Runtime(made).run, classes=classes, most=most)
 
 
 def judged(work: Int8) -> int:
@@ -101,7 +88,7 @@ def judged(work: Int8) -> int:
 def best_rule(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:
     """Give all activations, in place, the rule that moves the outputs least; gives the KL."""
     best, kl = "", float("inf")
-    choices = choices_of(work)
+    choices = choices_of(work.found)
     work.ranges = dict(choices[RULES[0]])
     built = Rescaled(work.build())
     for rule, ranges in choices.items():
@@ -118,10 +105,10 @@ def best_rule(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None)
 
 def refined(work: Int8, judge: Judge, kl: float, step: Callable[[], None] = lambda: None) -> float:
     """Give tensors, in place, another rule where that moves the outputs less than `kl`; gives the KL by then."""
-    choices = choices_of(work)
+    choices = choices_of(work.found)
     first, rules, ranges = kl, dict(work.rules), dict(work.ranges)
     built = Rescaled(work.build())
-    for name, rule in _tries(choices, {name: work.ranges[name] for name in work.ranges if name in built}):
+    for name, rule in worth_trying(choices, {name: work.ranges[name] for name in work.ranges if name in built}):
         built.put(name, choices[rule][name])
         moved = judge(built.data())
         step()
@@ -136,24 +123,6 @@ def refined(work: Int8, judge: Judge, kl: float, step: Callable[[], None] = lamb
     return kl
 
 
-def choices_of(work: Int8) -> dict[str, dict[str, Range]]:
-    """The range of each activation by each rule."""
-    return {rule: {name: range_of(one, rule) for name, one in work.found.items()} for rule in RULES}
-
-
 def with_ranges(work: Int8, judge: Judge, step: Callable[[], None] = lambda: None) -> float:
     """Choose the ranges in place: one rule for all tensors, then tensors that do better by another; gives the KL."""
     return refined(work, judge, best_rule(work, judge, step), step)
-
-
-def _tries(choices: Mapping[str, Mapping[str, Range]], best: Mapping[str, Range]) -> list[tuple[str, str]]:
-    """(tensor, rule) worth a trial: those whose range differs most from the best rule's."""
-    differing: list[tuple[float, str, str]] = []
-    for name, (low, high) in best.items():
-        for rule, ranges in choices.items():
-            other = ranges[name]
-            wide = max(high, other[1]) - min(low, other[0])
-            apart = (abs(low - other[0]) + abs(high - other[1])) / max(wide, 1e-30)
-            if apart > DIFFERENT:
-                differing.append((-apart, name, rule))
-    return [(name, rule) for _, name, rule in sorted(differing)[:TRIALS]]

@@ -15,7 +15,8 @@ from typing import ClassVar
 from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
-from attar.exports.int8_ranges import Judge
+from attar.exports.int8_ranges import judge_of
+from attar.exports.judging import Judge
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.products import BLOCKS, DYNAMIC, dense_nodes
@@ -54,7 +55,7 @@ class OnnxInt4:
     def make(task: Task) -> Artefact:
         """The smallest file that is within the drop; the most exact one where none is."""
         work = Weights(onnx_model(task.adapter, OnnxInt4.name).model(), task.calibrate)
-        harm = Harm(work, Judge(task.adapter.run, task.calibrate, classes=task.classes, most=JUDGED), task.step)
+        harm = Harm(work, judge_of(task.adapter.run, task.calibrate, classes=task.classes, most=JUDGED), task.step)
         kernels = kernels_of(work, harm, task)
         found = smallest(work, kernels, harm, task)
         calls = {

@@ -17,16 +17,11 @@ from typing import ClassVar
 from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
-from attar.exports.int8_floats import (
-    EVALUATIONS,
-    NOISE,
-    Choice,
-    fastest,
-    fewest_floats,
-    worst_first,
-)
-from attar.exports.int8_ranges import Int8, Judge, best_rule, judged, refined
+from attar.exports.int8_floats import NOISE, Choice, fastest
+from attar.exports.int8_ranges import Int8, best_rule, judge_of, judged, refined
+from attar.exports.int8_search import EVALUATIONS, fewest_floats, worst_first
 from attar.exports.int8_start import dynamic_nodes, measured
+from attar.exports.judging import Judge
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.products import DYNAMIC
@@ -66,7 +61,7 @@ class OnnxInt8:
         """Integers wherever the drop allows it and the runtime is faster so."""
         adapter = onnx_model(task.adapter, OnnxInt8.name)
         work = measured(adapter, task.calibrate)
-        judge = Judge(task.adapter.run, task.calibrate, classes=task.classes, most=judged(work))
+        judge = judge_of(task.adapter.run, task.calibrate, classes=task.classes, most=judged(work))
         found = landed(work, judge, task)
         route, harmful = found.route, found.harmful
         chosen, ratio = fastest(work, harmful, task)
@@ -143,7 +138,7 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
             return Landed(part, [], moved[part])
     _enter(work, route)
     work.ops = CORE if work.ops else ()
-    order = worst_first(work, judge, task.step)
+    order = worst_first(work, work.operators, judge, task.step)
     found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), left)
     return Landed(route, found, kl)
 

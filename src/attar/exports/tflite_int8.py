@@ -21,7 +21,8 @@ from attar.adapters.tflite_sites import Site, find_sites
 from attar.adapters.tflite_store import Store
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
-from attar.exports.choosing import Judge, fewest_floats, with_ranges, worst_first
+from attar.exports.int8_search import with_ranges, within_drop
+from attar.exports.judging import Judge
 from attar.exports.litert_runtime import Runtime
 from attar.exports.ranges import RULES, Range, Seen
 from attar.exports.tflite_graph import CARRYING, CORE, FREE, kind_of
@@ -105,7 +106,7 @@ class TfliteInt8:
             task.adapter.run, task.calibrate, lambda data: work.runtime(data).run, classes=task.classes
         )  # fmt: skip
         kl = with_ranges(work, judge, task.step)
-        harmful = within_drop(work, judge, task)
+        harmful = within_drop(work, work.nodes, judge, task.acceptable, task.step)
         chosen, ratio = fastest(work, adapter.model(), harmful, task)
         work.ops = chosen.ops
         whole = work.plan(chosen.floats).whole
@@ -149,15 +150,6 @@ def check_weights(adapter: Adapter, goal: str) -> None:
 
 def _name(work: Int8, index: int) -> str:
     return work.sites[index].layer.name
-
-
-def within_drop(work: Int8, judge: Judge, task: Task) -> list[int]:
-    """Operators that have to stay in float for the drop on the select split: as few as can be, by their effect."""
-    if task.acceptable(work.build()):
-        return []
-    order = worst_first(work, work.nodes, judge, task.step)
-    found = fewest_floats(order, lambda some: task.acceptable(work.build(some)))
-    return order if found is None else found
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from attar.adapters.torch_model import TorchModel
 from attar.adapters.torch_skeleton import quiet
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Run, Task
-from attar.exports.int8_search import Judge, with_ranges, within_drop
-from attar.exports.int8_weights import on_grid
+from attar.exports.codes import on_grid
+from attar.exports.int8_search import with_ranges, within_drop
+from attar.exports.judging import Judge
 from attar.exports.ranges import RULES, Range, Seen
 from attar.exports.timing import latencies
 from attar.exports.torch_lower import Lowering, root
@@ -175,9 +176,9 @@ class TorchInt8:
         def opened(program: Program) -> Run:
             return lambda batch: _first(program, adapter.tensors_of(batch))
 
-        judge = Judge(adapter.run, task.calibrate, classes=task.classes, opened=opened)
+        judge = Judge(adapter.run, task.calibrate, opened, classes=task.classes)
         kl = with_ranges(work, judge, task.step)
-        harmful = within_drop(work, judge, lambda program: task.acceptable(saved(program)), task.step)
+        harmful = within_drop(work, work.nodes, judge, lambda program: task.acceptable(saved(program)), task.step)
         (how, floats), ratio = fastest(work, harmful, task)
         notes = []
         if harmful:

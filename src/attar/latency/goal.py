@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from time import perf_counter
 
+from attar.job import Job
 from attar.latency import stage
 from attar.latency.result import Handed, event, handed
-from attar.pipeline import Job
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 

@@ -16,9 +16,11 @@ from attar.adapters.onnx import OnnxAdapter
 from attar.archive import to_bytes
 from attar.exports.base import Task
 from attar.exports.codes import CHOICE
-from attar.exports.int8_floats import fastest, fewest_floats, worst_first
-from attar.exports.int8_ranges import Int8, Judge, with_ranges
+from attar.exports.int8_floats import fastest
+from attar.exports.int8_ranges import Int8, with_ranges
+from attar.exports.int8_search import within_drop
 from attar.exports.int8_start import WATCHED
+from attar.exports.judging import Judge
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.qdq import CORE, Grid, prepared, weight_axes
 from attar.exports.ranges import RULES, range_of
@@ -99,18 +101,10 @@ def coded(
 def first_integers(whole: Coded, judge: Judge, task: Task) -> Integers:
     """Ranges and harmful nodes of the model with all its channels, as `attar export` finds them."""
     with_ranges(whole.work, judge, task.step)
-    harmful = within_drop(whole.work, judge, task)
+    harmful = within_drop(whole.work, whole.work.operators, judge, task.acceptable, task.step)
     used = list(whole.work.rules.values())
     usual = max(RULES, key=used.count) if used else RULES[0]
     return Integers(dict(whole.work.rules), usual, tuple(harmful))
-
-
-def within_drop(work: Int8, judge: Judge, task: Task) -> list[str]:
-    """Nodes that have to stay in float for the drop on the select split: as few as can be, by their effect."""
-    if task.acceptable(work.build()):
-        return []
-    order = worst_first(work, judge, task.step)
-    return fewest_floats(order, lambda some: task.acceptable(work.build(some)))
 
 
 def ranged(made: Coded, how: Integers) -> None:

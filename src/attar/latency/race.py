@@ -26,7 +26,7 @@ from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.run.executor import generator
 from attar.search.bracket import Trial
-from attar.search.loop import Loop
+from attar.search.loop import Found, Loop
 from attar.structure.importance import Subject
 from attar.structure.remove import apart
 from attar.types import Certificate, Score, Splits
@@ -254,7 +254,7 @@ class Race:
     def trial(self, key: float) -> Trial:
         """One evaluation on the select split, as the search wants it: the slope is the stage's distortion."""
         candidate, verdict, after, moved = self.evaluate(key, "select")
-        found = (verdict, after, moved)
+        found = Found(verdict, self.loop.before["select"], after, moved, verdict.n)
         return self.loop.tried(self.distortion(int(key)), found, sharpen=not candidate.trained)
 
     def distortion(self, stage: int) -> float:

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from attar import pipeline, summary
+from attar import measuring, pipeline, summary
 from attar.adapters.base import Adapter
 from attar.archive import read_archive
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.timing import Latency, latencies
+from attar.job import Job
 from attar.latency.fast import FastFile
 from attar.latency.race import FLOAT, WHOLE, Candidate, Race
 from attar.latency.stage import Raced
 from attar.opening import from_archive
-from attar.pipeline import Job
 from attar.search.in_order import Outcome
 from attar.types import Certificate, Json
 
@@ -94,7 +94,7 @@ def _passed(race: Race, verdicts: Mapping[str, tuple[Certificate, Any]]) -> bool
 def read_back(race: Race, winner: Candidate) -> Adapter:
     """The model made from the archive's bytes, checked to answer as when it was certified; raises AttarError."""
     adapter = from_archive(read_archive(winner.archive))
-    batch = next(race.splits.certify.batches(pipeline.BATCH))
+    batch = next(race.splits.certify.batches(measuring.BATCH))
     _, after = race.verdicts[winner.key]["file"]
     pipeline.check_answers(adapter, batch, after)
     return adapter

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from attar import pipeline
+from attar import measuring
 from attar.adapters.onnx import OnnxAdapter
+from attar.job import Job
 from attar.latency.race import FLOAT, Race, Sized
-from attar.pipeline import Job
 from attar.run.ledger import Ledger
 from attar.search.bracket import Target, land, sequence
 from attar.search.loop import BOLDEST, SAFEST, Loop, first_slope
@@ -24,7 +24,7 @@ def sizing(job: Job, outer: Loop) -> Callable[[OnnxAdapter], Loop]:
 
     def made(model: OnnxAdapter) -> Loop:
         inner = replace(job, adapter=OnnxAdapter.open(model.model()))
-        subject, _, kind, measure = pipeline.measured(inner, outer.progress)
+        subject, _, kind, measure = measuring.measured(inner, outer.progress)
         subject, _ = subject.corrected(first_slope(subject), measure, outer.progress)
         loop = Loop(
             subject, job.splits, job.metric, job.budget, kind, Ledger(), outer.progress, outer.original,
@@ -44,7 +44,7 @@ def with_smaller(
     if race.sizing is None or last == FLOAT or interrupted():
         return list(order)
     inner = race.sizing(race.models[last])
-    trials = land(inner.trial, first_slope(inner.subject), target, most, interrupted)
+    trials = land(inner.trial, first_slope(inner.subject), target, most, interrupted, inner.finish)
     step = (SAFEST - BOLDEST) / (LOOKS - 1)
     slopes = sequence(trials, target, [SAFEST - step * look for look in range(LOOKS)])
     race.loop.ledger.add("sized", of=race.shown(last), slopes=slopes, trials=[asdict(trial) for trial in trials])

@@ -8,24 +8,24 @@ from functools import partial
 
 import numpy as np
 
-from attar import pipeline
+from attar import measuring
 from attar.adapters.onnx import OnnxAdapter
 from attar.errors import UsageError
 from attar.exports.base import Task
-from attar.exports.int8_ranges import Judge
+from attar.exports.int8_ranges import judge_of
 from attar.exports.onnx_costs import measured as measured_cost
 from attar.exports.onnx_costs import place, works
 from attar.exports.onnx_int8 import OnnxInt8
 from attar.exports.onnx_model import onnx_model
 from attar.exports.onnx_runtime import Runtime
 from attar.exports.qdq import prepared
+from attar.job import Job, image_changes, recovery_settings
 from attar.latency.made import Coded, coded, first_integers, quickest
 from attar.latency.problem import noise_of, posed, spans
 from attar.latency.race import Candidate, Race, Training
 from attar.latency.search import search, thinned
 from attar.latency.smaller import sizing
 from attar.latency.table import CostTable, file_of
-from attar.pipeline import Job
 from attar.plan.latency import Costs, descent
 from attar.recipe import Recipe, milliseconds
 from attar.recover.teacher import Teacher
@@ -93,14 +93,14 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     original = onnx_model(job.adapter, "a latency goal")
     base = OnnxAdapter.open(prepared(original.model()))
     job = replace(job, adapter=base, original=original)
-    subject, _, kind, _ = pipeline.measured(job, progress)
+    subject, _, kind, _ = measuring.measured(job, progress)
     loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before)
     loop.originals()
     progress.stage("integers", 1)
     task = _task(job, loop)
-    seen = base.moments(job.splits.calibrate.batches(pipeline.BATCH))
+    seen = base.moments(job.splits.calibrate.batches(measuring.BATCH))
     whole = coded(base, job.splits.calibrate, job.recipe.coder, seen)
-    integers = first_integers(whole, Judge(original.run, job.splits.calibrate, classes=kind != "regression"), task)
+    integers = first_integers(whole, judge_of(original.run, job.splits.calibrate, classes=kind != "regression"), task)
     # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
     stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
     ground = subject_of(base, stats)
@@ -162,5 +162,5 @@ def _training(job: Job, base: OnnxAdapter) -> Training | None:
         return None
     weights = {layer.name: base.read(layer.name) for layer in base.layers() if layer.tied_to is None}
     rest: Mapping[str, Array] = {name: np.array(value) for name, value in base.remainder().items()}
-    teacher = Teacher(base, weights, rest, job.train, pipeline.image_changes(job.recipe))
-    return Training(teacher, pipeline.recovery_settings(job.recipe), job.recipe.seed)
+    teacher = Teacher(base, weights, rest, job.train, image_changes(job.recipe))
+    return Training(teacher, recovery_settings(job.recipe), job.recipe.seed)

@@ -20,6 +20,8 @@ from scipy.linalg import solve_triangular
 
 BLOCK = 64
 """Columns between two BLAS updates of everything behind them."""
+TOGETHER = 1 << 16
+"""Weights whose codes are decided at once where nothing is fed back: what that takes stays in the cache."""
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -150,7 +152,12 @@ def _descend_block(pull: F32, error: F32, codes: Codes, hessian: F32, stiffness:
 
 def independent(weight: F32, stiffness: F32, rate: Rate | None) -> Codes:
     """Codes where H is diagonal and nothing can be fed back: all decisions at once."""
-    return _decide(weight, stiffness, rate, slice(None)).astype(np.int32)
+    codes = np.empty(weight.shape, np.int32)
+    step = max(1, TOGETHER // max(weight[:, :1].size, 1))
+    for start in range(0, weight.shape[1], step):
+        part = slice(start, start + step)
+        codes[:, part] = _decide(weight[:, part], stiffness[:, part], rate, part)
+    return codes
 
 
 def _decide(x: F32, stiffness: F32, rate: Rate | None, column: int | slice, old: F32 | None = None) -> F32:

@@ -14,9 +14,9 @@ AHEAD = 2
 """Jobs for each thread that are begun before the first result is taken."""
 
 
-def ahead(jobs: Iterator[Callable[[], T]]) -> Iterator[T]:
+def ahead(jobs: Iterator[Callable[[], T]], workers: int | None = None) -> Iterator[T]:
     """Results in order; no more than a few jobs, with the bytes they hold, at a time."""
-    workers = threads()
+    workers = workers or threads()
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

@@ -13,8 +13,8 @@ from attar.archive import Archive, read_archive
 from attar.archive.packed import PieceInfo, SpanInfo, code_piece, to_bytes
 from attar.coding.planes import is_float
 from attar.errors import UsageError
+from attar.formats.source import Bytes, pieces_of
 from attar.packing import finding
-from attar.packing.source import Bytes, pieces_of
 from attar.types import Array
 
 Pieces = Callable[[], Iterator[Array]]

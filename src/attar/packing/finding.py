@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 
 from attar.archive.packed import is_safe
 from attar.errors import UsageError
-from attar.packing import gguf, numpy_files, onnx, safetensors, tflite, torch_zip
-from attar.packing.source import Bytes, Found
+from attar.formats import gguf, numpy_files, safetensors
+from attar.formats.source import Bytes, Found
+from attar.packing import onnx, tflite, torch_zip
 
 FINDERS: tuple[ModuleType, ...] = (safetensors, gguf, numpy_files, torch_zip, tflite, onnx)
 KINDS = "safetensors, ONNX, GGUF, TFLite, .npz, .npy or a PyTorch checkpoint"
@@ -19,8 +19,8 @@ def files_of(path: Path) -> dict[str, Path]:
     """Relative names and places of the files to pack, in order; raises UsageError."""
     if path.is_dir():
         found = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
-    elif path.name.endswith(".safetensors.index.json"):
-        found = {file.name: file for file in _indexed(path)}
+    elif path.name.endswith(safetensors.INDEX):
+        found = {file.name: file for file in safetensors.indexed(path)}
     else:
         found = {path.name: path}
     for name in found:
@@ -31,23 +31,6 @@ def files_of(path: Path) -> dict[str, Path]:
     if not found:
         raise UsageError(f"folder {str(path)!r}: it must hold files. Received none. Check the path.")
     return found
-
-
-def _indexed(index: Path) -> list[Path]:
-    """An index and the shards that it names; raises UsageError where one is missing."""
-    try:
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        files = [index, *(index.with_name(name) for name in shards if "/" not in name and is_safe(name))]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"index {index.name!r}: it must be JSON with a weight_map. Received another ({error}). Check the file."
-        ) from error
-    missing = [file.name for file in files if not file.is_file()] + shards[len(files) - 1 :]
-    if missing:
-        raise UsageError(
-            f"index {index.name!r}: its shards must lie beside it. Received none called {missing[0]!r}. Fetch them."
-        )
-    return files
 
 
 def find(source: Bytes, alone: bool) -> Found:

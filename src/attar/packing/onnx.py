@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attar.archive.base import MOST_AXES, count
 from attar.archive.packed import SpanInfo
 from attar.coding import known_dtype
-from attar.packing.source import Bytes, Found, apart
+from attar.formats.source import Bytes, Found, apart
 
 DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",

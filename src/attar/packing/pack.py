@@ -23,10 +23,10 @@ from attar.archive.packed import (
 from attar.archive.packed_records import SHELL
 from attar.archive.write import check_free, check_size, part_of, replace_file
 from attar.errors import AttarError
+from attar.formats.source import Bytes, Found, pieces_of, shell_pieces
 from attar.packing import finding
 from attar.packing.ahead import ahead
 from attar.packing.base import Base, code, pieces_beside
-from attar.packing.source import Bytes, Found, pieces_of, shell_pieces
 from attar.packing.unpack import write_file
 from attar.types import Json
 

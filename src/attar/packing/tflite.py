@@ -10,7 +10,7 @@ from attar.adapters.tflite_reader import IDENTIFIER, Walk
 from attar.archive.base import MOST_AXES, count
 from attar.archive.packed import SpanInfo
 from attar.coding import known_dtype
-from attar.packing.source import Bytes, Found, apart
+from attar.formats.source import Bytes, Found, apart
 
 NUMBERS = {
     0: "FLOAT32", 1: "FLOAT16", 2: "INT32", 3: "UINT8", 4: "INT64", 6: "BOOL", 7: "INT16", 8: "COMPLEX64", 9: "INT8",

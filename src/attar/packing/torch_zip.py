@@ -13,8 +13,8 @@ from attar.archive.base import MOST_AXES, count
 from attar.archive.packed import SpanInfo, ViewInfo
 from attar.coding import known_dtype
 from attar.errors import UsageError
-from attar.packing import zipped
-from attar.packing.source import Bytes, Found, apart
+from attar.formats import zipped
+from attar.formats.source import Bytes, Found, apart
 
 LONGEST = 1 << 28
 """Bytes of pickle that are read."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from attar.report.ledger import mapping, number
-from attar.report.words import Metric, percent, ratio, whole
+from attar.report.words import Metric, percent, plain, ratio, whole
 from attar.types import Json
 
 BOUNDS = {
@@ -36,6 +36,8 @@ def verdict(result: Mapping[str, Json], metric: Metric, candidates: int, guarant
     smaller, said = _smaller(result), str(certificate.get("verdict") or "")
     if said == "certified":
         return _certified(smaller, certificate, metric)
+    if said == "not certified: no data":
+        return _blind(smaller, result)
     if said not in ("not certified", "not certifiable"):
         return Verdict("unfinished", "No certificate", f"{smaller}. What that costs was not certified.")
     drop, allowed = number(certificate.get("drop")), number(certificate.get("max_drop"))
@@ -63,6 +65,14 @@ def _certified(smaller: str, certificate: Mapping[str, Json], metric: Metric) ->
         bound = f"the {metric.name} is no worse"
     confidence = percent(certificate.get("confidence"), 0)
     return Verdict("certified", "Certified", f"{smaller}, and {bound} with {confidence} confidence.")
+
+
+def _blind(smaller: str, result: Mapping[str, Json]) -> Verdict:
+    """The headline of weights that were compressed without a network and without data."""
+    detail = "There were no data: what this does to the model was not measured, and nothing is certified. "
+    detail += f"The weights differ from the original ones by {percent(result.get('after'))} in all, those of one "
+    detail += f"matrix by {percent(result.get('worst'))} at most, and take {plain(result.get('bits'))} bits each."
+    return Verdict("not-certified", "Not certified: no data", f"{smaller}.", detail)
 
 
 def _estimated(smaller: str, certificate: Mapping[str, Json], metric: Metric) -> Verdict:

@@ -1,4 +1,4 @@
-"""Where tasks run: one after the other, or threads over layers; order and bytes do not depend on which."""
+"""Random numbers and threads of tasks: neither order nor bytes depend on how many run at once."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ SPREAD_POWER = 0.25
 class Trial:
     """What one evaluation said: KL in nats, drop in the metric's unit with its standard error, and its spread.
 
-    spread is the standard deviation of the change per example: it says how far new examples will differ.
+    spread is the standard deviation of the change per example: it says how far new examples will differ. whole: on all
+    examples of the split; an evaluation that was stopped has the wider error of bounds that hold wherever it stops.
     """
 
     slope: float
@@ -38,6 +39,7 @@ class Trial:
     drop: float
     spread: float
     error: float
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +115,23 @@ def land(
     target: Target,
     most: int,
     stop: Callable[[], bool] = lambda: False,
+    finish: Callable[[float], Trial] | None = None,
 ) -> list[Trial]:
-    """At most `most` trials, the first near slope `first`, each next where the fit says the limit is met."""
+    """At most `most` trials, the first near slope `first`, each next where the fit says the limit is met.
+
+    finish gives the trial on the rest of the examples, where one that was stopped is what the search would end at.
+    """
     trials = [evaluate(slope_of(step_of(first)))]
-    while len(trials) < most and not stop():
+    while not stop():
         step = solve(trials, target)
-        if min(abs(step - step_of(t.slope)) for t in trials) <= CLOSE:
+        near = [t for t in trials if abs(step - step_of(t.slope)) <= CLOSE]
+        stopped = next((t for t in near if not t.whole), None)
+        if stopped is not None and finish is not None:
+            trials[trials.index(stopped)] = finish(stopped.slope)
+        elif near or len(trials) >= most:
             break
-        trials.append(evaluate(slope_of(step)))
+        else:
+            trials.append(evaluate(slope_of(step)))
     return trials
 
 

@@ -14,6 +14,7 @@ from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
 from attar.evaluate.score import score
+from attar.evaluate.sequential import separable
 from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
@@ -21,6 +22,7 @@ from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, 
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
 from attar.search.in_order import Outcome, certify_in_order, front
+from attar.search.pieces import PLAIN, Aim, Looked, look, order_of
 from attar.search.remember import Again
 from attar.search.subject import Candidate, Subject
 from attar.types import Array, Certificate, Score, Splits
@@ -41,9 +43,21 @@ def first_slope(subject: Subject) -> float:
     return 2 * float(np.log(2)) * FIRST_KL / max(subject.weight_count, 1)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What one evaluation saw of a candidate: on so many examples, `new` of them now, with bounds where it stopped."""
+
+    verdict: Certificate
+    before: Score
+    after: Score
+    kl: float
+    new: int
+    bounds: tuple[float, float] | None = None
+
+
 @dataclass
 class Loop:
-    """One run's evaluations; `count` goes up with every pass of a candidate over a split."""
+    """One run's evaluations; `count` goes up with every candidate that is run over a split, or over part of it."""
 
     subject: Subject
     splits: Splits
@@ -65,6 +79,13 @@ class Loop:
     """What was seen on the certify split."""
     slowest: float = 0.0
     """Seconds that the slowest candidate took, from its making to its score."""
+    seed: int = 0
+    early_stop: bool = True
+    """Whether evaluations on the select split end when they have said enough, where the metric allows it."""
+    stopped: dict[float, Array] = field(default_factory=dict)
+    """Outputs of evaluations that did, by slope."""
+    examples: dict[str, int] = field(default_factory=dict)
+    """Examples that candidates were run on, by split."""
 
     def originals(self) -> None:
         """Score the original on select and certify."""
@@ -75,9 +96,10 @@ class Loop:
             self.before[name] = score(again, data, self.metric, None, progress=self.progress.step)
             again.keep(self.before[name].outputs)
 
-    def _again(self, adapter: Adapter, mark: str, split: str) -> Again:
-        """A model's run over a split: what an earlier run has kept of its outputs is not computed again."""
-        return Again(self.kept, key_of("outputs", mark, self.marks.get(split, "")), adapter.run)
+    def _again(self, adapter: Adapter, mark: str, split: str, known: Array | None = None) -> Again:
+        """A model's run over a split, but for the first outputs, which are known; those of an earlier run are kept."""
+        key = key_of("outputs", mark, self.marks.get(split, ""))
+        return Again(self.kept, key, adapter.run, 0 if known is None else len(known))
 
     def limit(self) -> float:
         """The drop allowed, in the metric's unit."""
@@ -90,26 +112,70 @@ class Loop:
         return self.built[slope]
 
     def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
-        """One full evaluation of a candidate's decoded bytes on one split, written to the ledger."""
+        """One full evaluation of a candidate's decoded bytes on one split."""
+        seen = self.seen(slope, split, whole=True)
+        return self.candidate(slope), seen.verdict, seen.after, seen.kl
+
+    def seen(self, slope: float, split: str, *, whole: bool) -> Found:
+        """One evaluation of a candidate's decoded bytes on one split, or on as much of it as tells, in the ledger."""
         begun = perf_counter()
         candidate, started = self.candidate(slope), perf_counter()
         self.subject.put(candidate)
-        again = self._again(self.subject.adapter, key_of("candidate", candidate.data), split)
         stage = f"candidate of {candidate.size_bytes:,} bytes on {split}"
-        verdict, after, moved = self.compared(again, split, stage)
-        again.keep(after.outputs)
+        mark = key_of("candidate", candidate.data)
+        if split == "select" and (not whole or slope in self.stopped):
+            found = self._in_pieces(slope, mark, stage, whole=whole)
+        else:
+            again = self._again(self.subject.adapter, mark, split)
+            verdict, after, moved = self.compared(again, split, stage)
+            again.keep(after.outputs)
+            found = Found(verdict, self.before[split], after, moved, verdict.n)
         self.slowest = max(self.slowest, perf_counter() - begun)
+        self.examples[split] = self.examples.get(split, 0) + found.new
         if split == "certify":
-            self.certified.append((candidate, after))
+            self.certified.append((candidate, found.after))
+        self._told(candidate, split, found, perf_counter() - started)
+        return found
+
+    def _in_pieces(self, slope: float, mark: str, stage: str, *, whole: bool) -> Found:
+        """An evaluation on the select split that stops when it is plain on which side of the limit a candidate is."""
+        before, known = self.before["select"], self.stopped.get(slope)
+        order, data = order_of(before.n, self.seed), self.splits.select
+        again = self._again(self.subject.adapter, key_of("pieces", mark, self.seed), "select", known)
+        aim = Aim(self.limit(), len(self.splits.certify), self.budget.confidence if self._bound() else 0.5)
+        self.progress.stage(stage, len(data))
+        looked = look(
+            again, data, self.metric, before, order, aim, known=known, whole=whole, progress=self.progress.step
+        )  # fmt: skip
+        again.keep(looked.after.outputs)
+        self.count += known is None
+        self.stopped.pop(slope, None)
+        if looked.bounds is not None:
+            self.stopped[slope] = looked.after.outputs
+        return self._of(looked)
+
+    def _of(self, looked: Looked) -> Found:
+        """What was seen in pieces, as of a split."""
+        before, after = looked.before, looked.after
+        verdict = certify(before, after, self.metric, self.limit(), self.budget.confidence)
+        moved = float(divergence(before.outputs, after.outputs, self.kind).mean())
+        return Found(verdict, before, after, moved, looked.new, looked.bounds)
+
+    def _bound(self) -> bool:
+        """Whether the bound is what must be within the limit."""
+        return self.budget.guarantee == "bound"
+
+    def _told(self, candidate: Candidate, split: str, found: Found, seconds: float) -> None:
+        """An evaluation, written to the ledger."""
+        verdict, after = found.verdict, found.after
         self.ledger.add(
-            "candidate", index=1 + list(self.built).index(slope), trained=candidate.trained, split=split, slope=slope,
-            evaluation=self.count,
+            "candidate", index=1 + list(self.built).index(candidate.slope), trained=candidate.trained, split=split,
+            slope=candidate.slope, evaluation=self.count, examples=found.new, stopped=found.bounds is not None,
             predicted={"bytes": candidate.plan.rate_bits / 8, "distortion": candidate.plan.distortion},
             bytes=candidate.size_bytes, ratio=self.bytes_before / candidate.size_bytes,
             value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
-            kl=moved, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=perf_counter() - started,
+            kl=found.kl, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=seconds,
         )  # fmt: skip
-        return candidate, verdict, after, moved
 
     def needed(self) -> float:
         """Seconds that a further trial and the certificate after it may take."""
@@ -129,20 +195,29 @@ class Loop:
         """What a search makes less: bytes of the file."""
         return self.candidate(slope).size_bytes
 
+    @property
+    def stops(self) -> bool:
+        """Whether evaluations on the select split may end early."""
+        return self.early_stop and separable(self.metric) and self.before["select"].per_example is not None
+
     def trial(self, slope: float, *, sharpen: bool = True) -> Trial:
         """One evaluation on the select split, as the search wants it; sharpen: see search/expected.py."""
-        _, verdict, after, moved = self.evaluate(slope, "select")
-        return self.tried(slope, (verdict, after, moved), sharpen=sharpen)
+        return self.tried(slope, self.seen(slope, "select", whole=not self.stops), sharpen=sharpen)
 
-    def tried(self, slope: float, found: tuple[Certificate, Score, float], *, sharpen: bool) -> Trial:
-        """The same of what a comparison found."""
-        verdict, after, moved = found
-        z = float(ndtri(self.budget.confidence))
-        error = max(verdict.upper - verdict.drop, 0.0) / z
+    def finish(self, slope: float, *, sharpen: bool = True) -> Trial:
+        """The same on the rest of the split, where it had ended early."""
+        return self.tried(slope, self.seen(slope, "select", whole=True), sharpen=sharpen)
+
+    def tried(self, slope: float, seen: Found, *, sharpen: bool) -> Trial:
+        """The same of what an evaluation saw. Where it stopped early, its error is that of bounds that allow for it."""
+        verdict, z = seen.verdict, float(ndtri(self.budget.confidence))
+        error = counted = max(verdict.upper - verdict.drop, 0.0) / z
+        if seen.bounds is not None:
+            error = max(error, (seen.bounds[1] - seen.bounds[0]) / 2 / float(ndtri(PLAIN)))
         drop, better = verdict.drop, error
         if sharpen:
-            drop, better = sharpened(verdict.drop, error, self.before["select"], after, self.metric)
-        return Trial(slope, moved, drop, error * float(np.sqrt(verdict.n)), better)
+            drop, better = sharpened(verdict.drop, error, seen.before, seen.after, self.metric)
+        return Trial(slope, seen.kl, drop, counted * float(np.sqrt(verdict.n)), better, whole=seen.bounds is None)
 
 
 Run = Callable[[Mapping[str, Array]], Array]
@@ -163,7 +238,7 @@ def search(
     confidence = loop.budget.confidence if bound else 0.5
     target = Target(limit, len(loop.splits.certify), confidence, power=power)
     share = max(1, round(most * SELECT_SHARE))
-    trials = land(loop.trial, first_slope(loop.subject), target, share, interrupted)
+    trials = land(loop.trial, first_slope(loop.subject), target, share, interrupted, loop.finish)
     looks = 1 if interrupted() else most - len(trials)
     step = min(STEP, (SAFEST - BOLDEST) / max(looks - 1, 1))
     odds = [SAFEST - step * look for look in range(looks)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -84,19 +85,20 @@ def sensitivities(
     unit = kept.get(key)
     if unit is not None:
         told, arrays = unit
-        return {
-            name: replace(one, **{part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays})
-            for name, one in stats.items()
-        }, told
-    found, told = compute()
+        found = dict(stats)
+        for name, one in stats.items():
+            parts: dict[str, Any] = {part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays}
+            found[name] = replace(one, **parts)
+        return found, told
+    computed, told = compute()
     arrays = {
         f"{name}/{part}": array
-        for name, one in found.items()
+        for name, one in computed.items()
         for part in PARTS
         if (array := getattr(one, part)) is not None and array is not getattr(stats[name], part)
     }
     kept.put(key, told, arrays)
-    return dict(found), told
+    return dict(computed), told
 
 
 def points_key(layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Json, slope: float) -> str:
@@ -107,15 +109,16 @@ def points_key(layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str
     )  # fmt: skip
 
 
-def points(kept: Kept, key: Callable[[], str], compute: Callable[[], list[Point]]) -> list[Point]:
-    """What methods offer, computed once; `key` is asked for where something is kept."""
-    if kept.folder is None:
-        return compute()
-    name = key()
-    unit = kept.get(name)
-    if unit is not None:
-        return list(_points(unit))
-    found = compute()
+def points(kept: Kept, key: str) -> list[Point] | None:
+    """What methods offered, where that was kept."""
+    unit = kept.get(key)
+    return None if unit is None else list(_points(unit))
+
+
+def keep_points(kept: Kept, key: str | None, found: Sequence[Point]) -> None:
+    """Keep what methods offer; without a key nothing is kept."""
+    if key is None:
+        return
     told = [
         {"rate_bits": each.rate_bits, "distortion": each.distortion, "choice": dict(each.choice),
          "encoded": None if each.encoded is None else encoded_told(each.encoded)} for each in found
@@ -125,8 +128,7 @@ def points(kept: Kept, key: Callable[[], str], compute: Callable[[], list[Point]
         for number, each in enumerate(found) if each.encoded is not None
         for part, array in each.encoded.arrays.items()
     }  # fmt: skip
-    kept.put(name, told, arrays)
-    return found
+    kept.put(key, told, arrays)
 
 
 def encoded_told(encoded: Encoded) -> Json:
@@ -148,24 +150,27 @@ def _points(unit: Unit) -> Iterator[Point]:
 
 
 class Again:
-    """A model's run over one set, in order: what it said is handed out again where it was kept."""
+    """A model's run over one set, in order: what it said is handed out again where it was kept.
 
-    def __init__(self, kept: Kept, key: str, run: Callable[[Mapping[str, Array]], Array]) -> None:
+    done: so many outputs are known beforehand, and will not be asked for.
+    """
+
+    def __init__(self, kept: Kept, key: str, run: Callable[[Mapping[str, Array]], Array], done: int = 0) -> None:
         self._kept, self._key, self._run = kept, key, run
         unit = kept.get(key)
         self._outputs = None if unit is None else unit[1]["outputs"]
-        self._done = 0
+        self._done = done
 
     def __call__(self, batch: Mapping[str, Array]) -> Array:
         """The outputs of the next examples."""
-        if self._outputs is None:
-            return self._run(batch)
         start, self._done = self._done, self._done + len(next(iter(batch.values())))
+        if self._outputs is None or self._done > len(self._outputs):
+            return self._run(batch)
         return self._outputs[start : self._done]
 
     def keep(self, outputs: Array) -> None:
-        """Keep what the model said of the whole set, unless it was kept already or is too large."""
-        if self._outputs is None and outputs.nbytes <= MOST_OUTPUTS:
+        """Keep what the model said, of the first examples or all, unless it was kept already or is too large."""
+        if (self._outputs is None or len(self._outputs) < len(outputs)) and outputs.nbytes <= MOST_OUTPUTS:
             self._kept.put(self._key, None, {"outputs": outputs})
 
 

@@ -13,16 +13,17 @@ import numpy as np
 from attar import opening, registry
 from attar.adapters.base import Adapter
 from attar.archive import read_archive, to_bytes
-from attar.errors import UsageError
-from attar.methods.base import declined, distortion
+from attar.methods.base import distortion
 from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope, earned
 from attar.recipe import LayerRule
+from attar.run.engines import Engine, Threads
 from attar.run.executor import map_in_order
 from attar.run.kept import Kept
 from attar.run.progress import Progress, Silent
 from attar.search import remember
-from attar.search.params import Settings, params_of
+from attar.search.offers import every, first
+from attar.search.params import Settings
 from attar.search.sensitivity import rounded
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 
@@ -64,7 +65,7 @@ class Subject:
     meta: Mapping[str, Json]
     methods: Sequence[str] = ("uniform", "keep")
     settings: Mapping[str, Mapping[str, Any]] | None = None
-    jobs: int | None = None
+    engine: Engine = field(default_factory=Threads, compare=False)
     coder: str = "auto"
     exclude: Sequence[str] = ()
     rules: Mapping[str, LayerRule] | None = None
@@ -90,44 +91,49 @@ class Subject:
 
     def points(self, layer: Layer, slope: float) -> list[Point]:
         """What every method offers for one layer at one slope; raises UsageError where all of them decline it."""
-        weight, stats = self.weights[layer.name], self.stats[layer.name]
-        return remember.points(
-            self.kept, lambda: remember.points_key(layer, weight, stats, *self.allowed(layer), slope),
-            lambda: list(self._offers(layer, slope)),
-        )  # fmt: skip
-
-    def _offers(self, layer: Layer, slope: float) -> Iterator[Point]:
-        """The same, method by method, each made when it is asked for."""
-        weight, stats, reasons = self.weights[layer.name], self.stats[layer.name], []
-        methods, settings = self.allowed(layer)
-        for name in methods:
-            method = registry.get("method", name)
-            reason = declined(method, layer, stats)
-            if reason is None:
-                yield from method.points(layer, weight, stats, [slope], params_of(name, settings))
-            else:
-                reasons.append(f"{name}: {reason}")
-        if len(reasons) == len(methods):
-            raise UsageError(
-                f"layer {layer.name!r}: one of the methods must take it. Received {'; '.join(reasons)}. "
-                "Add 'keep' to the methods."
-            )
+        return every(*self._task(layer, slope))
 
     def sample(self, layer: Layer, slope: float) -> tuple[Point, Weight]:
         """The first point that a method offers for a layer at a slope, and the weights that come back from it."""
-        point = next(self._offers(layer, slope))
-        method = registry.get("method", point.choice["method"])
-        encoded = point.encoded or method.encode(layer, self.weights[layer.name], self.stats[layer.name], point.choice)
-        return point, method.decode(encoded)
+        return first(*self._task(layer, slope))
+
+    def _task(self, layer: Layer, slope: float) -> tuple[Any, ...]:
+        """What `every` and `first` take."""
+        stats = self.stats[layer.name]
+        moments = stats if stats.sensitivity is None else replace(stats, sensitivity=None)
+        return layer, self.weights[layer.name], moments, stats.sensitivity, *self.allowed(layer), slope
+
+    def _sent(self, layer: Layer, slope: float) -> tuple[Any, ...]:
+        """The same as a task: arrays of weights and moments are shared among all tasks of a run."""
+        _, weight, moments, *rest = self._task(layer, slope)
+        return layer, self.engine.share(weight), self.engine.share(moments, of=moments.hessian), *rest
+
+    def _curves(self, slope: float) -> Iterator[list[Point]]:
+        """What every method offers for each layer, in order; what was kept is not computed again."""
+        keys: list[str | None] = [None] * len(self.layers)
+        if self.kept.folder is not None:
+            keys = list(map_in_order(lambda layer: self._key(layer, slope), self.layers, self.engine.jobs))
+        known = [None if key is None else remember.points(self.kept, key) for key in keys]
+        missing = [layer for layer, points in zip(self.layers, known, strict=True) if points is None]
+        made = self.engine.map(every, [self._sent(layer, slope) for layer in missing])
+        for key, points in zip(keys, known, strict=True):
+            if points is None:
+                points = next(made)
+                remember.keep_points(self.kept, key, points)
+            yield points
+
+    def _key(self, layer: Layer, slope: float) -> str:
+        """The name under which offers are kept."""
+        return remember.points_key(
+            layer, self.weights[layer.name], self.stats[layer.name], *self.allowed(layer), slope
+        )  # fmt: skip
 
     def build(self, slope: float, progress: Progress | None = None) -> Candidate:
         """Encode every layer at one slope and pack the file."""
         progress = progress or Silent()
         progress.stage(f"encoding at slope {slope:.3g}", len(self.layers))
         curves: dict[str, list[Point]] = {}
-        for layer, points in zip(
-            self.layers, map_in_order(lambda one: self.points(one, slope), self.layers, self.jobs), strict=True
-        ):
+        for layer, points in zip(self.layers, self._curves(slope), strict=True):
             curves[layer.name] = points
             progress.step()
         plan = at_slope(curves, slope)
@@ -184,11 +190,13 @@ class Subject:
         for layer in self.layers:
             parts.setdefault(layer.name if alike is None else alike(layer.name), []).append(layer)
         progress.stage("layer by layer", len(self.layers))
+        tasks = [self._sent(layer, slope) for layers in parts.values() for layer in layers]
+        samples = self.engine.map(first, tasks)
         for layers in parts.values():
             predicted = 0.0
             try:
                 for layer in layers:
-                    _, decoded = self.sample(layer, slope)
+                    _, decoded = next(samples)
                     predicted += distortion(layer, self.weights[layer.name], decoded, stats[layer.name])
                     self.adapter.write(layer.name, decoded)
                     progress.step()

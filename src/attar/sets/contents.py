@@ -20,7 +20,7 @@ from attar.latent import codes
 from attar.latent.network import Network, network_from
 from attar.sets import files, images, mixed, solid, sound, tables
 from attar.sets.records import SOLID, TEXTS, FileRecord, from_json, image_shapes
-from attar.sets.tiles import Stack, stacks_of, tiles_of
+from attar.sets.tiles import Shape, Stack, stacks_of, tiles_of
 from attar.types import Array
 
 U8 = NDArray[np.uint8]
@@ -60,8 +60,8 @@ class Source:
 def stack_pixels(source: Source, stack: Stack) -> U8:
     """The tiles of a stack, [n, height, width, channels]."""
     height, width, _ = stack.shape
-    out = np.empty((len(stack.tiles), *stack.shape), np.uint8)
-    for k, (image, y, x) in enumerate(stack.tiles):
+    out = np.empty((len(stack), *stack.shape), np.uint8)
+    for k, (image, y, x) in enumerate(stack):
         out[k] = source.image(image)[y : y + height, x : x + width]
     return out
 
@@ -95,13 +95,21 @@ def contents(archive: Archive) -> Iterator[tuple[FileRecord, dict[str, Array]]]:
     reader.finish()
 
 
+def _places(stacks: Sequence[Stack]) -> dict[Shape, Iterator[tuple[int, int]]]:
+    """Stack and row of every tile of a shape, in the order in which images are cut into tiles."""
+    found: dict[Shape, list[int]] = {}
+    for k, stack in enumerate(stacks):
+        found.setdefault(stack.shape, []).append(k)
+    return {shape: ((k, at) for k in each for at in range(len(stacks[k]))) for shape, each in found.items()}
+
+
 class _Reader:
     """Images in order, out of the stacks that hold their tiles; bytes, out of the blocks of their streams."""
 
     def __init__(self, archive: Archive, records: Sequence[FileRecord]) -> None:
         self._archive, self._records = archive, records
         self._stacks = stacks_of(image_shapes(records))
-        self._where = {tile: (k, at) for k, stack in enumerate(self._stacks) for at, tile in enumerate(stack.tiles)}
+        self._places = _places(self._stacks)
         self._decoded: OrderedDict[int, U8] = OrderedDict()
         self._streams = solid.streams_of(records)
         self._begins = {
@@ -111,7 +119,6 @@ class _Reader:
         }
         self._blocks: dict[tuple[int, int], U8] = {}
         self._networks: dict[str, Network] = {}
-        self._image = 0
         self._used = {"index"}
 
     def pictures(self, number: int, shape: tuple[int, int, int]) -> U8:
@@ -119,10 +126,9 @@ class _Reader:
         out = np.empty((number, *shape), np.uint8)
         tiles = list(tiles_of(shape))
         for k in range(number):
-            for y, x, (height, width, _) in tiles:
-                stack, at = self._where[self._image + k, y, x]
+            for y, x, (height, width, channels) in tiles:
+                stack, at = next(self._places[height, width, channels])
                 out[k, y : y + height, x : x + width] = self._stack(stack)[at]
-        self._image += number
         return out
 
     def _stack(self, k: int) -> U8:
@@ -132,7 +138,7 @@ class _Reader:
         stack = self._stacks[k]
         while self._decoded and sum(one.nbytes for one in self._decoded.values()) > KEPT:
             self._decoded.popitem(last=False)
-        shape = (len(stack.tiles), *stack.shape)
+        shape = (len(stack), *stack.shape)
         if f"stack {k} latents 0" in self._archive.parts:
             self._decoded[k] = self._made(k, shape)
             return self._decoded[k]

@@ -96,9 +96,9 @@ class Lossy:
         for k, stack in enumerate(stacks):
             channels = stack.shape[2]
             known = self._first.get(channels)
-            if len(stack.tiles) >= FEWEST and (known is None or len(stack.tiles) > len(stacks[known].tiles)):
+            if len(stack) >= FEWEST and (known is None or len(stack) > len(stacks[known])):
                 self._first[channels] = k
-        cut = any(y or x for stack in stacks for _, y, x in stack.tiles)
+        cut = any(y or x for stack in stacks for _, y, x in stack)
         if loss.adapter is not None and (len({stack.shape for stack in stacks}) != 1 or not self._first or cut):
             raise UsageError(
                 f"for: the images must be of one size, {MOST_SITES} bytes at most, {FEWEST} at least. Received "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -17,16 +18,28 @@ Shape = tuple[int, int, int]
 
 @dataclass
 class Stack:
-    """Tiles of one shape, in order: (image, row, column) of each, counted over all images of the set."""
+    """Tiles of one shape, in order; large sets have millions, which is why their places are plain integers."""
 
     shape: Shape
-    tiles: list[tuple[int, int, int]] = field(default_factory=list)
+    _places: array[int] = field(default_factory=lambda: array("q"))
+
+    def __len__(self) -> int:
+        return len(self._places) // 3
+
+    def add(self, image: int, y: int, x: int) -> None:
+        """A further tile: of which image, counted over all images of the set, and its first row and column."""
+        self._places.extend((image, y, x))
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        """(image, row, column) of each tile."""
+        numbers = iter(self._places)
+        return zip(numbers, numbers, numbers, strict=True)
 
     @property
     def full(self) -> bool:
         """Whether another tile begins another stack."""
         height, width, channels = self.shape
-        return (len(self.tiles) + 1) * height * width * channels > STACK
+        return (len(self) + 1) * height * width * channels > STACK
 
 
 def tiles_of(shape: Shape) -> Iterator[tuple[int, int, Shape]]:
@@ -50,5 +63,5 @@ def stacks_of(shapes: Iterable[Shape]) -> list[Stack]:
             if stack is None or stack.full:
                 stack = open_ones[size] = Stack(size)
                 found.append(stack)
-            stack.tiles.append((image, y, x))
+            stack.add(image, y, x)
     return found

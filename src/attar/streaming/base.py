@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import OutputError
-from attar.pipeline import Job
+from attar.job import Job
 from attar.run.kept import Kept, Unit
 from attar.run.progress import Progress
 from attar.run.states import States

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 import attar
 from attar.archive import Archive, read_archive
-from attar.archive.write import write_sections
+from attar.archive.streamed import write_streamed
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
 from attar.evaluate.score import score
@@ -85,10 +85,9 @@ class Candidates:
             made.run()
             place = self.stage / f".candidate-{len(self.built)}"
             layers = self.stream.layers()
-            write_sections(
+            write_streamed(
                 place,
-                layers=[(made.sections[x.name].info, made.sections[x.name].section) for x in layers],
-                blob_of=made.blob,
+                layers=(made.coded(layer.name) for layer in layers),
                 remainder=made.remainder,
                 skeleton=self.stream.model.skeleton(),
                 meta={"framework": self.stream.model.framework, "attar": attar.__version__},

@@ -10,7 +10,8 @@ import numpy as np
 from attar import registry
 from attar.archive import blobs, manifest
 from attar.archive.base import LayerInfo, SectionInfo
-from attar.coding import effort_for, known_dtype
+from attar.archive.streamed import Coded, coded
+from attar.coding import effort_of, known_dtype
 from attar.run.kept import key_of
 from attar.search.sensitivity import by_gradients
 from attar.search.subject import blind_stats
@@ -57,8 +58,7 @@ class Pass:
         self._rests: set[int] = set()
         self._ids: Ids = stream.ids("calibrate")
         self._name = f"pass-{slope.hex()}"
-        shapes = [np.broadcast_to(np.int32(0), (layer.rows, layer.cols)) for layer in stream.layers()]
-        self._effort = effort_for(stream.job.recipe.coder, shapes)
+        self._effort = effort_of(stream.job.recipe.coder, sum(layer.size for layer in stream.layers()))
 
     def run(self) -> None:
         """Round every part, the states behind the rounded one going on to the next; nothing where all is kept."""
@@ -67,6 +67,10 @@ class Pass:
         if missing:
             stream.progress.stage(f"rounding at slope {self.slope:.3g}", stream.model.parts)
             flow(stream, {self._name: self._ids}, stream.model.part, before=self._rounded)
+
+    def coded(self, name: str) -> Coded:
+        """A layer as it stands in the file."""
+        return self.sections[name].info, self.sections[name].section, self.blob(name)
 
     def blob(self, name: str) -> bytes:
         """The bytes of a layer."""
@@ -116,8 +120,7 @@ class Pass:
         for layer in sorted(layers, key=lambda one: one.cols):
             made = rounded(self.stream, layer, part.read(layer.name), stats.pop(layer.name), self.slope)
             encoded, rate, distortion = made
-            section, blob = blobs.code_arrays(layer.name, "layer", encoded.arrays, self._effort)
-            info = LayerInfo(layer, encoded.method, dict(encoded.meta))
+            info, section, blob = coded(layer, encoded, self._effort)
             key = self._key("section", layer.name)
             told = [manifest.layer_record(info, section), rate, distortion]
             self.stream.kept.put(key, told, {"blob": np.frombuffer(blob, np.uint8)})

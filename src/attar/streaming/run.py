@@ -18,7 +18,7 @@ from attar import recipe as recipes
 from attar.adapters.base import Adapter
 from attar.archive import read_archive
 from attar.errors import OutputError, UsageError
-from attar.pipeline import Job
+from attar.job import Job
 from attar.report import render
 from attar.run.clock import Clock
 from attar.run.kept import FOLDER, Kept, key_of
@@ -149,7 +149,7 @@ def _files_mark(model: Any) -> list[list[Any]]:
 def _run(stream: Stream, stage: Path, place: Path, ledger: Ledger, stop: Callable[[], bool], clock: Clock) -> Streamed:
     """Original, sensitivities, passes, certificate; the chosen file goes to its place."""
     job, settings = stream.job, stream.settings
-    seeks = not settings.bits and settings.passes > 1
+    seeks = not job.recipe.bits and settings.passes > 1
     made = original.outputs(stream, ("select", "certify") if seeks else ("certify",))
     known = original.known(stream)
     levels = {name: float(rows.mean()) / known.tokens for name, rows in known.rows.items()}
@@ -177,8 +177,8 @@ def _searched(candidates: Candidates, stop: Callable[[], bool]) -> Outcome[Candi
     """Passes at one slope or several, then the certify split, safest first."""
     stream = candidates.stream
     settings, budget = stream.settings, stream.job.budget
-    if settings.bits:
-        slopes = [slope_for(stream, candidates.known, settings.bits)]
+    if stream.job.recipe.bits:
+        slopes = [slope_for(stream, candidates.known, stream.job.recipe.bits)]
     elif "select" not in candidates.before:
         slopes = [first_slope(candidates, "certify")]
     else:

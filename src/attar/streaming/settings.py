@@ -30,9 +30,6 @@ class StreamSettings:
         default="auto",
         metadata={"help": "auto: where the run would not fit into memory", "choices": ("auto", "yes", "no")},
     )
-    bits: float = field(
-        default=0.0, metadata={"help": "bits per weight to aim at in one pass; 0: the drop", "low": 0.0, "high": 16.0}
-    )
     passes: int = field(default=3, metadata={"help": "most passes that look for the drop", "low": 1, "high": 8})
     windows: int = field(
         default=8, metadata={"help": "examples whose gradients tell sensitivities", "low": 1, "high": 4096}
@@ -43,21 +40,22 @@ class StreamSettings:
     )
 
 
-def wanted(model: object, settings: Mapping[str, Mapping[str, Any]], *, into: object = None) -> str | None:
-    """Why a run is to stream, as a line for a person; None where it is not. Raises UsageError for odd settings.
+def wanted(model: object, told: Mapping[str, Any]) -> str | None:
+    """Why a run of these recipe fields is to stream, as a line for a person; None where it is not. Raises UsageError.
 
-    into: what makes the caller's own module, which is never streamed.
+    Folders with a factory, which makes the caller's own module, are never streamed.
     """
-    chosen = checked(StreamSettings, STREAM, settings)
+    chosen = checked(StreamSettings, STREAM, told.get("settings", {}))
     folder = isinstance(model, str | os.PathLike) and registry.get("adapter", "transformers").accepts(Path(model))
-    if chosen.on == "yes" or (chosen.bits and chosen.on != "no"):
-        if not folder or into is not None:
-            raise UsageError(
-                "--stream, --bits: the model must be a Hugging Face folder (config.json, safetensors). Received "
-                "something else. Leave the option out."
-            )
+    folder = folder and told.get("factory") is None
+    if chosen.on == "yes" and not folder:
+        raise UsageError(
+            "--stream: the model must be a Hugging Face folder (config.json, safetensors). Received something else. "
+            "Leave the option out."
+        )
+    if folder and (chosen.on == "yes" or (told.get("bits") is not None and chosen.on != "no")):
         return "streaming: block by block, as asked for"
-    if chosen.on == "no" or not folder or into is not None:
+    if chosen.on == "no" or not folder:
         return None
     assert isinstance(model, str | os.PathLike)
     needed, there = COPIES * float_bytes(Path(model)), memory_bytes()

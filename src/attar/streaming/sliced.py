@@ -53,7 +53,7 @@ def subject_of(stream: Stream, layer: Layer, weight: Weight, stats: Stats) -> Su
     recipe = stream.job.recipe
     return Subject(
         stream.job.adapter, [layer], {layer.name: weight}, {layer.name: stats}, {}, None, {},
-        tuple(recipe.methods), recipe.settings, 1, recipe.coder, tuple(recipe.exclude), recipe.layers,
+        tuple(recipe.methods), recipe.settings, coder=recipe.coder, exclude=tuple(recipe.exclude), rules=recipe.layers,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 
-from attar.packing.source import Bytes
+from attar.formats.source import Bytes
 
 MAGIC = b"PK\3\4"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from attar.archive.base import MOST_AXES, count
-from attar.archive.packed import SpanInfo
+from attar.archive.packed import SpanInfo, is_safe
 from attar.coding import known_dtype
-from attar.packing.source import Bytes, Found, apart
+from attar.errors import UsageError
+from attar.formats.source import Bytes, Found, apart
 from attar.types import Json
 
 LONGEST = 100_000_000
@@ -18,6 +20,26 @@ DTYPES = {
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu", "C64": "complex64",
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
+
+INDEX = ".safetensors.index.json"
+"""How the name of an index ends."""
+
+
+def indexed(index: Path) -> list[Path]:
+    """An index and the shards that it names; raises UsageError where one is missing."""
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        files = [index, *(index.with_name(name) for name in shards if "/" not in name and is_safe(name))]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"index {index.name!r}: it must be JSON with a weight_map. Received another ({error}). Check the file."
+        ) from error
+    missing = [file.name for file in files if not file.is_file()] + shards[len(files) - 1 :]
+    if missing:
+        raise UsageError(
+            f"index {index.name!r}: its shards must lie beside it. Received none called {missing[0]!r}. Fetch them."
+        )
+    return files
 
 
 def accepts(source: Bytes) -> bool:

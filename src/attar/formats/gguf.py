@@ -5,7 +5,7 @@ from __future__ import annotations
 from attar.archive.base import count
 from attar.archive.packed import SpanInfo
 from attar.coding import known_dtype
-from attar.packing.source import Bytes, Found, apart
+from attar.formats.source import Bytes, Found, apart
 
 MAGIC = b"GGUF"
 LONGEST = 1 << 28

@@ -7,8 +7,8 @@ import ast
 from attar.archive.base import MOST_AXES, count
 from attar.archive.packed import SpanInfo
 from attar.coding import DTYPES, known_dtype
-from attar.packing import zipped
-from attar.packing.source import Bytes, Found, apart
+from attar.formats import zipped
+from attar.formats.source import Bytes, Found, apart
 
 MAGIC = b"\x93NUMPY"
 LONGEST = 1 << 16
@@ -33,18 +33,21 @@ def accepts(source: Bytes) -> bool:
 def find(source: Bytes) -> Found:
     """Its arrays; those that are deflated stay as they are, with a note."""
     if source.read(0, 6) == MAGIC:
-        span = _span(source, source.path.stem, 0, source.size)
-        return Found("npy", () if span is None else (span,))
+        one = span(source, source.path.stem, 0, source.size)
+        return Found("npy", () if one is None else (one,))
     with zipped.opened(source) as archive:
         members = list(zipped.stored(source, archive))
         kept = len(archive.namelist()) - len(members)
-    spans = [_span(source, name.removesuffix(".npy"), start, size) for name, start, size in members]
+    spans = [span(source, name.removesuffix(".npy"), start, size) for name, start, size in members]
     notes = (f"{kept} compressed arrays are kept as they are: save them with numpy.savez",) if kept else ()
-    return Found("npz", apart([span for span in spans if span is not None]), notes=notes)
+    return Found("npz", apart([one for one in spans if one is not None]), notes=notes)
 
 
-def _span(source: Bytes, name: str, start: int, size: int) -> SpanInfo | None:
-    """The array in these bytes; None where it is not of a plain dtype."""
+def span(source: Bytes, name: str, start: int, size: int, *, flat: bool = True) -> SpanInfo | None:
+    """The array in these bytes; None where it is not of a plain dtype.
+
+    flat: one in Fortran's order is a row of numbers; otherwise it is seen as its transpose, which lies in C order.
+    """
     head = source.read(start, min(size, 12))
     if head[:6] != MAGIC or len(head) < 12:
         return None
@@ -63,6 +66,5 @@ def _span(source: Bytes, name: str, start: int, size: int) -> SpanInfo | None:
     if not dtype or not right or count(shape) * known_dtype(dtype).itemsize != size - begin:
         return None
     if fields.get("fortran_order"):
-        shape = (size - begin) // known_dtype(dtype).itemsize
-        return SpanInfo(name, dtype, (shape,), start + begin)
+        shape = (count(shape),) if flat else tuple(shape)[::-1]
     return SpanInfo(name, dtype, tuple(shape), start + begin)

@@ -1,0 +1,152 @@
+"""What is measured of a model before the search: statistics of its layers' inputs, and what errors in them cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+import attar
+from attar.adapters.base import Reading
+from attar.errors import DataError, ModelError
+from attar.job import Job
+from attar.run.kept import key_of
+from attar.run.progress import Progress
+from attar.search import remember
+from attar.search.divergence import Kind, divergence, kind_of
+from attar.search.sensitivity import by_gradients, measure_rows
+from attar.search.subject import Measure, Subject, blind_stats, role, shared
+from attar.types import Array, Dataset, Json, Stats
+
+SENSITIVITY_EXAMPLES = 2000
+"""Examples of the calibrate split used for sensitivities and their correction."""
+CORRECTION_WORK, GLANCE = 2e12, 128
+"""Multiply-adds that may be spent on correcting the sensitivities of all layers, and the least examples for each."""
+GRADIENT_WORK, READ = 3e11, 8
+"""Multiply-adds of examples whose gradients are taken from models that read texts, and the least of such examples."""
+KEPT_FLOATS = 1 << 26
+"""Outputs of layers that are kept for gradients at once; norms and activations beside them keep as many again."""
+BATCH = 256
+NUMERIC = ("mse", "mae", "r2", "cosine", "mrr")
+"""Metrics of plain numbers."""
+
+
+def subject_of(job: Job, progress: Progress) -> Subject:
+    """Layers, weights and input statistics of a job that `begin` has checked."""
+    adapter = job.adapter
+    layers = [layer for layer in adapter.layers() if layer.tied_to is None]
+    weights = {layer.name: adapter.read(layer.name) for layer in layers}
+    data = job.splits.calibrate
+    progress.stage("statistics", -(-len(data) // BATCH))
+
+    def batches() -> Iterator[dict[str, Array]]:
+        for batch in data.batches(BATCH):
+            yield batch
+            progress.step()
+
+    def see() -> Mapping[str, Stats]:
+        found = adapter.moments(batches())
+        return adapter.settled(found) if isinstance(adapter, Reading) else found
+
+    marks = job.marks()
+    key = key_of("moments", marks.get("model"), marks.get("calibrate"), BATCH)
+    seen = remember.moments(job.kept, key, see)
+    stats = {layer.name: shared(layer, seen.get(layer.name) or blind_stats(layer)) for layer in layers}
+    try:
+        skeleton = adapter.skeleton()
+    except ModelError as error:
+        progress.note(str(error))
+        skeleton = None
+    meta = {"framework": adapter.framework, "attar": attar.__version__}
+    remainder = {name: np.array(array) for name, array in adapter.remainder().items()}
+    return Subject(
+        adapter, layers, weights, stats, remainder, skeleton, meta,
+        tuple(job.recipe.methods), job.recipe.settings, job.engine, job.recipe.coder, tuple(job.recipe.exclude),
+        job.recipe.layers, job.kept,
+    )  # fmt: skip
+
+
+def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]:
+    """Statistics and sensitivities, how these were found, what the outputs are, and the KL from the model as it is.
+
+    Raises DataError where outputs are not finite.
+    """
+    subject = subject_of(job, progress)
+    adapter, few = job.adapter, _few(job, subject)
+    original = np.concatenate([adapter.run(batch) for batch in few.batches(BATCH)])
+    if not np.isfinite(original).all():
+        raise DataError(
+            "model: its outputs on the user's data must be finite. Received NaN or infinite outputs. "
+            "Check the scaling of the inputs."
+        )
+    kind = kind_of(original, job.metric.name not in NUMERIC)
+
+    glance = few.take(range(_glance(subject, len(few), reading=isinstance(adapter, Reading))))
+
+    def measure() -> float:
+        changed = np.concatenate([adapter.run(batch) for batch in glance.batches(BATCH)])
+        return float(divergence(original[: len(changed)], changed, kind).mean())
+
+    subject, marks = subject.halved(measure), job.marks()
+
+    def sensitive() -> tuple[Mapping[str, Stats], Json]:
+        found, method = with_sensitivities(job, subject, few, kind, progress)
+        return found.stats, method
+
+    key = key_of(
+        "sensitivities", marks.get("model"), marks.get("calibrate"), job.recipe.sensitivity, kind, job.recipe.seed
+    )  # fmt: skip
+    stats, method = remember.sensitivities(job.kept, key, subject.stats, sensitive)
+    return replace(subject, stats=stats), method, kind, measure
+
+
+def _glance(subject: Subject, examples: int, *, reading: bool) -> int:
+    """On how many examples the KL of one changed layer is measured: of large models on fewer, but GLANCE at least.
+
+    reading: layers of one role are changed together, and an example has many positions.
+    """
+    changes, least = len(subject.layers), GLANCE
+    if reading:
+        changes, least = len({role(layer.name) for layer in subject.layers}), READ
+    return int(np.clip(CORRECTION_WORK / changes / _work(subject), min(least, examples), examples))
+
+
+def _work(subject: Subject) -> float:
+    """Multiply-adds of an example."""
+    counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers if layer.kind != "embedding")
+    return max(float(sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)), 1.0)
+
+
+def _differentiable(subject: Subject) -> int:
+    """Examples in a batch whose activations are all kept for gradients."""
+    floats = sum(
+        layer.rows * subject.stats[layer.name].count / max(subject.stats[layer.name].samples, 1)
+        for layer in subject.layers
+    )
+    return int(np.clip(KEPT_FLOATS / max(floats, 1.0), 1, BATCH))
+
+
+def _few(job: Job, subject: Subject) -> Dataset:
+    """The examples that sensitivities are measured on: of models that read texts as many as a gradient allows."""
+    calibrate, most = job.splits.calibrate, SENSITIVITY_EXAMPLES
+    if isinstance(job.adapter, Reading):
+        most = int(np.clip(GRADIENT_WORK / _work(subject), READ, most))
+    return calibrate.take(range(min(len(calibrate), most)))
+
+
+def with_sensitivities(job: Job, subject: Subject, few: Dataset, kind: Kind, progress: Progress) -> tuple[Subject, str]:
+    """The subject with row sensitivities, and how they were found: by gradients only where asked for and possible."""
+    fisher, adapter = getattr(job.adapter, "fisher", None), job.adapter
+    if isinstance(adapter, Reading) or (job.recipe.sensitivity == "fisher" and fisher and kind != "regression"):
+        progress.stage("gradients", 1)
+        assert fisher is not None
+        rows = fisher(list(few.batches(_differentiable(subject))), job.recipe.seed)
+        seen = adapter.weighed(subject.stats) if isinstance(adapter, Reading) else subject.stats
+        return replace(subject, stats=by_gradients(subject.layers, subject.weights, seen, rows)), "fisher"
+    if job.recipe.sensitivity == "fisher":
+        progress.note(f"sensitivity: {job.adapter.framework} models give no gradients here; output KL is measured.")
+    stats = measure_rows(
+        job.adapter, subject.layers, subject.weights, subject.stats, few, kind, seed=job.recipe.seed, progress=progress
+    )
+    return replace(subject, stats=stats), "output-kl"

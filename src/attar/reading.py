@@ -1,0 +1,128 @@
+"""The sets of a run: read, fitted to the model's inputs, split, and without what must not be in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attar.adapters.base import Adapter, Differentiable, Texted
+from attar.copies.prepare import DataSettings, Prepared, prepared
+from attar.data.fit import fit_inputs
+from attar.data.overlap import without
+from attar.data.read import read as read_data
+from attar.data.splits import make_splits
+from attar.data.texts import TextSettings, read_texts
+from attar.errors import DataError, ModelError, UsageError
+from attar.evaluate.base import Metric
+from attar.job import choice_of, image_changes, recovery_settings
+from attar.recipe import Recipe
+from attar.recover import pruning
+from attar.search.params import DATA, TEXT, checked
+from attar.types import Dataset, Splits, TensorSpec
+
+WHOLE = 1 << 62
+"""As many examples of a set as a split may have."""
+
+
+def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, metric: Metric) -> Splits:
+    """The user's data, fitted to the model's input, as calibrate / select / certify."""
+    if all(value is None for value in sets.values()):
+        raise UsageError(
+            "data: examples are needed to measure the drop. Received none. Pass --data, or --calibrate and --certify."
+        )
+    fitted = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
+    _check_alike(fitted)
+    return make_splits(
+        fitted["data"],
+        calibrate=fitted["calibrate"],
+        select=fitted["select"],
+        certify=fitted["certify"],
+        seed=recipe.seed,
+        n_calibrate=recipe.calibration_examples if choice_of(recipe) == "random" else WHOLE,
+        n_select=recipe.select_examples,
+        metric_needs_labels=metric.needs_labels,
+    )
+
+
+def read_train(source: object, recipe: Recipe, adapter: Adapter, splits: Splits) -> tuple[Dataset | None, list[str]]:
+    """The set for recovery without what is measured on, and warnings.
+
+    Raises ModelError without gradients, UsageError for settings that cannot be, or cannot be without a set.
+    """
+    pruning.check(recovery_settings(recipe), recipe.methods, trains=source is not None)
+    image_changes(recipe)
+    if source is None:
+        return None, []
+    if not isinstance(adapter, Differentiable):
+        raise ModelError(
+            f"model: recovery needs gradients. Received a {adapter.framework} model, which gives none. "
+            "Leave the training set out."
+        )
+    fitted = _fitted(source, recipe, adapter)
+    train = fitted if isinstance(fitted, Dataset) else fitted["train"]
+    _check_alike({"train": train, "certify": splits.certify})
+    return without(train, {"select": splits.select, "certify": splits.certify})
+
+
+def prepare(splits: Splits, train: Dataset | None, recipe: Recipe) -> Prepared:
+    """The data stage: the sets without what the recipe's [settings.data] leaves out; raises DataError, UsageError."""
+    settings = checked(DataSettings, DATA, recipe.settings)
+    if settings.labels != "keep" and train is None:
+        raise UsageError(
+            "settings.data.labels: only a training set's labels are left out. Received no training set. Pass --train, "
+            "or leave the setting out."
+        )
+    return prepared(splits, train, settings, recipe.seed)
+
+
+def read_whole(source: object, recipe: Recipe, adapter: Adapter) -> Dataset:
+    """One data set for an evaluation: the test part where a set comes in parts."""
+    return _whole(_fitted(source, recipe, adapter))
+
+
+def read_fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset:
+    """The same for a model of which only the inputs are known."""
+    return _whole(_of_specs(source, recipe, specs))
+
+
+def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
+    """One source read, by the model's own means where it has some; every part of it fitted to the model's inputs."""
+    if not isinstance(adapter, Texted):
+        return _of_specs(source, recipe, adapter.inputs())
+    window = checked(TextSettings, TEXT, recipe.settings).window
+    texts = read_texts(source)
+    data = _of_specs(source if texts is None else adapter.read_texts(texts, window), recipe, adapter.inputs())
+    if isinstance(data, Dataset):
+        return adapter.labelled(data)
+    return {name: adapter.labelled(part) for name, part in data.items()}
+
+
+def _of_specs(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
+    """One source read; every part of it fitted to a model's inputs."""
+    options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
+    data = source if isinstance(source, Dataset) else read_data(source, specs=specs)
+    if isinstance(data, Dataset):
+        return fit_inputs(data, specs, **options)
+    return {name: fit_inputs(part, specs, **options) for name, part in data.items()}
+
+
+def _whole(data: Dataset | Mapping[str, Dataset]) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    return data["test"] if "test" in data else next(iter(data.values()))
+
+
+def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> None:
+    """That examples of all sets have one shape, also where the model's own input shape is not known."""
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, data in sets.items():
+        parts = {name: data} if isinstance(data, Dataset) else {f"{name} {k}": v for k, v in (data or {}).items()}
+        for place, part in parts.items():
+            shapes[place] = {key: values.shape[1:] for key, values in part.inputs.items()}
+    first = next(iter(shapes))
+    for place, shape in shapes.items():
+        if list(shape.values()) != list(shapes[first].values()):
+            raise DataError(
+                f"data ({place}): its examples must have the shape of those of {first}, {shapes[first]}. "
+                f"Received {shape}. Bring them into one shape."
+            )
