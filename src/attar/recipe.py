@@ -52,7 +52,10 @@ class Recipe(BaseModel):
         None, description="allowed drop relative to the original's value, e.g. 0.02"
     )
     bits: float | None = Field(
-        None, gt=0, le=16, description="bits per weight at most, for weights without a network: nothing is measured"
+        None,
+        gt=0,
+        le=16,
+        description="bits per weight: at most, of weights without a network; aimed at, of a streamed folder",
     )
     max_error: float | None = Field(
         None, gt=0, lt=1, description="relative error of every matrix at most, e.g. 0.01, in place of bits"
@@ -97,7 +100,7 @@ class Recipe(BaseModel):
     )
     settings: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="parameters by method, of data, calibration, recovery, augment, removal, scaling and text",
+        description="parameters by method, of data, calibration, recovery, augment, removal, scaling, text and stream",
     )
 
     @field_validator("*")

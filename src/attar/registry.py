@@ -21,6 +21,10 @@ REGISTRY: dict[str, dict[str, str]] = {
     "shapes": {"transformers": "attar.adapters.transformers_shapes:shapes_of"},
     "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},
     "source": {"tensorflow": "attar.adapters.keras_sources:saved"},
+    "streamed": {
+        "transformers": "attar.adapters.transformers_stream:StreamedModel",
+        "folder": "attar.adapters.transformers_expand:write_folder",
+    },
     "method": {
         "uniform": "attar.methods.uniform:Uniform",
         "keep": "attar.methods.keep:Keep",

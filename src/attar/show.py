@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attar.picking import Picked
     from attar.sets.lossy import Lost
     from attar.sets.pack import PackedSet
+    from attar.streaming.result import Streamed
 
 FORMATS = {
     "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
@@ -38,7 +39,7 @@ FORMATS = {
 """What it is for: the extra that brings it, and the modules that must be there."""
 
 
-def closing_lines(result: Result, report: Path) -> list[str]:
+def closing_lines(result: Result | Streamed, report: Path) -> list[str]:
     """The six lines that end a run."""
     c = result.certificate
     unit = " points" if result.points else ""
