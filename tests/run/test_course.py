@@ -238,3 +238,11 @@ def test_elsewhere_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(notebook.suited(), Silent)
     monkeypatch.delitem(sys.modules, "IPython")
     assert isinstance(notebook.suited(), Silent)
+
+
+def test_weights_alone_are_watched_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "weights.npz", first=rng.normal(size=(100, 80)))
+    told: list[Mapping[str, Json]] = []
+    result = attar.compress(tmp_path / "weights.npz", bits=4, on_event=told.append)
+    assert [event["event"] for event in told] == [event["event"] for event in result.events]
