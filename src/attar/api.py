@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from attar.result import PathLike, Result, entry
 from attar.run.clock import Clock
 from attar.run.engines import engine_of
 from attar.run.kept import FOLDER, Kept
-from attar.run.ledger import Ledger
+from attar.run.ledger import Ledger, Watcher
 from attar.run.notebook import suited
 from attar.run.progress import Progress, Silent
 from attar.search.loop import search, transcriber
@@ -69,26 +69,29 @@ def compress(
     `max_error` in place of data and give a `Blind` (attar/dataless.py), Hugging Face folders larger than memory
     a `Streamed` (attar/streaming). Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
+    clock, progress = Clock(), progress or suited()
+    watchers = [one for one in (getattr(progress, "event", None), on_event) if one is not None]
     streamed = _streamed(model, recipe, fields)
     alone = None if streamed else dataless.job_of(model, recipe, {**fields, "data": data})
     if alone is not None:
-        return dataless.compress(alone, None if out is None else Path(out), force=force, jobs=jobs, progress=progress)
-    clock, progress = Clock(), progress or suited()
+        place = None if out is None else Path(out)
+        return dataless.compress(alone, place, progress, force=force, jobs=jobs, watchers=watchers)
     if streamed:
         progress.note(streamed)
         job = job_of(model, data, recipe, fields, streaming.opened)
-        return streaming.compress(job, out, progress, force=force, interrupted=interrupted, work=work)
+        return streaming.compress(
+            job, out, progress, force=force, interrupted=interrupted, work=work, watchers=watchers
+        )  # fmt: skip
     with closing(engine_of(engine, jobs)) as running:
         job = replace(job_of(model, data, recipe, fields), engine=running)
-        return _compressed(job, clock, out, force, progress, interrupted, work, on_event)
+        return _compressed(job, clock, out, force, progress, interrupted, work, watchers)
 
 
 def _compressed(
     job: Job, clock: Clock, out: PathLike | None, force: bool, progress: Progress, interrupted: Callable[[], bool],
-    work: PathLike | None, on_event: Callable[[Mapping[str, Json]], object] | None,
+    work: PathLike | None, watchers: Sequence[Watcher],
 ) -> Result:  # fmt: skip
     """A checked job run, and its files written where they are wanted."""
-    watchers = [one for one in (getattr(progress, "event", None), on_event) if one is not None]
     clock.budget = job.recipe.time_budget
     names = names_of(job)
     if work is not None:
