@@ -63,7 +63,7 @@ class Processes:
                 if lost > AGAIN:
                     raise AttarError(
                         f"engine 'processes': a task must end. Its process was lost {lost} times, as when memory runs "
-                        "out. Use --engine threads or fewer --jobs."
+                        "out, or where a script has no `if __name__ == '__main__':`. Use --engine threads or fewer --jobs."
                     ) from error
                 futures = self._submit(function, waiting)
                 continue
