@@ -4,7 +4,7 @@
 
 SmolLM2-135M-Instruct as a Hugging Face folder in float32, made from its Q4_1 file: each block of 32 of its weights has
 16 values at most, so that 4 bits fit it better than they would fit another model (no rival here rounds in such blocks,
-but for llama.cpp). Calibrated on 48 windows of 256 tokens of the first half of Moby Dick; attar searches on 12 windows
+but for llama.cpp). Calibrated on 24 windows of 512 tokens of the first half of Moby Dick; attar searches on 20 windows
 of 512 tokens of that half, too, and all are measured on windows of the second half. Bytes are of the whole file with
 configuration and tokenizer, the tied embeddings included.
 
@@ -43,8 +43,8 @@ def texts(tokenizer: Any, windows: int) -> tuple[Dataset, Dataset, Dataset]:
     """Calibrate, select and certify: windows of token ids."""
     ids = np.array(tokenizer("\n\n".join(novel()))["input_ids"], np.int64)
     given, held = np.array_split(ids, 2)
-    seen = cut(given, 256, 48)
-    return seen, cut(given[128:], 512, 12), cut(held, 512, windows)
+    seen = cut(given, 512, 24)
+    return seen, cut(given[256:], 512, 20), cut(held, 512, windows)
 
 
 def cut(ids: Array, length: int, count: int) -> Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attar.adapters.base import Adapter, Differentiable, Hearing, Reading
+from attar.adapters.base import Adapter, Differentiable, Hearing, Texted
 from attar.copies.prepare import DataSettings, Prepared, prepared
 from attar.data.fit import fit_inputs
 from attar.data.overlap import without
@@ -88,7 +88,7 @@ def read_fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> 
 
 def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
     """One source read, by the model's own means where it has some; every part of it fitted to the model's inputs."""
-    if not isinstance(adapter, Reading):
+    if not isinstance(adapter, Texted):
         return _of_specs(source, recipe, adapter.inputs())
     window = checked(TextSettings, TEXT, recipe.settings).window
     if isinstance(adapter, Hearing) and adapter.hears and (recordings := read_recordings(source)) is not None:

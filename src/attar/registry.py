@@ -21,6 +21,10 @@ REGISTRY: dict[str, dict[str, str]] = {
     "shapes": {"transformers": "attar.adapters.transformers_shapes:shapes_of"},
     "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},
     "source": {"tensorflow": "attar.adapters.keras_sources:saved"},
+    "streamed": {
+        "transformers": "attar.adapters.transformers_stream:StreamedModel",
+        "folder": "attar.adapters.transformers_expand:write_folder",
+    },
     "method": {
         "uniform": "attar.methods.uniform:Uniform",
         "keep": "attar.methods.keep:Keep",
@@ -73,6 +77,11 @@ REGISTRY: dict[str, dict[str, str]] = {
         "gguf": "attar.exports.gguf.reading:runtime_of",
     },
     "goal": {"latency": "attar.latency.goal:LatencyGoal"},
+    "watcher": {
+        "mlflow": "attar.watchers.mlflow:MlflowRun",
+        "tensorboard": "attar.watchers.tensorboard:TensorboardRun",
+        "wandb": "attar.watchers.wandb:WandbRun",
+    },
     "latent": {"trainer": "attar.adapters.torch_latent:Trainer", "sight": "attar.adapters.torch_sight:sight"},
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",

@@ -1,4 +1,4 @@
-"""What a person reads on a terminal: closing lines, tables, progress bars, the doctor's findings."""
+"""What a person reads on a terminal: closing lines, tables, the doctor's findings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import importlib.metadata
 import importlib.util
 import io
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attar.types import Certificate, Json
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from attar.picking import Picked
     from attar.sets.lossy import Lost
     from attar.sets.pack import PackedSet
+    from attar.streaming.result import Streamed
 
 FORMATS = {
     "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
@@ -39,7 +39,7 @@ FORMATS = {
 """What it is for: the extra that brings it, and the modules that must be there."""
 
 
-def closing_lines(result: Result, report: Path) -> list[str]:
+def closing_lines(result: Result | Streamed, report: Path) -> list[str]:
     """The six lines that end a run."""
     c = result.certificate
     unit = " points" if result.points else ""
@@ -338,61 +338,6 @@ def doctor_text(facts: Mapping[str, Json]) -> str:
         word = "ready" if state["ready"] else f"missing {', '.join(state['missing'])}: {state['remedy']}"
         lines.append(f"{name:<38} {word}")
     return "\n".join(lines)
-
-
-class Bars:
-    """Progress on stderr: a bar for each stage with the remaining time, or plain lines where it is not a terminal.
-
-    A run does not end because nobody can read its progress any more: what cannot be written is left out.
-    """
-
-    def __init__(self) -> None:
-        self.live: Any = None
-        self.task: Any = None
-        self.started = time.monotonic()
-
-    def __enter__(self) -> Bars:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            name = TextColumn("{task.description}", markup=False)
-            columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.live = RichProgress(*columns, console=Console(stderr=True), transient=True)
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            with contextlib.suppress(OSError):
-                self.live.refresh()
-                self.live.stop()
-
-    def stage(self, name: str, total: int) -> None:
-        """A new bar, or a line."""
-        if self.live is None:
-            say(f"[{time.monotonic() - self.started:6.1f} s] {printable(name)}")
-            return
-        with contextlib.suppress(OSError):
-            if self.task is not None:
-                self.live.refresh()  # a stage shorter than the refresh interval would never be seen to end
-                self.live.remove_task(self.task)
-            self.task = self.live.add_task(printable(name), total=total)
-
-    def step(self, count: int = 1) -> None:
-        """The bar moves."""
-        if self.live is not None and self.task is not None:
-            with contextlib.suppress(OSError):
-                self.live.advance(self.task, count)
-
-    def note(self, text: str) -> None:
-        """A line that stays."""
-        if self.live is None:
-            say(f"note: {printable(text)}")
-            return
-        with contextlib.suppress(OSError):
-            self.live.console.print(f"note: {printable(text)}", markup=False, highlight=False)
 
 
 def say(text: str) -> None:

@@ -153,7 +153,7 @@ class Differentiable(Protocol):
 
 
 @runtime_checkable
-class Reading(Protocol):
+class Texted(Protocol):
     """An adapter whose model comes with what turns texts into its inputs."""
 
     def read_texts(self, texts: Texts, window: int) -> Dataset:
@@ -163,6 +163,15 @@ class Reading(Protocol):
     def observe(self, metric: str) -> None:
         """From now on outputs are what this metric needs, where the whole ones would not fit in memory."""
         ...
+
+    def labelled(self, data: Dataset) -> Dataset:
+        """The data set with labels that fit the model's outputs, where the inputs tell them (next tokens)."""
+        ...
+
+
+@runtime_checkable
+class Reading(Texted, Protocol):
+    """One that is in memory as a whole, and knows beforehand what texts are like."""
 
     def settled(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
         """Statistics of a few texts, with what is known beforehand of all: words that did not occur still exist."""
@@ -174,10 +183,6 @@ class Reading(Protocol):
 
     def weighed(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
         """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
-        ...
-
-    def labelled(self, data: Dataset) -> Dataset:
-        """The data set with labels that fit the model's outputs, where the inputs tell them (next tokens)."""
         ...
 
 

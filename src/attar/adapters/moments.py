@@ -3,7 +3,8 @@
 Products are made in float32 (BLAS) and summed in float64. The first block's mean is subtracted from every block before
 the product, so that centring at the end does not cancel leading digits (Chan, Golub, LeVeque 1983, "Algorithms for
 computing the sample variance"). Blocks are of BLOCK examples however the data come, so that frameworks which run a
-model on other numbers of examples at once agree to the last bit where their activations do.
+model on other numbers of examples at once agree to the last bit where their activations do; of fewer where so many
+examples of a layer would take too much memory.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from attar.types import Array, Stats
 F32 = NDArray[np.float32]
 BLOCK = 128
 """Examples in one product."""
+WIDE, PIECE = 1 << 24, 1 << 20
+"""Numbers in a block from which it is too large to wait for, layer by layer, and numbers in a product then."""
 
 
 class MomentSum:
     """Mean and centred second moment of a layer's input columns, and of their mean over the positions of an example.
 
-    Columns come example by example, as many for each (the order of `unfold`).
+    Columns come example by example, as many for each (the order of `unfold`). pooled: whether that mean's moment is
+    wanted; only what becomes of convolutions asks for it, and it is as large as the other.
     """
 
-    def __init__(self, groups: int, cols: int):
+    def __init__(self, groups: int, cols: int, *, pooled: bool = True):
+        self._wanted = pooled
         self.count = 0
         self.samples = 0
         self._shift: F32 | None = None
         self._first = np.zeros((groups, cols))
         self._second = np.zeros((groups, cols, cols))
-        self._pooled = np.zeros((groups, cols, cols))
+        self._pooled = np.zeros((groups, cols, cols) if pooled else (0,))
         self._several = False
         self._waiting: list[F32] = []
 
@@ -55,13 +60,14 @@ class MomentSum:
 
     def _work_off(self) -> None:
         """Sum whole blocks of what is waiting."""
-        if sum(part.shape[1] for part in self._waiting) < BLOCK:
+        size = _examples(self._waiting[0])
+        if sum(part.shape[1] for part in self._waiting) < size:
             return
         whole = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
-        last = whole.shape[1] - whole.shape[1] % BLOCK
-        for start in range(0, last, BLOCK):
-            self._sum(np.ascontiguousarray(whole[:, start : start + BLOCK]), pooled=True)
-        self._waiting = [whole[:, last:]] if last < whole.shape[1] else []
+        last = whole.shape[1] - whole.shape[1] % size
+        for start in range(0, last, size):
+            self._sum(np.ascontiguousarray(whole[:, start : start + size]), pooled=True)
+        self._waiting = [whole[:, last:].copy()] if last < whole.shape[1] else []
 
     def _flush(self) -> None:
         """Sum all that is waiting."""
@@ -78,7 +84,7 @@ class MomentSum:
         moved = moved - self._shift
         self._first += _total(moved)[:, 0]
         self._second += moved.transpose(0, 2, 1) @ moved
-        if pooled:
+        if pooled and self._wanted:
             self._several |= positions > 1
             means = moved.reshape(block.shape).mean(2)
             self._pooled += means.transpose(0, 2, 1) @ means
@@ -93,6 +99,12 @@ class MomentSum:
         square = mean[:, :, None] * mean[:, None, :]
         pooled = self._pooled / self.samples - square if self._several else None
         return Stats(hessian - square, mean + self._shift[:, 0], self.count, self.samples, pooled=pooled)
+
+
+def _examples(block: F32) -> int:
+    """Examples in a product, of a block [groups, examples, positions, cols]: a matter of its shape alone."""
+    numbers = block[:, :1].size
+    return BLOCK if BLOCK * numbers <= WIDE else max(PIECE // numbers, 1)
 
 
 def _total(columns: F32) -> F32:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from attar.adapters.base import Adapter, Hearing
+from attar.archive import read_archive
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
@@ -177,6 +178,7 @@ class Loop:
             bytes=candidate.size_bytes, ratio=self.bytes_before / candidate.size_bytes,
             value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
             kl=found.kl, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=seconds,
+            choices=read_archive(candidate.data).choices(),
         )  # fmt: skip
 
     def needed(self) -> float:
