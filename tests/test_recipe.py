@@ -52,7 +52,7 @@ def test_every_character_of_a_path_survives(tmp_path: Path) -> None:
         ({"max_drop": float("nan")}, "max_drop"),
         ({"guarantee": "hope"}, "guarantee.*'bound' or 'estimate'.*'hope'"),
         ({"confidence": 1.5}, "confidence.*less than 1.*1.5"),
-        ({"evaluation": 3}, "evaluation.*Known fields: model"),
+        ({"evaluation": 3}, "evaluation.*Known fields: preset, model"),
         ({"evaluations": 1}, "evaluations"),
         ({"data": "caf\udce9.npz"}, "data.*UTF-8"),
     ],
