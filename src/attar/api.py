@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,12 +27,16 @@ from attar.result import PathLike, Result, entry
 from attar.run.clock import Clock
 from attar.run.engines import engine_of
 from attar.run.kept import FOLDER, Kept
-from attar.run.ledger import Ledger
+from attar.run.ledger import Ledger, Watcher
 from attar.run.notebook import suited
 from attar.run.progress import Progress, Silent
-from attar.search.loop import search
+from attar.search.loop import search, transcriber
 from attar.sets.aims import check
 from attar.sets.lossy import Loss
+from attar.streaming import expanding
+from attar.streaming import run as streaming
+from attar.streaming import settings as stream_settings
+from attar.streaming.result import Streamed
 from attar.types import Json, Score
 
 
@@ -50,7 +54,7 @@ def compress(
     work: PathLike | None = None,
     on_event: Callable[[Mapping[str, Json]], object] | None = None,
     **fields: Any,
-) -> Result | Blind:
+) -> Result | Blind | Streamed:
     """The smallest model that stays within the drop, certified on data the search never saw.
 
     fields are those of `attar.Recipe` (metric, max_drop, max_relative_drop, confidence, guarantee, calibrate,
@@ -62,24 +66,32 @@ def compress(
     killed goes on there; what is in `work` stays for further runs. on_event is called with each event of the ledger;
     progress, where it has a method `event`, as well. In a notebook progress is shown unless one is given. A missed
     budget is not an error: see `Result.within`. Weights without a network (safetensors, GGUF, .npz) take `bits` or
-    `max_error` in place of data and give a `Blind` (attar/dataless.py). Raises UsageError, DataError, ModelError,
-    FormatError, OutputError.
+    `max_error` in place of data and give a `Blind` (attar/dataless.py), Hugging Face folders larger than memory
+    a `Streamed` (attar/streaming). Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
-    alone = dataless.job_of(model, recipe, {**fields, "data": data})
-    if alone is not None:
-        return dataless.compress(alone, None if out is None else Path(out), force=force, jobs=jobs, progress=progress)
     clock, progress = Clock(), progress or suited()
+    watchers = [one for one in (getattr(progress, "event", None), on_event) if one is not None]
+    streamed = _streamed(model, recipe, fields)
+    alone = None if streamed else dataless.job_of(model, recipe, {**fields, "data": data})
+    if alone is not None:
+        place = None if out is None else Path(out)
+        return dataless.compress(alone, place, progress, force=force, jobs=jobs, watchers=watchers)
+    if streamed:
+        progress.note(streamed)
+        job = job_of(model, data, recipe, fields, streaming.opened)
+        return streaming.compress(
+            job, out, progress, force=force, interrupted=interrupted, work=work, watchers=watchers
+        )  # fmt: skip
     with closing(engine_of(engine, jobs)) as running:
         job = replace(job_of(model, data, recipe, fields), engine=running)
-        return _compressed(job, clock, out, force, progress, interrupted, work, on_event)
+        return _compressed(job, clock, out, force, progress, interrupted, work, watchers)
 
 
 def _compressed(
     job: Job, clock: Clock, out: PathLike | None, force: bool, progress: Progress, interrupted: Callable[[], bool],
-    work: PathLike | None, on_event: Callable[[Mapping[str, Json]], object] | None,
+    work: PathLike | None, watchers: Sequence[Watcher],
 ) -> Result:  # fmt: skip
     """A checked job run, and its files written where they are wanted."""
-    watchers = [one for one in (getattr(progress, "event", None), on_event) if one is not None]
     clock.budget = job.recipe.time_budget
     names = names_of(job)
     if work is not None:
@@ -119,15 +131,25 @@ def preview(
 ) -> Ledger:
     """A dry run: everything is opened and checked, nothing is computed or written; the ledger says what would be."""
     ledger = Ledger()
-    alone = dataless.job_of(model, recipe, {**fields, "data": data})
+    streamed = _streamed(model, recipe, fields)
+    alone = None if streamed else dataless.job_of(model, recipe, {**fields, "data": data})
     if alone is not None:
         dataless.begin(alone, ledger, Silent())
         return ledger
-    job = job_of(model, data, recipe, fields)
+    job = job_of(model, data, recipe, fields, streaming.opened if streamed else open_model)
     if out is not None:
         outputs.check_free(Path(out), list(names_of(job).values()), force)
-    pipeline.begin(job, ledger, Silent())
+    (streaming.begin if streamed else pipeline.begin)(job, ledger, Silent())
     return ledger
+
+
+def _streamed(model: object, recipe: Recipe | None, fields: Mapping[str, Any]) -> str | None:
+    """Why a run goes block by block (attar/streaming), or None."""
+    told: Mapping[str, Any] = {**({} if recipe is None else recipe.model_dump(exclude_none=True)), **fields}
+    why = stream_settings.wanted(model if model is not None else told.get("model"), told)
+    if why:
+        stream_settings.check(told)
+    return why
 
 
 def evaluate(
@@ -146,7 +168,7 @@ def evaluate(
             )
         compared = observing(open_model(against, recipe.factory), measured.name)
         original = score(compared.run, dataset, measured, None).outputs
-    return score(adapter.run, dataset, measured, original)
+    return score(adapter.run, dataset, measured, original, transcribe=transcriber(adapter))
 
 
 def data_loss(
@@ -226,15 +248,18 @@ def save(result: Result, path: PathLike, *, force: bool = False) -> None:
 
 def expand(
     path: PathLike, out: PathLike, *, into: object | None = None, force: bool = False, sparse: bool = False,
-    progress: Progress | None = None,
+    stream: bool = False, progress: Progress | None = None,
 ) -> Path:  # fmt: skip
     """Write the plain model of a .attar file to `out`: a file, or a folder in which it gets the archive's name.
 
     sparse: weights without their zeros where they are smaller so; raises ModelError where the format has no layout for
-    that.
+    that. stream: tensor by tensor, for Hugging Face models; done without asking where memory would not do.
     """
     source, place = Path(path), Path(out)
-    adapter = from_archive(read_archive(source), into)
+    archive = read_archive(source)
+    if into is None and not sparse and expanding.wants(archive, asked=stream):
+        return expanding.expand(source, place, progress or Silent(), force=force)
+    adapter = from_archive(archive, into)
     suffixes = _sparse_suffixes(adapter) if sparse else adapter.suffixes
     if place.is_dir() or place.suffix not in adapter.suffixes:
         place = place / (source.stem + suffixes[0])

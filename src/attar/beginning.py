@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from attar import reading, registry, removal, scale_moves
 from attar import recipe as recipes
+from attar.adapters.base import Adapter
 from attar.errors import OutputError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
@@ -21,13 +22,16 @@ from attar.result import entry
 SETS = ("data", "calibrate", "select", "certify", "train")
 
 
-def job_of(model: object, data: object, recipe: Recipe | None, fields: dict[str, Any]) -> Job:
+def job_of(
+    model: object, data: object, recipe: Recipe | None, fields: dict[str, Any],
+    opening: Callable[..., Adapter] = open_model,
+) -> Job:  # fmt: skip
     """Everything opened, read and checked."""
     sets: dict[str, object] = {name: fields.pop(name, None) for name in SETS[1:]}
     sets["data"] = data
     if recipe is not None:
         sets = {name: value if value is not None else getattr(recipe, name) for name, value in sets.items()}
-        fields = {**recipe.model_dump(exclude_none=True), **fields}
+        fields = {**recipe.model_dump(exclude_none=True, exclude_unset=True), **fields}
     metric = resolve_metric(fields.get("metric", "accuracy"))
     told = {name: value if isinstance(value, str | None) else str(value) if isinstance(value, os.PathLike)
             else f"<{type(value).__name__}>" for name, value in sets.items()}  # fmt: skip
@@ -35,7 +39,7 @@ def job_of(model: object, data: object, recipe: Recipe | None, fields: dict[str,
     name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
     plan = recipes.make(**{**fields, **told, "model": name, "metric": metric.name})
     budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
-    opened = open_model(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
+    opened = opening(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
     adapter = observing(opened, metric.name)
     size = size_of(model, adapter)
     train = sets.pop("train")

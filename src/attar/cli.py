@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attar import cli_export, cli_runs
+from attar import cli_estimate, cli_export, cli_runs
 from attar.cli_data import data
-from attar.cli_options import MODELS, AsJson, Data, Factory, Force, MetricName, ModelArg, Scale, Verbose, reach, share
+from attar.cli_options import (
+    MODELS,
+    AsJson,
+    Data,
+    Factory,
+    Force,
+    MetricName,
+    ModelArg,
+    Preset,
+    Scale,
+    Verbose,
+    reach,
+    share,
+)
 from attar.ending import fail, guard, interrupts
 from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
     from attar.api import Result
     from attar.dataless import Blind
+    from attar.streaming.result import Streamed
 
 app = typer.Typer(
     add_completion=False,
@@ -31,6 +45,7 @@ app.add_typer(data, name="data")
 app.add_typer(cli_runs.recipe, name="recipe")
 app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-drop 0.5")(cli_export.export)
 app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
+app.command(epilog="Example: attar estimate config.json --workers 8")(cli_estimate.estimate)
 app.command(epilog="Example: attar pick out/ --max-drop 0.3 -o smaller/")(cli_runs.pick)
 app.command(epilog="Example: attar log out/ --to mlflow --dest mlruns/")(cli_runs.log)
 
@@ -87,15 +102,19 @@ def compress(
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
     bits: Annotated[
-        float | None, typer.Option(help="Bits per weight at most, for weights without a network; takes no data.")
+        float | None, typer.Option(help="Bits per weight: of weights without a network, or of one --stream pass.")
     ] = None,
     max_error: Annotated[
         str | None, typer.Option(help="Relative error of every matrix at most, e.g. 1%, in place of --bits.")
     ] = None,
     confidence: Annotated[float | None, typer.Option(help="Confidence of the one-sided bound (default 0.95).")] = None,
     guarantee: Annotated[str | None, typer.Option(help="What must be within it: bound (default) or estimate.")] = None,
+    stream: Annotated[
+        bool | None, typer.Option("--stream/--no-stream", help="Block by block; without it where memory would not do.")
+    ] = None,
     out: Out = Path("out"),
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); options given here win over it.")] = None,
+    preset: Preset = None,
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
@@ -129,16 +148,19 @@ def compress(
         fields = {
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
-            "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
+            "preset": preset, "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder,
+            "scale": scale, "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "bits": bits, "max_error": share(max_error, "--max-error"),
-            "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         base = recipes.read(recipe) if recipe else None
-        for table, name, value in (("recovery", "epochs", epochs), ("scaling", "moves", scale_moves)):
+        on = None if stream is None else "yes" if stream else "no"
+        for table, name, value in (
+            ("recovery", "epochs", epochs), ("scaling", "moves", scale_moves), ("stream", "on", on),
+        ):  # fmt: skip
             if value is not None:
                 settings = given.get("settings", {} if base is None else base.settings)
                 given["settings"] = recipes.with_setting(settings, table, name, value)
@@ -177,6 +199,7 @@ def expand(
     sparse: Annotated[
         bool, typer.Option("--sparse", help="Leave zeros out where the format can: ONNX, PyTorch state dicts (.pt).")
     ] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Tensor by tensor; for Hugging Face models.")] = False,
     factory: Factory = None,
     force: Force = False,
     verbose: Verbose = False,
@@ -188,7 +211,9 @@ def expand(
 
         reach(factory)
         with _bars() as progress:
-            place = api.expand(archive, out, into=made_by(factory), force=force, sparse=sparse, progress=progress)
+            place = api.expand(
+                archive, out, into=made_by(factory), force=force, sparse=sparse, stream=stream, progress=progress
+            )
         tell(str(place))
 
 
@@ -331,7 +356,7 @@ def _print_preview(events: Any, as_json: bool) -> None:
     tell(json_line(list(events)) if as_json else show.preview_text(events))
 
 
-def _print_result(result: Result | Blind, out: Path, as_json: bool) -> None:
+def _print_result(result: Result | Blind | Streamed, out: Path, as_json: bool) -> None:
     """The six closing lines, or one JSON object."""
     from dataclasses import asdict
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attar.cli_options import AsJson, Force, Verbose
+from attar.cli_options import AsJson, Force, Preset, Verbose
 from attar.ending import guard
 from attar.stdout import json_line, tell
 
@@ -25,13 +25,18 @@ def validate(path: RecipeArg, verbose: Verbose = False) -> None:
         tell(f"{path}: every field and parameter is one that a run takes")
 
 
-@recipe.command(epilog="Example: attar recipe show out/recipe.toml")
-def show(path: RecipeArg, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Print a recipe in full, defaults included, with what each value means."""
+@recipe.command(epilog="Example: attar recipe show --preset quick")
+def show(
+    path: Annotated[Path | None, typer.Argument(help="Recipe (.toml, .json, .yaml).")] = None,
+    preset: Preset = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print a recipe or preset in full, defaults included, with what each value means."""
     with guard(verbose):
         from attar import recipe_verbs
 
-        found = recipe_verbs.validate(path)
+        found = recipe_verbs.of(path, preset)
         tell(json_line(recipe_verbs.in_full(found)) if as_json else recipe_verbs.shown(found).rstrip())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attar import registry
-from attar.adapters.base import Adapter, Packable, Reading
+from attar.adapters.base import Adapter, Packable, Texted
 from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
@@ -39,7 +39,7 @@ def open_model(model: object, factory: str | None = None) -> Adapter:
 
 def observing(adapter: Adapter, metric: str) -> Adapter:
     """The adapter, told which metric looks at its outputs, where these depend on that."""
-    if isinstance(adapter, Reading):
+    if isinstance(adapter, Texted):
         adapter.observe(metric)
     return adapter
 

@@ -18,8 +18,13 @@ REGISTRY: dict[str, dict[str, str]] = {
         "transformers": "attar.adapters.transformers:TransformersAdapter",
     },
     "factory": {"torch": "attar.adapters.torch:FactorySpec"},
+    "shapes": {"transformers": "attar.adapters.transformers_shapes:shapes_of"},
     "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},
     "source": {"tensorflow": "attar.adapters.keras_sources:saved"},
+    "streamed": {
+        "transformers": "attar.adapters.transformers_stream:StreamedModel",
+        "folder": "attar.adapters.transformers_expand:write_folder",
+    },
     "method": {
         "uniform": "attar.methods.uniform:Uniform",
         "keep": "attar.methods.keep:Keep",
@@ -89,6 +94,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "perplexity": "attar.evaluate.metrics:Perplexity",
         "cosine": "attar.evaluate.metrics:Cosine",
         "mrr": "attar.evaluate.retrieval:Mrr",
+        "wer": "attar.evaluate.words:Wer",
         "kl": "attar.evaluate.metrics:KlToOriginal",
         "agreement": "attar.evaluate.metrics:Agreement",
     },

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attar.picking import Picked
     from attar.sets.lossy import Lost
     from attar.sets.pack import PackedSet
+    from attar.streaming.result import Streamed
 
 FORMATS = {
     "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
@@ -38,7 +39,7 @@ FORMATS = {
 """What it is for: the extra that brings it, and the modules that must be there."""
 
 
-def closing_lines(result: Result, report: Path) -> list[str]:
+def closing_lines(result: Result | Streamed, report: Path) -> list[str]:
     """The six lines that end a run."""
     c = result.certificate
     unit = " points" if result.points else ""
@@ -129,14 +130,14 @@ def picked_lines(found: Picked) -> list[str]:
         mark = "chosen" if found.chosen is not None and one.data == found.chosen.data else ""
         ratio = found.bytes_before / max(len(one.data), 1)
         rows.append([f"{len(one.data):,}", f"{ratio:.1f}x", f"{c.drop:+.4g}", f"{c.upper:+.4g}", mark])
-    lines = _columns(rows)
+    lines = columns(rows)
     if found.chosen is not None:
         c = found.chosen.certificate
         lines.append(f"drop      {c.drop:+.4g}, upper bound {c.upper:+.4g}, allowed {c.max_drop:g}: {verdict(c)}")
     return [*lines, *(f"file      {path}" for path in found.files)]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows with their cells below each other."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -151,7 +152,7 @@ def bench_lines(found: Sequence[Timed], metric: str | None) -> list[str]:
         cells = [f"{t.milliseconds:.3f}   {t.ratio:.2f} ({t.low:.2f} to {t.high:.2f})" for t in one.latency.values()]
         value = [] if one.value is None else [f"{one.value:.4f}"]
         rows.append([printable(one.path), f"{one.nbytes:,}", *cells, *value])
-    return _columns(rows)
+    return columns(rows)
 
 
 def packed_facts(result: Packed) -> dict[str, Json]:

@@ -26,7 +26,7 @@ from attar.search.subject import Candidate
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
-    "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
+    "preset", "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
     "latency_budget", "threads", "batch", "metric", "max_drop",
     "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "early_stop", "time_budget",
     "coder", "seed",

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -238,3 +239,11 @@ def test_elsewhere_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(notebook.suited(), Silent)
     monkeypatch.delitem(sys.modules, "IPython")
     assert isinstance(notebook.suited(), Silent)
+
+
+def test_weights_alone_are_watched_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "weights.npz", first=rng.normal(size=(100, 80)))
+    told: list[Any] = []
+    result = attar.compress(tmp_path / "weights.npz", bits=4, on_event=told.append)
+    assert [event["event"] for event in told] == [event["event"] for event in result.events]

@@ -126,7 +126,7 @@ def test_engines_that_cannot_be(text: str, jobs: int | None, said: str) -> None:
 
 def test_a_run_in_processes_has_the_bytes_of_one_in_threads(tmp_path: Path) -> None:
     model, data = ROOT / "examples/models/lenet300.onnx", ROOT / "examples/fashion-mnist"
-    options = {"max_drop": 2, "evaluations": 2, "calibration_examples": 400, "select_examples": 1000}
+    options = {"max_drop": 2, "evaluations": 2, "calibration_examples": 200, "select_examples": 500}
     one = attar.compress(model, data, jobs=1, **options)
     two = attar.compress(model, data, engine="processes", jobs=2, work=tmp_path, **options)
     assert one.data == two.data

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from attar.structure.base import Structure
-from attar.types import Array, Capture, Dataset, Layer, Stats, TensorSpec, Texts, Weight
+from attar.types import Array, Capture, Dataset, Layer, Recordings, Stats, TensorSpec, Texts, Weight
 
 Batch = Mapping[str, Array]
 """Inputs by name, [n, ...] each, as a Dataset's `batches` yields them."""
@@ -153,7 +153,7 @@ class Differentiable(Protocol):
 
 
 @runtime_checkable
-class Reading(Protocol):
+class Texted(Protocol):
     """An adapter whose model comes with what turns texts into its inputs."""
 
     def read_texts(self, texts: Texts, window: int) -> Dataset:
@@ -163,6 +163,15 @@ class Reading(Protocol):
     def observe(self, metric: str) -> None:
         """From now on outputs are what this metric needs, where the whole ones would not fit in memory."""
         ...
+
+    def labelled(self, data: Dataset) -> Dataset:
+        """The data set with labels that fit the model's outputs, where the inputs tell them (next tokens)."""
+        ...
+
+
+@runtime_checkable
+class Reading(Texted, Protocol):
+    """One that is in memory as a whole, and knows beforehand what texts are like."""
 
     def settled(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
         """Statistics of a few texts, with what is known beforehand of all: words that did not occur still exist."""
@@ -176,8 +185,22 @@ class Reading(Protocol):
         """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
         ...
 
-    def labelled(self, data: Dataset) -> Dataset:
-        """The data set with labels that fit the model's outputs, where the inputs tell them (next tokens)."""
+
+@runtime_checkable
+class Hearing(Protocol):
+    """An adapter whose model may write down speech."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether this one does."""
+        ...
+
+    def read_recordings(self, recordings: Recordings, window: int) -> Dataset:
+        """Examples of at most `window` tokens: what is said, or what the model writes down where nobody told."""
+        ...
+
+    def transcripts(self, batch: Batch) -> tuple[Array, Array]:
+        """Words as numbers [n, words], filled up with -1: what the model writes down, and what is said."""
         ...
 
 

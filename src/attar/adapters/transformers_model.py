@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,13 +21,13 @@ from attar.adapters.transformers import CONFIG
 from attar.adapters.transformers_batches import by_length, put, unpadded
 from attar.adapters.transformers_fisher import Lookups, fisher
 from attar.adapters.transformers_run import Running
+from attar.adapters.transformers_skeleton import damaged, dumped, parsed
+from attar.adapters.transformers_speech import Speech
 from attar.adapters.transformers_tasks import Task, specs
-from attar.adapters.transformers_text import tokenizer_of, windows
+from attar.adapters.transformers_text import examples, labelled, tokenizer_of
 from attar.errors import FormatError, ModelError
-from attar.types import Array, Capture, Dataset, Json, Stats, TensorSpec, Texts, Weight
+from attar.types import Array, Capture, Dataset, Json, Recordings, Stats, TensorSpec, Texts, Weight
 
-VERSION = 1
-IGNORED = -100
 FLOATS = 1 << 25
 """Numbers in the widest activation of a part of a batch."""
 FLOAT_KINDS = ("f", "V")
@@ -85,8 +84,24 @@ class TransformersModel(TorchModel):
                 f"model {type(self.network).__name__}: examples must be what it is fed. Received texts. Give .npz with "
                 f"{', '.join(spec.name for spec in self.inputs())}."
             )
-        most = getattr(self.network.config, "max_position_embeddings", None) or window
-        return windows(texts, tokenizer_of(self._files), self._task, min(window, int(most)), self.network.config)
+        return examples(texts, self._files, self._task, window, self.network.config)
+
+    @property
+    def hears(self) -> bool:
+        """Whether it writes down speech: features of sound in, tokens out."""
+        names = {spec.name for spec in self.inputs()}
+        return self._task.kind == "next" and {"input_features", "decoder_input_ids"} <= names
+
+    def _speech(self, window: int) -> Speech:
+        return Speech(self.network, self._files, tokenizer_of(self._files), window)
+
+    def read_recordings(self, recordings: Recordings, window: int) -> Dataset:
+        """Examples of recordings with at most `window` tokens; see transformers_speech.py."""
+        return self._speech(window).dataset(recordings)
+
+    def transcripts(self, batch: Batch) -> tuple[Array, Array]:
+        """What is written down and what is said, as words; see transformers_speech.py."""
+        return self._speech(batch["decoder_input_ids"].shape[1]).transcripts(batch)
 
     def words(self) -> Callable[[Array], str] | None:
         """What makes words of token ids [length], for people; None where the folder has no tokenizer."""
@@ -98,13 +113,7 @@ class TransformersModel(TorchModel):
 
     def labelled(self, data: Dataset) -> Dataset:
         """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""
-        if self._task.kind not in ("next", "same"):
-            return data
-        after = int(self._task.kind == "next")
-        labels = np.zeros_like(data.inputs[self._task.ids])[:, after:]
-        if self._task.mask in data.inputs:
-            labels = np.where(data.inputs[self._task.mask][:, after:] != 0, labels, IGNORED)
-        return replace(data, labels=labels)
+        return labelled(data, self._task)
 
     @property
     def task(self) -> Task:
@@ -183,18 +192,15 @@ class TransformersModel(TorchModel):
 
     def settled(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
         """Statistics with what is known beforehand of words, positions and experts; see transformers_priors.py."""
-        found = dict(stats)
+        tables: dict[str, bool] = {}
         kin: dict[str, list[str]] = {}
         for name, site in self._sites.items():
-            if name in stats and site.form.kind == "embedding":
-                few = name in self._seen.positions or site.form.cols < transformers_priors.FEW
-                found[name] = (transformers_priors.places if few else transformers_priors.words)(stats[name])
+            if site.form.kind == "embedding":
+                tables[name] = name in self._seen.positions or site.form.cols < transformers_priors.FEW
             if isinstance(self.network.get_submodule(name.rpartition(".")[0]), transformers_load.Slices):
                 kin.setdefault(name.rpartition(".")[0], []).append(name)
-        for names in kin.values():
-            found |= transformers_priors.experts(stats, names)
         share = transformers_priors.FOREIGN if self._task.kind == "vector" else transformers_priors.WOKEN
-        return {name: transformers_priors.quiet(each, share) for name, each in found.items()}
+        return transformers_priors.settled(stats, tables, kin.values(), share)
 
     def _parts(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -254,32 +260,20 @@ class TransformersModel(TorchModel):
 
     def skeleton(self) -> bytes:
         """Configuration, tokenizer and the other small files of the folder, as JSON."""
-        content = {
-            "version": VERSION, "dtype": str(self._dtype).removeprefix("torch."), "task": self._task.to_json(),
-            "files": transformers_files.coded(self._files),
-        }  # fmt: skip
-        return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+        return dumped(self._dtype, self._task, self._files)
 
     @classmethod
     def rebuilt(cls, skeleton: bytes, remainder: Mapping[str, Array]) -> Self:
         """See TransformersAdapter.rebuild."""
         try:
-            content = json.loads(skeleton)
-            if content["version"] != VERSION:
-                raise ValueError(f"version {content['version']!r}")
-            dtype = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[content["dtype"]]
-            files, task = transformers_files.uncoded(content["files"]), Task.from_json(content["task"])
+            dtype, task, files = parsed(skeleton)
             config: Json = json.loads(files[CONFIG])
             network = transformers_load.network_from(config)
             adapter = cls(transformers_load.source_of(network), files, dtype, task)
         except FormatError:
             raise
         except Exception as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise FormatError(
-                f"skeleton: it must describe a model of transformers. Received a damaged one ({first}). Compress the "
-                "model again, or upgrade transformers."
-            ) from error
+            raise damaged(error) from error
         adapter.restore(remainder)
         return adapter
 

@@ -9,7 +9,7 @@ its frequency is told by gradients, and for words too rare to tell by words as r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +31,19 @@ FEW = 16
 EVEN = 0.5
 """Share of an even distribution in that of positions and of kinds of segments."""
 Floats = NDArray[np.float64]
+
+
+def settled(
+    stats: Mapping[str, Stats], tables: Mapping[str, bool], kin: Iterable[Sequence[str]], share: float
+) -> dict[str, Stats]:
+    """Statistics with all of this: tables by name, true for those of positions; kin, the experts of each layer."""
+    found = dict(stats)
+    for name, of_positions in tables.items():
+        if name in stats:
+            found[name] = (places if of_positions else words)(stats[name])
+    for names in kin:
+        found |= experts(stats, names)
+    return {name: quiet(each, share) for name, each in found.items()}
 
 
 def words(stats: Stats) -> Stats:
@@ -64,7 +77,9 @@ def quiet(stats: Stats, share: float) -> Stats:
         return stats
     size = stats.hessian.shape[-1]
     level = np.trace(stats.hessian, axis1=1, axis2=2) / size
-    return replace(stats, hessian=stats.hessian + share * level[:, None, None] * np.eye(size))
+    hessian, index = stats.hessian.copy(), np.arange(size)
+    hessian[:, index, index] += share * level[:, None]
+    return replace(stats, hessian=hessian)
 
 
 def places(stats: Stats) -> Stats:

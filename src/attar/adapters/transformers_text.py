@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from attar.errors import DataError, ModelError
 from attar.types import Array, Dataset, Json, Texts
 
 Ids = NDArray[np.int64]
+IGNORED = -100
 
 
 def tokenizer_of(files: Mapping[str, bytes]) -> Any:
@@ -31,6 +33,23 @@ def tokenizer_of(files: Mapping[str, bytes]) -> Any:
                 "model: texts need its tokenizer. Received a folder with none that transformers loads "
                 f"({first}). Put tokenizer.json beside config.json, or give .npz with input_ids."
             ) from error
+
+
+def examples(texts: Texts, files: Mapping[str, bytes], task: Task, window: int, config: Any) -> Dataset:
+    """Windows of a model's own tokens, no longer than the model takes; raises DataError, ModelError."""
+    most = getattr(config, "max_position_embeddings", None) or window
+    return windows(texts, tokenizer_of(files), task, min(window, int(most)), config)
+
+
+def labelled(data: Dataset, task: Task) -> Dataset:
+    """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""
+    if task.kind not in ("next", "same"):
+        return data
+    after = int(task.kind == "next")
+    labels = np.zeros_like(data.inputs[task.ids])[:, after:]
+    if task.mask in data.inputs:
+        labels = np.where(data.inputs[task.mask][:, after:] != 0, labels, IGNORED)
+    return replace(data, labels=labels)
 
 
 def windows(texts: Texts, tokenizer: Any, task: Task, window: int, config: Any) -> Dataset:

@@ -120,7 +120,7 @@ def _to_json(manifest: Manifest) -> Json:
     by_kind = {kind: [s for s in manifest.sections if s.kind == kind] for kind in ("layer", "remainder", "skeleton")}
     result: dict[str, Json] = {
         "meta": manifest.meta,
-        "layers": [_layer_json(i, s) for i, s in zip(manifest.layers, by_kind["layer"], strict=True)],
+        "layers": [layer_record(i, s) for i, s in zip(manifest.layers, by_kind["layer"], strict=True)],
     }
     for section in by_kind["remainder"]:
         tensors = [[t.name, t.dtype, list(t.shape), int(t.constant)] for t in manifest.tensors]
@@ -131,7 +131,8 @@ def _to_json(manifest: Manifest) -> Json:
     return result
 
 
-def _layer_json(info: LayerInfo, section: SectionInfo) -> Json:
+def layer_record(info: LayerInfo, section: SectionInfo) -> Json:
+    """What `layer_of` reads."""
     x = info.layer
     fields = [x.name, x.kind, x.rows, x.cols, list(x.shape), x.groups, x.dtype, int(x.has_bias), x.tied_to]
     return [*fields, info.method, info.meta, [records.array_json(array) for array in section.arrays], section.crc32]
@@ -148,7 +149,7 @@ def _from_json(value: Json) -> Manifest:
     if unknown:
         raise broken("manifest", "its fields must be known", ", ".join(sorted(map(str, unknown))), "Upgrade attar.")
     meta = records.typed(fields.get("meta"), dict, "manifest: meta")
-    pairs = [_layer(item) for item in records.typed(fields.get("layers"), list, "manifest: layers")]
+    pairs = [layer_of(item) for item in records.typed(fields.get("layers"), list, "manifest: layers")]
     layers = tuple(info for info, _ in pairs)
     sections = [section for _, section in pairs]
     tensors: tuple[TensorInfo, ...] = ()
@@ -165,7 +166,7 @@ def _from_json(value: Json) -> Manifest:
     return Manifest(meta, tuple(sections), layers, tensors, skeleton)
 
 
-def _layer(item: Json) -> tuple[LayerInfo, SectionInfo]:
+def layer_of(item: Json) -> tuple[LayerInfo, SectionInfo]:
     """[name, kind, rows, cols, shape, groups, dtype, has_bias, tied_to, method, meta, arrays, crc32]."""
     types = (str, str, int, int, list, int, str, int, (str, type(None)), str, dict, list, int)
     name, kind, rows, cols, shape, groups, dtype, bias, tied, method, meta, arrays, crc = records.row(

@@ -12,8 +12,8 @@ from attar.recipe import Recipe
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
-STAGES = ("data", "calibration", "recovery", "augment", "removal", "scaling", "text")
-DATA, CALIBRATION, RECOVERY, AUGMENT, REMOVAL, SCALING, TEXT = STAGES
+STAGES = ("data", "calibration", "recovery", "augment", "removal", "scaling", "text", "stream")
+DATA, CALIBRATION, RECOVERY, AUGMENT, REMOVAL, SCALING, TEXT, STREAM = STAGES
 """The tables of settings that are a stage's and no method's: they hold for the whole model."""
 SHOWN = 8
 

@@ -1,0 +1,1 @@
+"""Compression of language models that are larger than memory, block by block."""
