@@ -25,7 +25,7 @@ $(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*
 	$(PIP_ENV) $(BIN)/pip install -q -U 'pip>=25.1'
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt 'scikit-build-core>=0.10' 'nanobind>=2.2' cmake ninja
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --no-build-isolation \
-	  -e '.[onnx,torch,keras,tensorflow,jax,transformers,tflite,torchao,images,data,report,yaml]' --group dev --group bench
+	  -e '.[onnx,torch,keras,tensorflow,jax,transformers,tflite,torchao,images,data,report,yaml,ray,mlflow,tensorboard,wandb]' --group dev --group bench
 	$(PIP_ENV) $(BIN)/pip install -q --no-deps nncodec==2.1.3 zipnn==0.5.4 torch-pruning==1.6.1 \
 	  nncf==3.4.0 ai-edge-quantizer==0.10.0 immutabledict==4.3.1 psutil==7.2.2 pydot==4.0.1 pyparsing==3.3.3 tabulate==0.10.0  # rivals whose stated needs nobody needs here
 	touch $@
