@@ -54,7 +54,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.search -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -m attar.calibration -m attar.parameters -m attar.types
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.search -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -p attar.estimating -m attar.dataless -m attar.calibration -m attar.parameters -m attar.types
 	$(BIN)/lint-imports
 
 format: setup
@@ -86,6 +86,13 @@ bench: setup
 	$(BIN)/python benchmarks/gguf_types.py
 	$(BIN)/python benchmarks/packed.py
 	$(BIN)/python benchmarks/language.py
+	$(BIN)/python benchmarks/perplexity.py
+	$(BIN)/python benchmarks/speech.py
+	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/estimates.py
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/large_folder.py
 	$(BIN)/python benchmarks/efficientnet.py
 	$(BIN)/python benchmarks/efficientnet_channels.py
 

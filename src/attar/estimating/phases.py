@@ -81,7 +81,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class _Unit:
+class Unit:
     """Seconds and bytes of the parts that stages are made of."""
 
     shapes: Shapes
@@ -154,12 +154,12 @@ class _Unit:
 
 def estimates(shapes: Shapes, kernels: Kernels, load: Load) -> list[Estimate]:
     """All ways in which a model can be compressed."""
-    unit = _Unit(shapes, kernels, load)
-    made: dict[str, Callable[[_Unit], Estimate]] = {"memory": _in_memory, "blocks": _by_blocks, "weights": _alone}
+    unit = Unit(shapes, kernels, load)
+    made: dict[str, Callable[[Unit], Estimate]] = {"memory": _in_memory, "blocks": _by_blocks, "weights": _alone}
     return [made[way](unit) for way in shapes.ways]
 
 
-def _in_memory(unit: _Unit) -> Estimate:
+def _in_memory(unit: Unit) -> Estimate:
     """`attar compress` with the model in memory."""
     load, shapes = unit.load, unit.shapes
     ladder = min(load.calibrate, LADDER) / 2 if load.calibrate >= LEAST else 0
@@ -189,7 +189,7 @@ def _in_memory(unit: _Unit) -> Estimate:
     return Estimate("in memory", phases, memory, unit.coded + shapes.stored_bytes, load)
 
 
-def _sensitivities(unit: _Unit) -> float:
+def _sensitivities(unit: Unit) -> float:
     """Seconds of gradients, or of outputs measured with one row disturbed at a time."""
     load, work = unit.load, max(unit.work, 1.0)
     if unit.shapes.gradients:
@@ -201,7 +201,7 @@ def _sensitivities(unit: _Unit) -> float:
     return layers * most * unit.forward
 
 
-def _glances(unit: _Unit) -> float:
+def _glances(unit: Unit) -> float:
     """Examples that run through the model while layers are corrected one by one."""
     names = {role(m.name) if unit.shapes.gradients else m.name for m in unit.shapes.matrices}
     least = READ if unit.shapes.gradients else GLANCE
@@ -212,7 +212,7 @@ def _glances(unit: _Unit) -> float:
     return float(each) * len(names)
 
 
-def _by_blocks(unit: _Unit) -> Estimate:
+def _by_blocks(unit: Unit) -> Estimate:
     """The same a block at a time: the model is read once for each way through it."""
     load, shapes = unit.load, unit.shapes
     reading = shapes.stored_bytes / load.disk
@@ -231,19 +231,19 @@ def _by_blocks(unit: _Unit) -> Estimate:
     )  # fmt: skip
     blocks = shapes.blocks + 1
     block = max(shapes.size / blocks, max((m.size for m in shapes.matrices if m.kind == "embedding"), default=0))
-    states = _states(unit)
+    states = states_of(unit)
     memory = shapes.base_bytes + 8.0 * block + 2 * unit.statistics / blocks + unit.working(unit.kernels.cores)
     return Estimate("block by block", phases, memory + min(states, 256 << 20), (PASSES + 1) * unit.coded + states, load)
 
 
-def _states(unit: _Unit) -> float:
+def states_of(unit: Unit) -> float:
     """Bytes of activations between blocks: two of each example, and all of those whose gradients are taken."""
     load = unit.load
     examples = 2 * (load.calibrate + load.select + load.certify) + SEEN * unit.shapes.blocks
     return 4.0 * unit.shapes.width * load.window * examples
 
 
-def _alone(unit: _Unit) -> Estimate:
+def _alone(unit: Unit) -> Estimate:
     """Without data: rounding without feedback, mostly once."""
     shapes, kernels = unit.shapes, unit.kernels
     passes = 1.5
