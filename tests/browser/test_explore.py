@@ -152,12 +152,12 @@ CLOCK = """
 window.drawnAt = [];
 document.addEventListener("drawn", () => drawnAt.push(performance.now()), true);
 """
-"""When, in milliseconds after the page was opened, each chart was drawn; the slider is ready before the first."""
+"""When, in milliseconds after the page was opened, each chart was drawn."""
 
 
 @pytest.mark.slow
 def test_a_hundred_layers_are_small_and_ready_in_a_second(browser: Browser, tmp_path: Path) -> None:
-    """The slider answers and the frontier is live: the median of seven visits. The other charts follow meanwhile."""
+    """From opening the file until the slider answers: the median of seven visits. The charts follow, one by one."""
     file = tmp_path / "many.html"
     file.write_text(render(ledgers.explored(ledgers.many_layers(100))), "utf-8")
     assert file.stat().st_size < 3_000_000
@@ -168,10 +168,11 @@ def test_a_hundred_layers_are_small_and_ready_in_a_second(browser: Browser, tmp_
         page.goto(file.as_uri())
         page.wait_for_function("() => drawnAt.length === 5")
         assert page.locator("#budget").is_visible()
-        taken.append((page.evaluate("drawnAt[0]"), page.evaluate("drawnAt[4]")))
+        ready = page.evaluate("performance.getEntriesByName('explorable')[0].startTime")
+        taken.append((ready, page.evaluate("drawnAt[0]"), page.evaluate("drawnAt[4]")))
         page.locator("#budget").press("End")
         assert field(page, "name") == "0"
         page.context.close()
-    frontier, charts = (sorted(times)[3] for times in zip(*taken, strict=True))
-    print(f"frontier after {frontier:.0f} ms, all charts after {charts:.0f} ms, {file.stat().st_size:,} bytes")
-    assert frontier < 1000
+    slider, frontier, charts = (sorted(times)[3] for times in zip(*taken, strict=True))
+    print(f"slider {slider:.0f} ms, frontier {frontier:.0f} ms, charts {charts:.0f} ms, {file.stat().st_size:,} bytes")
+    assert slider < 1000

@@ -219,7 +219,7 @@ def test_unknown_tools_missing_packages_and_other_files_are_refused(
         log(run, "excel")
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.delitem(sys.modules, "attar.watchers.wandb", raising=False)
-    with pytest.raises(UsageError, match="pip install wandb"):
+    with pytest.raises(UsageError, match=r"pip install 'attar\[wandb\]'"):
         base.watch("wandb")
     (tmp_path / "other.jsonl").write_text("{}\n")
     with pytest.raises(FormatError, match="must tell of a run"):

@@ -45,7 +45,7 @@ class Watch:
             self._make: type[Tool] = registry.get("watcher", name)
         except ImportError as error:
             raise UsageError(
-                f"--to {name}: its package must be installed. Received none ({error}). pip install {PACKAGES[name]}."
+                f"--to {name}: its package must be installed. Received none ({error}). pip install 'attar[{name}]'."
             ) from None
         self.dest = None if dest is None else Path(dest)
         self.tool: Tool | None = None
@@ -87,10 +87,6 @@ class Watch:
         tool, self.tool = self.tool, None
         if tool is not None:
             tool.close(self.finished)
-
-
-PACKAGES = {"mlflow": "mlflow-skinny", "tensorboard": "tensorboard", "wandb": "wandb"}
-"""What to install."""
 
 
 def watch(name: str, dest: str | os.PathLike[str] | None = None) -> Watch:

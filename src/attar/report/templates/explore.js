@@ -60,6 +60,7 @@
     });
     figure.addEventListener("drawn", () => mark(stops[Number(slider.value)]));
     mark(stops[Number(slider.value)]);
+    performance.mark("explorable");
   }
 
   const copy = explorer?.querySelector("button.copy");
