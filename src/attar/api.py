@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,10 @@ from attar.result import PathLike, Result, entry
 from attar.run.clock import Clock
 from attar.run.engines import engine_of
 from attar.run.kept import FOLDER, Kept
-from attar.run.ledger import Ledger
+from attar.run.ledger import Ledger, Watcher
+from attar.run.notebook import suited
 from attar.run.progress import Progress, Silent
-from attar.search.loop import search
+from attar.search.loop import search, transcriber
 from attar.sets.aims import check
 from attar.sets.lossy import Loss
 from attar.streaming import expanding
@@ -51,6 +52,7 @@ def compress(
     progress: Progress | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     work: PathLike | None = None,
+    on_event: Callable[[Mapping[str, Json]], object] | None = None,
     **fields: Any,
 ) -> Result | Blind | Streamed:
     """The smallest model that stays within the drop, certified on data the search never saw.
@@ -61,28 +63,33 @@ def compress(
     folder gets NAME.attar, the model in its own format, report.html, recipe.toml and ledger.jsonl. The model given is
     never changed. engine: where layers are worked on, threads, processes, ray or ray://host:port, `jobs` at once; the
     bytes are the same. Work is kept on the way, in `work` or in a hidden folder beside the outputs, and a run that was
-    killed goes on there; what is in `work` stays for further runs. A missed budget is not an error: see
-    `Result.within`. Weights without a network (safetensors, GGUF, .npz) take `bits` or `max_error` in place of data and
-    give a `Blind` (attar/dataless.py), Hugging Face folders that are larger than memory a `Streamed` (attar/streaming).
-    Raises UsageError, DataError, ModelError, FormatError, OutputError.
+    killed goes on there; what is in `work` stays for further runs. on_event is called with each event of the ledger;
+    progress, where it has a method `event`, as well. In a notebook progress is shown unless one is given. A missed
+    budget is not an error: see `Result.within`. Weights without a network (safetensors, GGUF, .npz) take `bits` or
+    `max_error` in place of data and give a `Blind` (attar/dataless.py), Hugging Face folders larger than memory
+    a `Streamed` (attar/streaming). Raises UsageError, DataError, ModelError, FormatError, OutputError.
     """
+    clock, progress = Clock(), progress or suited()
+    watchers = [one for one in (getattr(progress, "event", None), on_event) if one is not None]
     streamed = _streamed(model, recipe, fields)
     alone = None if streamed else dataless.job_of(model, recipe, {**fields, "data": data})
     if alone is not None:
-        return dataless.compress(alone, None if out is None else Path(out), force=force, jobs=jobs, progress=progress)
-    clock, progress = Clock(), progress or Silent()
+        place = None if out is None else Path(out)
+        return dataless.compress(alone, place, progress, force=force, jobs=jobs, watchers=watchers)
     if streamed:
         progress.note(streamed)
         job = job_of(model, data, recipe, fields, streaming.opened)
-        return streaming.compress(job, out, progress, force=force, interrupted=interrupted, work=work)
+        return streaming.compress(
+            job, out, progress, force=force, interrupted=interrupted, work=work, watchers=watchers
+        )  # fmt: skip
     with closing(engine_of(engine, jobs)) as running:
         job = replace(job_of(model, data, recipe, fields), engine=running)
-        return _compressed(job, clock, out, force, progress, interrupted, work)
+        return _compressed(job, clock, out, force, progress, interrupted, work, watchers)
 
 
 def _compressed(
     job: Job, clock: Clock, out: PathLike | None, force: bool, progress: Progress, interrupted: Callable[[], bool],
-    work: PathLike | None,
+    work: PathLike | None, watchers: Sequence[Watcher],
 ) -> Result:  # fmt: skip
     """A checked job run, and its files written where they are wanted."""
     clock.budget = job.recipe.time_budget
@@ -90,14 +97,15 @@ def _compressed(
     if work is not None:
         job = replace(job, kept=Kept(Path(work)))
     if out is None:
-        return _run(job, names, Ledger(), progress, interrupted, clock)
+        return _run(job, names, Ledger(None, watchers), progress, interrupted, clock)
     folder = Path(out)
     outputs.check_free(folder, list(names.values()), force)
     check_apart(job, folder, names)
+    names["folder"] = os.fspath(out)
     if work is None:
         job = replace(job, kept=Kept(folder / FOLDER))
     with outputs.staged(folder) as stage:
-        result = _run(job, names, Ledger(stage / names["ledger"]), progress, interrupted, clock)
+        result = _run(job, names, Ledger(stage / names["ledger"], watchers), progress, interrupted, clock)
         progress.stage("files and report", 1)
         result.write_all(stage, names)
         outputs.publish(stage, folder, force)
@@ -160,7 +168,7 @@ def evaluate(
             )
         compared = observing(open_model(against, recipe.factory), measured.name)
         original = score(compared.run, dataset, measured, None).outputs
-    return score(adapter.run, dataset, measured, original)
+    return score(adapter.run, dataset, measured, original, transcribe=transcriber(adapter))
 
 
 def data_loss(
@@ -308,7 +316,9 @@ def _run(
     outcome = search(loop, job.recipe.evaluations, stop, extend, alone=alone)
     progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
-    ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names))
+    seen = [(candidate.size_bytes, after) for candidate, after in loop.certified]
+    picks = picking.offers(outcome.before, seen, job.metric, job.budget.confidence)
+    ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names), picks=picks)
     return Result(
         outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,
         job.metric.unit == "points", ledger.events, final,

@@ -31,7 +31,7 @@ def job_of(
     sets["data"] = data
     if recipe is not None:
         sets = {name: value if value is not None else getattr(recipe, name) for name, value in sets.items()}
-        fields = {**recipe.model_dump(exclude_none=True), **fields}
+        fields = {**recipe.model_dump(exclude_none=True, exclude_unset=True), **fields}
     metric = resolve_metric(fields.get("metric", "accuracy"))
     told = {name: value if isinstance(value, str | None) else str(value) if isinstance(value, os.PathLike)
             else f"<{type(value).__name__}>" for name, value in sets.items()}  # fmt: skip

@@ -9,10 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attar import cli_export, cli_runs
+from attar import cli_estimate, cli_export, cli_runs
 from attar.cli_data import data
-from attar.cli_options import MODELS, AsJson, Data, Factory, Force, MetricName, ModelArg, Scale, Verbose, reach, share
-from attar.ending import guard, interrupts
+from attar.cli_options import (
+    MODELS,
+    AsJson,
+    Data,
+    Factory,
+    Force,
+    MetricName,
+    ModelArg,
+    Preset,
+    Scale,
+    Verbose,
+    reach,
+    share,
+)
+from attar.ending import fail, guard, interrupts
 from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
@@ -32,7 +45,9 @@ app.add_typer(data, name="data")
 app.add_typer(cli_runs.recipe, name="recipe")
 app.command(epilog="Example: attar export m.onnx --to onnx-int8 --data d/ --max-drop 0.5")(cli_export.export)
 app.command(epilog="Example: attar bench m.onnx m.int8.onnx --data d/ --metric accuracy")(cli_export.bench)
+app.command(epilog="Example: attar estimate config.json --workers 8")(cli_estimate.estimate)
 app.command(epilog="Example: attar pick out/ --max-drop 0.3 -o smaller/")(cli_runs.pick)
+app.command(epilog="Example: attar log out/ --to mlflow --dest mlruns/")(cli_runs.log)
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")]
 
@@ -99,6 +114,7 @@ def compress(
     ] = None,
     out: Out = Path("out"),
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); options given here win over it.")] = None,
+    preset: Preset = None,
     factory: Factory = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random choice (default 0).")] = None,
     evaluations: Annotated[int | None, typer.Option(help="Full evaluations the search may spend (default 8).")] = None,
@@ -132,9 +148,9 @@ def compress(
         fields = {
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
-            "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder, "scale": scale,
+            "preset": preset, "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder,
+            "scale": scale, "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "bits": bits, "max_error": share(max_error, "--max-error"),
-            "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
             "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,
@@ -296,16 +312,23 @@ def verify(
 
 @app.command()
 def report(
-    ledger: Annotated[Path, typer.Argument(help="ledger.jsonl of a run, also of one that was interrupted.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="A run's folder or its ledger.jsonl, finished or not; two are compared.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file.")] = Path("report.html"),
     force: Force = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make the report again from a ledger."""
+    """Make the report again from a ledger, or one that compares two runs."""
     with guard(verbose):
-        from attar.report import write_report
+        from attar.report import write_comparison, write_report
 
-        write_report(ledger, out, force=force)
+        if len(runs) > 2:
+            fail(f"report: one run, or two to compare. Received {len(runs)}. Name at most two.", 2)
+        if len(runs) == 2:
+            write_comparison(*runs, out, force=force)
+        else:
+            write_report(*runs, out, force=force)
         tell(str(out))
 
 
@@ -321,7 +344,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _bars() -> Any:
     """Progress on stderr: bars with the remaining time on a terminal, plain lines elsewhere."""
-    from attar.show import Bars
+    from attar.live import Bars
 
     return Bars()
 

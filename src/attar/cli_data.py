@@ -260,10 +260,11 @@ def pack(
 
         from attar import show
         from attar.api import data_loss
+        from attar.live import Bars
         from attar.sets.pack import pack as packing
 
         loss = data_loss(quality, for_, max_drop, steps=steps, seed=seed)
-        with show.Bars() as progress:
+        with Bars() as progress:
             result = packing(source, out, loss=loss, force=force, progress=progress)
         facts = {**asdict(result), "path": str(result.path)}
         tell(json_line(facts) if as_json else "\n".join(show.packed_set_lines(result)))

@@ -43,6 +43,7 @@ def export(
     with guard(verbose):
         from attar import show
         from attar.exporting import export as exporting
+        from attar.live import Bars
 
         fields = {
             "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
@@ -51,7 +52,7 @@ def export(
         }  # fmt: skip
         given = {name: value for name, value in fields.items() if value is not None}
         reach(data, *given.values())
-        with show.Bars() as progress:
+        with Bars() as progress:
             found = exporting(
                 model, to, data, against=against, out=out, batch=batch, threads=threads, like=like, force=force,
                 progress=progress, **given,

@@ -34,6 +34,10 @@ MetricName = Annotated[
         help=f"{', '.join(registry.names('metric'))} (default: accuracy), or package.module:function."
     ),
 ]  # fmt: skip
+Preset = Annotated[
+    str | None,
+    typer.Option(help="quick, balanced, smallest or fastest: settings for all that is not given otherwise."),
+]
 
 
 def share(text: str | None, option: str = "--max-relative-drop") -> float | None:

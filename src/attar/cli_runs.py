@@ -1,4 +1,4 @@
-"""`attar pick`: another point of a run that has ended; `attar recipe`: what can be done with recipes."""
+"""`attar pick` and `attar log`: what is made of a run that has ended; `attar recipe`: what is done with recipes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attar.cli_options import AsJson, Force, Verbose
+from attar.cli_options import AsJson, Force, Preset, Verbose
 from attar.ending import guard
 from attar.stdout import json_line, tell
 
@@ -25,13 +25,18 @@ def validate(path: RecipeArg, verbose: Verbose = False) -> None:
         tell(f"{path}: every field and parameter is one that a run takes")
 
 
-@recipe.command(epilog="Example: attar recipe show out/recipe.toml")
-def show(path: RecipeArg, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Print a recipe in full, defaults included, with what each value means."""
+@recipe.command(epilog="Example: attar recipe show --preset quick")
+def show(
+    path: Annotated[Path | None, typer.Argument(help="Recipe (.toml, .json, .yaml).")] = None,
+    preset: Preset = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print a recipe or preset in full, defaults included, with what each value means."""
     with guard(verbose):
         from attar import recipe_verbs
 
-        found = recipe_verbs.validate(path)
+        found = recipe_verbs.of(path, preset)
         tell(json_line(recipe_verbs.in_full(found)) if as_json else recipe_verbs.shown(found).rstrip())
 
 
@@ -81,3 +86,17 @@ def pick(
         tell(json_line(told) if as_json else "\n".join(picked_lines(found)))
         if not found.within:
             raise typer.Exit(3)
+
+
+def log(
+    run: Annotated[Path, typer.Argument(help="A run's folder or its ledger.jsonl, finished or not.")],
+    to: Annotated[str, typer.Option(help="mlflow, tensorboard or wandb.")],
+    dest: Annotated[Path | None, typer.Option(help="Folder for what the tool writes (default: its own).")] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Tell a tool of a run: its recipe, every candidate's numbers, its report and certificate."""
+    with guard(verbose):
+        from attar.watchers import log as logging
+
+        count = logging(run, to, dest)
+        tell(f"{to}: {count} candidate{'s' * (count != 1)} of {run}" + (f" in {dest}" if dest else ""))

@@ -30,8 +30,8 @@ from attar.packing.ahead import ahead
 from attar.recipe import Recipe
 from attar.report import render
 from attar.run.clock import Clock
-from attar.run.ledger import Ledger
-from attar.run.progress import Progress, Silent
+from attar.run.ledger import Ledger, Watcher
+from attar.run.progress import Progress
 from attar.search import blind
 from attar.search.params import check_rules
 from attar.summary import other_bytes
@@ -192,14 +192,14 @@ def begin(job: Job, ledger: Ledger, progress: Progress) -> int:
 
 
 def compress(
-    job: Job, out: Path | None, *, force: bool = False, jobs: int | None = None, progress: Progress | None = None
-) -> Blind:
+    job: Job, out: Path | None, progress: Progress, *, force: bool = False, jobs: int | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Blind:  # fmt: skip
     """Round, write and read back; with `out`, plain files, report, recipe and ledger stand beside the archive."""
-    progress = progress or Silent()
     if out is None:
         folder = TemporaryDirectory(prefix="attar-")
         place = Path(folder.name) / job.names["archive"]
-        return _run(job, place, None, Ledger(), (jobs, progress), folder)
+        return _run(job, place, None, Ledger(None, watchers), (jobs, progress), folder)
     names = job.names
     outputs.check_free(out, list(names.values()), force)
     if (out / names["native"].rstrip("/")).resolve() == job.path.resolve():
@@ -208,7 +208,7 @@ def compress(
             "it. Choose another place with -o."
         )
     with outputs.staged(out) as stage:
-        ledger = Ledger(stage / names["ledger"])
+        ledger = Ledger(stage / names["ledger"], watchers)
         made = _run(job, stage / names["archive"], stage, ledger, (jobs, progress))
         outputs.publish(stage, out, force)
     return Blind(out / names["archive"], *(getattr(made, name) for name in (

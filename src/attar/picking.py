@@ -17,6 +17,7 @@ import numpy as np
 from attar import outputs
 from attar.archive import read_archive
 from attar.errors import FormatError, UsageError
+from attar.evaluate.base import Metric
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.opening import from_archive
@@ -94,7 +95,7 @@ def choices_of(run: Path) -> tuple[list[Choice], Mapping[str, Json]]:
     told, arrays = unit
     try:
         metric = resolve_metric(told["metric"])
-        level = 1 - (1 - told["confidence"]) / max(len(told["candidates"]), 1)
+        level = level_of_all(told["confidence"], len(told["candidates"]))
         before = _score(told["before"], metric.name, arrays, "before")
         found = [
             Choice(
@@ -107,6 +108,20 @@ def choices_of(run: Path) -> tuple[list[Choice], Mapping[str, Json]]:
             f"pick: the candidates of {str(run)!r} must be whole. Received: {error}. Run again."
         ) from None
     return sorted(found, key=lambda one: len(one.data)), told
+
+
+def level_of_all(confidence: float, count: int) -> float:
+    """The level of each bound at which so many hold at once (Bonferroni)."""
+    return 1 - (1 - confidence) / max(count, 1)
+
+
+def offers(
+    before: Score, seen: Sequence[tuple[int, Score]], metric: Metric, confidence: float
+) -> list[dict[str, Json]]:
+    """What `pick` will be able to choose from, for the ledger: bytes, drop and bound of candidates (bytes, score)."""
+    level = level_of_all(confidence, len(seen))
+    found = [(size, certify(before, after, metric, NO_LIMIT, level)) for size, after in seen]
+    return [{"bytes": size, "drop": c.drop, "upper": c.upper, "confidence": level} for size, c in found]
 
 
 def _score(told: Mapping[str, Json], metric: str, arrays: Mapping[str, Array], prefix: str) -> Score:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attar.adapters.base import Adapter, Differentiable, Texted
+from attar.adapters.base import Adapter, Differentiable, Hearing, Texted
 from attar.copies.prepare import DataSettings, Prepared, prepared
 from attar.data.fit import fit_inputs
 from attar.data.overlap import without
 from attar.data.read import read as read_data
+from attar.data.speech import read_recordings
 from attar.data.splits import make_splits
 from attar.data.texts import TextSettings, read_texts
 from attar.errors import DataError, ModelError, UsageError
@@ -90,6 +91,8 @@ def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mappi
     if not isinstance(adapter, Texted):
         return _of_specs(source, recipe, adapter.inputs())
     window = checked(TextSettings, TEXT, recipe.settings).window
+    if isinstance(adapter, Hearing) and adapter.hears and (recordings := read_recordings(source)) is not None:
+        return adapter.labelled(_of_specs(adapter.read_recordings(recordings, window), recipe, adapter.inputs()))
     texts = read_texts(source)
     data = _of_specs(source if texts is None else adapter.read_texts(texts, window), recipe, adapter.inputs())
     if isinstance(data, Dataset):

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from attar.errors import UsageError
 
+PRESETS = ("quick", "balanced", "smallest", "fastest")
+"""Recipes that come with attar, in presets/: what else is given wins over them."""
+
 
 class LayerRule(BaseModel):
     """What holds for layers of a pattern, instead of what holds for all."""
@@ -29,6 +32,9 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    preset: Literal["quick", "balanced", "smallest", "fastest"] | None = Field(
+        None, description="quick, balanced, smallest or fastest: settings for what is not given otherwise"
+    )
     model: str | None = Field(None, description="the model file")
     factory: str | None = Field(
         None, description="package.module:function that makes the PyTorch module of a state dict"
@@ -158,9 +164,9 @@ def milliseconds(text: str) -> float:
 
 
 def make(**fields: Any) -> Recipe:
-    """A checked recipe; raises UsageError naming field, rule, value and remedy."""
+    """A checked recipe, with its preset under what is given; raises UsageError naming field, rule, value and remedy."""
     try:
-        return Recipe(**fields)
+        return Recipe(**_over_preset(fields))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "recipe"
@@ -168,6 +174,20 @@ def make(**fields: Any) -> Recipe:
         known = ", ".join(Recipe.model_fields)
         remedy = f"Known fields: {known}." if first["type"] == "extra_forbidden" else "Correct it and run again."
         raise UsageError(f"recipe {name!r}: {rule}. Received {first['input']!r}. {remedy}") from None
+
+
+def _over_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a preset, if one is named, with those given over them, and so for each parameter of a table."""
+    name = fields.get("preset")
+    if name not in PRESETS:
+        return dict(fields)
+    below = tomllib.loads((Path(__file__).parent / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+    given = fields.get("settings", {})
+    if not (isinstance(given, Mapping) and all(isinstance(table, Mapping) for table in given.values())):
+        return {**below, **fields}
+    tables = below.pop("settings", {})
+    tables = {**given, **{table: {**values, **given.get(table, {})} for table, values in tables.items()}}
+    return {**below, **fields, **({"settings": tables} if tables else {})}
 
 
 def with_setting(

@@ -11,6 +11,7 @@ from typing import Any
 from attar import parameters, registry
 from attar import recipe as recipes
 from attar.copies.prepare import DataSettings
+from attar.errors import UsageError
 from attar.evaluate.metrics import resolve_metric
 from attar.recipe import LayerRule, Recipe
 from attar.recover.augment import changes_of
@@ -45,6 +46,14 @@ def validate(path: Path) -> Recipe:
     if not is_spec(recipe.metric):
         resolve_metric(recipe.metric)
     return recipe
+
+
+def of(path: Path | None, preset: str | None) -> Recipe:
+    """A recipe file, or a preset, or the file over the preset, checked; raises UsageError."""
+    if path is None and preset is None:
+        raise UsageError("recipe show: a recipe is needed. Received none. Name a file, or a preset with --preset.")
+    fields = {} if path is None else validate(path).model_dump(exclude_none=True, exclude_unset=True)
+    return recipes.make(**{**fields, **({} if preset is None else {"preset": preset})})
 
 
 def in_full(recipe: Recipe) -> dict[str, Json]:

@@ -18,6 +18,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "transformers": "attar.adapters.transformers:TransformersAdapter",
     },
     "factory": {"torch": "attar.adapters.torch:FactorySpec"},
+    "shapes": {"transformers": "attar.adapters.transformers_shapes:shapes_of"},
     "tensors": {"pt": "attar.adapters.torch_files:as_tensor"},
     "source": {"tensorflow": "attar.adapters.keras_sources:saved"},
     "streamed": {
@@ -76,6 +77,11 @@ REGISTRY: dict[str, dict[str, str]] = {
         "gguf": "attar.exports.gguf.reading:runtime_of",
     },
     "goal": {"latency": "attar.latency.goal:LatencyGoal"},
+    "watcher": {
+        "mlflow": "attar.watchers.mlflow:MlflowRun",
+        "tensorboard": "attar.watchers.tensorboard:TensorboardRun",
+        "wandb": "attar.watchers.wandb:WandbRun",
+    },
     "latent": {"trainer": "attar.adapters.torch_latent:Trainer", "sight": "attar.adapters.torch_sight:sight"},
     "metric": {
         "accuracy": "attar.evaluate.metrics:Accuracy",
@@ -88,6 +94,7 @@ REGISTRY: dict[str, dict[str, str]] = {
         "perplexity": "attar.evaluate.metrics:Perplexity",
         "cosine": "attar.evaluate.metrics:Cosine",
         "mrr": "attar.evaluate.retrieval:Mrr",
+        "wer": "attar.evaluate.words:Wer",
         "kl": "attar.evaluate.metrics:KlToOriginal",
         "agreement": "attar.evaluate.metrics:Agreement",
     },

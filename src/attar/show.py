@@ -1,4 +1,4 @@
-"""What a person reads on a terminal: closing lines, tables, progress bars, the doctor's findings."""
+"""What a person reads on a terminal: closing lines, tables, the doctor's findings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import importlib.metadata
 import importlib.util
 import io
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attar.types import Certificate, Json
 
@@ -131,14 +130,14 @@ def picked_lines(found: Picked) -> list[str]:
         mark = "chosen" if found.chosen is not None and one.data == found.chosen.data else ""
         ratio = found.bytes_before / max(len(one.data), 1)
         rows.append([f"{len(one.data):,}", f"{ratio:.1f}x", f"{c.drop:+.4g}", f"{c.upper:+.4g}", mark])
-    lines = _columns(rows)
+    lines = columns(rows)
     if found.chosen is not None:
         c = found.chosen.certificate
         lines.append(f"drop      {c.drop:+.4g}, upper bound {c.upper:+.4g}, allowed {c.max_drop:g}: {verdict(c)}")
     return [*lines, *(f"file      {path}" for path in found.files)]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows with their cells below each other."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -153,7 +152,7 @@ def bench_lines(found: Sequence[Timed], metric: str | None) -> list[str]:
         cells = [f"{t.milliseconds:.3f}   {t.ratio:.2f} ({t.low:.2f} to {t.high:.2f})" for t in one.latency.values()]
         value = [] if one.value is None else [f"{one.value:.4f}"]
         rows.append([printable(one.path), f"{one.nbytes:,}", *cells, *value])
-    return _columns(rows)
+    return columns(rows)
 
 
 def packed_facts(result: Packed) -> dict[str, Json]:
@@ -339,61 +338,6 @@ def doctor_text(facts: Mapping[str, Json]) -> str:
         word = "ready" if state["ready"] else f"missing {', '.join(state['missing'])}: {state['remedy']}"
         lines.append(f"{name:<38} {word}")
     return "\n".join(lines)
-
-
-class Bars:
-    """Progress on stderr: a bar for each stage with the remaining time, or plain lines where it is not a terminal.
-
-    A run does not end because nobody can read its progress any more: what cannot be written is left out.
-    """
-
-    def __init__(self) -> None:
-        self.live: Any = None
-        self.task: Any = None
-        self.started = time.monotonic()
-
-    def __enter__(self) -> Bars:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            name = TextColumn("{task.description}", markup=False)
-            columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.live = RichProgress(*columns, console=Console(stderr=True), transient=True)
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live is not None:
-            with contextlib.suppress(OSError):
-                self.live.refresh()
-                self.live.stop()
-
-    def stage(self, name: str, total: int) -> None:
-        """A new bar, or a line."""
-        if self.live is None:
-            say(f"[{time.monotonic() - self.started:6.1f} s] {printable(name)}")
-            return
-        with contextlib.suppress(OSError):
-            if self.task is not None:
-                self.live.refresh()  # a stage shorter than the refresh interval would never be seen to end
-                self.live.remove_task(self.task)
-            self.task = self.live.add_task(printable(name), total=total)
-
-    def step(self, count: int = 1) -> None:
-        """The bar moves."""
-        if self.live is not None and self.task is not None:
-            with contextlib.suppress(OSError):
-                self.live.advance(self.task, count)
-
-    def note(self, text: str) -> None:
-        """A line that stays."""
-        if self.live is None:
-            say(f"note: {printable(text)}")
-            return
-        with contextlib.suppress(OSError):
-            self.live.console.print(f"note: {printable(text)}", markup=False, highlight=False)
 
 
 def say(text: str) -> None:

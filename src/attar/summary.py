@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from math import prod
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from attar.adapters.base import Adapter
 from attar.archive import Archive, SectionInfo, read_archive
 from attar.errors import FormatError
+from attar.evaluate.changed import said, told
 from attar.evaluate.flips import flips
 from attar.job import Job
 from attar.opening import decode
@@ -25,7 +26,7 @@ from attar.search.subject import Candidate
 from attar.types import Array, Dataset, Json
 
 COMMAND = (
-    "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
+    "preset", "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
     "latency_budget", "threads", "batch", "metric", "max_drop",
     "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "early_stop", "time_budget",
     "coder", "seed",
@@ -35,6 +36,8 @@ ALWAYS = ("metric", "seed")
 """Those that the command of a report names even where they are the defaults."""
 SHOWN = 24
 """Flipped examples in the report, half of them lost and half gained where there are enough."""
+LONGEST, COLUMNS = 280, 24
+"""Characters of a text that is shown, and numbers of a row."""
 
 
 def layer_rows(archive: Archive, size_bytes: int) -> list[dict[str, Json]]:
@@ -98,15 +101,35 @@ def result_fields(
         "methods": {
             name: {"layers": count, "saved_bytes": bits / 8} for name, (count, bits) in outcome.candidate.earned.items()
         },
-        "flips": flipped(outcome, job.splits.certify), "evaluations": outcome.evaluations,
-        "examples": loop.examples, "full_passes": full_passes(loop), "seconds": seconds,
-        "reproduce": {"command": command(job), "recipe": names["recipe"]},
+        "evaluations": outcome.evaluations, "examples": loop.examples, "full_passes": full_passes(loop),
+        "seconds": seconds, "folder": names.get("folder"),
+        "reproduce": {"command": command(job), "recipe": names["recipe"]}, **changes(job, outcome),
     }  # fmt: skip
 
 
 def full_passes(loop: Loop) -> float:
     """Examples that candidates were run on, in passes over the split that they were of."""
     return sum(count / len(getattr(loop.splits, split)) for split, count in loop.examples.items())
+
+
+def changes(job: Job, outcome: Outcome[Any]) -> dict[str, Json]:
+    """The examples, classes and confidences that the candidate changed."""
+    data, confidence = job.splits.certify, outcome.certificate.confidence
+    found = told(outcome.before, outcome.after, data.labels, job.metric, data.class_names, confidence)
+    rows = flipped(outcome, data)
+    say = getattr(job.adapter, "words", lambda: None)() if rows else None
+    for row in rows:
+        row["text"] = _words(next(iter(data.inputs.values()))[row["index"]], say)
+    return {"flips": rows, **found}
+
+
+def _words(example: Array, say: Callable[[Array], str] | None) -> str | None:
+    """An example as text: token ids in words, a few numbers as they are; None for what is a picture or too long."""
+    if example.ndim != 1:
+        return None
+    if say is not None and np.issubdtype(example.dtype, np.integer):
+        return say(example)[:LONGEST]
+    return ", ".join(f"{x:.4g}" for x in example) if len(example) <= COLUMNS else None
 
 
 def command(job: Job) -> str:
@@ -153,20 +176,16 @@ def flipped(outcome: Outcome[Any], data: Dataset) -> list[dict[str, Json]]:
 
 def _flip(index: int, direction: str, outcome: Outcome[Any], data: Dataset) -> dict[str, Json]:
     """One flipped example."""
-
-    def say(value: Any) -> str:
-        number = int(value)
-        return data.class_names[number] if 0 <= number < len(data.class_names) else str(number)
-
     before, after = (score.outputs[index].argmax() for score in (outcome.before, outcome.after))
     truth = before
     if data.labels is not None:
         row = np.asarray(data.labels[index])  # a class, a row of one, or a one-hot row
         truth = row.argmax() if row.size > 1 else row.item()
     example: Array = next(iter(data.inputs.values()))[index]
+    answers = {"label": truth, "before": before, "after": after}
     return {
-        "index": index, "label": say(truth), "before": say(before), "after": say(after), "direction": direction,
-        "picture": picture(example),
+        "index": index, "direction": direction, "picture": picture(example),
+        **{key: said(data.class_names, int(one)) for key, one in answers.items()},
     }  # fmt: skip
 
 

@@ -168,6 +168,16 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
+class Recordings:
+    """Samples in -1 .. 1 of each recording, [samples], their rates, and what is said; None where nobody told."""
+
+    samples: Sequence[Array]
+    rates: Sequence[int]
+    texts: Sequence[str] | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Splits:
     """The three parts of the user's data; no example is in two of them."""
 

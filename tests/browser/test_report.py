@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from attar.report import render
+from browser.visits import luminance, visit
 from report import ledgers
 
 VARIANTS = {
@@ -24,23 +22,6 @@ VARIANTS = {
 MARKS = ".live svg :is(.mark-symbol, .mark-rect, .mark-rule) :is(path, line)"
 
 
-def chromium() -> str:
-    """Path of the system's browser."""
-    named = os.environ.get("ATTAR_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.fail("no browser: install chromium (apt-get install chromium), or name one in ATTAR_CHROMIUM")
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every variant as a file."""
@@ -49,42 +30,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, file in files.items():
         file.write_text(render(VARIANTS[name]()), "utf-8")
     return files
-
-
-@dataclass
-class Visit:
-    """An open page, what it complained about, and what it asked for besides itself."""
-
-    page: Page
-    complaints: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-
-
-def visit(browser: Browser, file: Path, *, width: int = 1180, scheme: str = "light", script: bool = True) -> Visit:
-    """Open the file with every other request refused and recorded, and wait until its charts are drawn."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script
-    )
-    seen = Visit(context.new_page())
-    page, address = seen.page, file.as_uri()
-
-    def refuse(route: Route) -> None:
-        if route.request.url == address:
-            route.continue_()
-            return
-        if not route.request.url.startswith("data:"):
-            seen.requests.append(route.request.url)
-        route.abort()
-
-    context.set_default_timeout(15_000)
-    context.route("**/*", refuse)
-    page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    page.goto(address)
-    if script:
-        charts = page.locator("figure.chart").count()
-        page.wait_for_function("n => document.querySelectorAll('figure[data-live]').length === n", arg=charts)
-    return seen
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -105,8 +50,9 @@ def test_marks_are_as_many_as_rows(browser: Browser, pages: dict[str, Path]) -> 
     seen = visit(browser, pages["certified"])
     frontier = seen.page.locator("#chart-frontier .live svg")
     assert frontier.locator(".mark-line.role-mark > path").count() == 2
-    # Eight measurements and the ring around the chosen one; an interval each, the zero line and the allowed drop.
-    assert frontier.locator(".mark-symbol.role-mark > path").count() == 8 + 1
+    # Eight measurements, the ring around the chosen one, discs where the slider stands (in both splits);
+    # an interval each, the zero line and the allowed drop.
+    assert frontier.locator(".mark-symbol.role-mark > path").count() == 8 + 1 + 2
     assert frontier.locator(".mark-rule.role-mark > line").count() == 8 + 2
     assert "0.5 points allowed" in (frontier.text_content() or "")
     assert seen.page.get_by_role("img", name="Drop against file size of 8 measurements").count() == 1
@@ -181,14 +127,6 @@ def test_nothing_is_wider_than_a_phone(name: str, browser: Browser, pages: dict[
     page.context.close()
 
 
-def luminance(page: Page, selector: str, attribute: str) -> float:
-    """Relative luminance of a computed colour (WCAG 2.2), 0 black to 1 white."""
-    script = "(e, a) => getComputedStyle(e)[a].match(/[0-9.]+/g).slice(0, 3).map(Number)"
-    parts = page.locator(selector).first.evaluate(script, attribute)
-    linear = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_in_light_and_dark(scheme: str, browser: Browser, pages: dict[str, Path]) -> None:
     page = visit(browser, pages["certified"], scheme=scheme).page
@@ -209,7 +147,7 @@ def test_text_has_contrast_in_light_and_dark(scheme: str, browser: Browser, page
 
 def test_print_is_light_and_shows_whole_tables(browser: Browser, pages: dict[str, Path]) -> None:
     page = visit(browser, pages["many-layers"], scheme="dark").page
-    box = page.locator(".scroll.tall")
+    box = page.locator("#layers .scroll.tall")
     assert box.evaluate("box => box.clientHeight < box.scrollHeight")
     page.emulate_media(media="print", color_scheme="dark")
     assert box.evaluate("box => getComputedStyle(box).maxHeight") == "none"

@@ -31,6 +31,8 @@ def test_every_registered_metric_keeps_the_protocol(name: str) -> None:
         outputs, labels = np.zeros((4, 3, 5), np.float32), np.ones((4, 3), np.int64)
     elif name in ("mse", "mae", "r2"):
         outputs, labels = np.ones((4, 2), np.float32), np.arange(8.0).reshape(4, 2)
+    elif name == "wer":
+        outputs, labels = np.arange(12).reshape(4, 3) % 5, np.arange(16).reshape(4, 4) % 5
     else:
         outputs, labels = example()
     metric.check(outputs, labels)

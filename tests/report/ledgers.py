@@ -102,9 +102,70 @@ def many_layers(count: int = 120) -> Events:
     return events
 
 
+def explored(events: Events | None = None) -> Events:
+    """With what later runs tell as well: choices of every candidate, what `pick` can take, classes, answers."""
+    events = events or sample()
+    result = event(events, "result")
+    layers = result["layers"]
+    for candidate in (one for one in events if one["event"] == "candidate"):
+        share = candidate["bytes"] / result["bytes_after"]
+        method = "codebook" if share > 1 else "uniform"
+        candidate["choices"] = {
+            layer["name"]: [method if place % 3 == 1 else "uniform", round(layer["bytes"] * share)]
+            for place, layer in enumerate(layers)
+        }
+    bounds = {56933: 0.381, 54076: 0.4412, 51000: 0.62}
+    result["picks"] = [{"bytes": n, "drop": 0.2, "upper": up, "confidence": 0.975} for n, up in bounds.items()]
+    result["folder"] = "runs/lenet 5"
+    result["reproduce"] = {
+        "command": "attar compress lenet5.onnx --data fashion --max-drop 0.5 --seed 0",
+        "recipe": "r",
+    }
+    result["methods"] = {
+        "uniform": {"layers": 3, "saved_bytes": 7000.0},
+        "codebook": {"layers": 1, "saved_bytes": 90.0},
+    }
+    result["slices"] = {
+        "by": "class", "of": 10, "confidence": 0.95,
+        "rows": [
+            {"name": name, "n": 1000, "before": 90.0, "after": 90.0 - drop, "drop": drop, "lower": drop - 1,
+             "upper": drop + 1.2}
+            for name, drop in (("Shirt", 1.4), ("Coat", 0.3), ("Bag", -0.2))
+        ],
+    }  # fmt: skip
+    result["shifts"] = {
+        "changed": 154, "of": 10000, "pairs": 2,
+        "rows": [{"before": "Shirt", "after": "Coat", "n": 90, "lost": 60, "gained": 20},
+                 {"before": "Coat", "after": "Shirt", "n": 64, "lost": 26, "gained": 30}],
+    }  # fmt: skip
+    result["reliability"] = {"bins": 15, "before": {"error": 2.1, "confidence": 92.4},
+                             "after": {"error": 2.6, "confidence": 91.9}}  # fmt: skip
+    told = {"event": "calibration", "examples": 4000, "excess": 0.008, "saved_by_twice": 0.004}
+    return [*events[:3], told, *events[3:]]
+
+
+def timed() -> Events:
+    """A latency goal's run: every candidate has been timed, none is kept for `pick`."""
+    events = explored()
+    for place, candidate in enumerate(one for one in events if one["event"] == "candidate"):
+        candidate["milliseconds"] = 0.4 + 0.05 * place
+    result = event(events, "result")
+    result["picks"] = []
+    result["fast"] = {"file": "lenet5.fast.onnx", "milliseconds": 0.75, "latency": {"ratio": 0.6}}
+    return events
+
+
+def spoken() -> Events:
+    """Flips of a model that reads texts."""
+    events = explored()
+    for flip in event(events, "result")["flips"]:
+        flip.update(picture=None, text="The plot is thin, but the actors carry it & make it <b>worth</b> an evening.")
+    return events
+
+
 def hostile() -> Events:
     """Every string that a stranger could choose is an attack."""
-    events = sample()
+    events = explored()
     event(events, "run").update(model=HOSTILE, framework=HOSTILE, warnings=[HOSTILE], recipe={HOSTILE: HOSTILE})
     event(events, "run")["metric"] = {"name": HOSTILE, "unit": HOSTILE, "higher_is_better": True}
     event(events, "run")["machine"] = {HOSTILE: HOSTILE}
@@ -113,9 +174,14 @@ def hostile() -> Events:
     for number, layer in enumerate(event(events, "result")["layers"]):
         layer.update(name=HOSTILE + str(number), kind=HOSTILE, method=HOSTILE, shape=[HOSTILE])
     for flip in event(events, "result")["flips"]:
-        flip.update(label=HOSTILE, before=HOSTILE, after=HOSTILE, picture="https://example.com/track.png")
+        flip.update(label=HOSTILE, before=HOSTILE, after=HOSTILE, picture="https://example.com/track.png", text=HOSTILE)
     for candidate in (event for event in events if event["event"] == "candidate"):
         candidate.update(index=HOSTILE, split=HOSTILE)
-    event(events, "result")["reproduce"] = {"command": HOSTILE, "recipe": HOSTILE}
+    result = event(events, "result")
+    result.update(reproduce={"command": HOSTILE, "recipe": HOSTILE}, folder=HOSTILE)
+    for row in (*result["slices"]["rows"], *result["shifts"]["rows"]):
+        row.update(dict.fromkeys(("name", "before", "after"), HOSTILE))
+    for candidate in (event for event in events if event["event"] == "candidate"):
+        candidate["choices"] = {layer["name"]: [HOSTILE, 9] for layer in result["layers"]}
     event(events, "result").update(file=HOSTILE, other_bytes={HOSTILE: 9})
     return events

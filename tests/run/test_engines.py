@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import attar
+from attar import cli
 from attar.errors import AttarError, UsageError
 from attar.run.engines import Threads, engine_of
 from attar.run.processes import Processes
@@ -124,9 +126,15 @@ def test_engines_that_cannot_be(text: str, jobs: int | None, said: str) -> None:
         engine_of(text, jobs)
 
 
+def test_the_command_names_the_engines() -> None:
+    model, data = str(ROOT / "examples/models/lenet300.onnx"), str(ROOT / "examples/fashion-mnist")
+    found = CliRunner().invoke(cli.app, ["compress", model, "--data", data, "--max-drop", "1", "--engine", "fast"])
+    assert found.exit_code == 2 and "threads, processes, ray" in " ".join(found.output.split())
+
+
 def test_a_run_in_processes_has_the_bytes_of_one_in_threads(tmp_path: Path) -> None:
     model, data = ROOT / "examples/models/lenet300.onnx", ROOT / "examples/fashion-mnist"
-    options = {"max_drop": 2, "evaluations": 2, "calibration_examples": 400, "select_examples": 1000}
+    options = {"max_drop": 2, "evaluations": 2, "calibration_examples": 200, "select_examples": 500}
     one = attar.compress(model, data, jobs=1, **options)
     two = attar.compress(model, data, engine="processes", jobs=2, work=tmp_path, **options)
     assert one.data == two.data

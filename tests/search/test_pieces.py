@@ -91,7 +91,7 @@ def test_the_search_finishes_what_it_would_end_at() -> None:
 def test_a_run_says_how_many_examples_it_took() -> None:
     """A drop that nothing comes near: every evaluation of the search stops at once."""
     model, data = ROOT / "examples/models/lenet300.onnx", ROOT / "examples/fashion-mnist"
-    tuned = attar.compress(model, data, max_drop=40, evaluations=3)
+    tuned = attar.compress(model, data, max_drop=40, evaluations=2, calibration_examples=300)
     looks = [event for event in tuned.events if event["event"] == "candidate"]
     select = [event for event in looks if event["split"] == "select"]
     assert select and all(event["stopped"] and event["examples"] < 1000 for event in select)

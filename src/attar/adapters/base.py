@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from attar.structure.base import Structure
-from attar.types import Array, Capture, Dataset, Layer, Stats, TensorSpec, Texts, Weight
+from attar.types import Array, Capture, Dataset, Layer, Recordings, Stats, TensorSpec, Texts, Weight
 
 Batch = Mapping[str, Array]
 """Inputs by name, [n, ...] each, as a Dataset's `batches` yields them."""
@@ -183,6 +183,24 @@ class Reading(Texted, Protocol):
 
     def weighed(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
         """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
+        ...
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """An adapter whose model may write down speech."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether this one does."""
+        ...
+
+    def read_recordings(self, recordings: Recordings, window: int) -> Dataset:
+        """Examples of at most `window` tokens: what is said, or what the model writes down where nobody told."""
+        ...
+
+    def transcripts(self, batch: Batch) -> tuple[Array, Array]:
+        """Words as numbers [n, words], filled up with -1: what the model writes down, and what is said."""
         ...
 
 

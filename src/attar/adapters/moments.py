@@ -24,16 +24,18 @@ WIDE, PIECE = 1 << 24, 1 << 20
 class MomentSum:
     """Mean and centred second moment of a layer's input columns, and of their mean over the positions of an example.
 
-    Columns come example by example, as many for each (the order of `unfold`).
+    Columns come example by example, as many for each (the order of `unfold`). pooled: whether that mean's moment is
+    wanted; only what becomes of convolutions asks for it, and it is as large as the other.
     """
 
-    def __init__(self, groups: int, cols: int):
+    def __init__(self, groups: int, cols: int, *, pooled: bool = True):
+        self._wanted = pooled
         self.count = 0
         self.samples = 0
         self._shift: F32 | None = None
         self._first = np.zeros((groups, cols))
         self._second = np.zeros((groups, cols, cols))
-        self._pooled = np.zeros((groups, cols, cols))
+        self._pooled = np.zeros((groups, cols, cols) if pooled else (0,))
         self._several = False
         self._waiting: list[F32] = []
 
@@ -82,7 +84,7 @@ class MomentSum:
         moved = moved - self._shift
         self._first += _total(moved)[:, 0]
         self._second += moved.transpose(0, 2, 1) @ moved
-        if pooled:
+        if pooled and self._wanted:
             self._several |= positions > 1
             means = moved.reshape(block.shape).mean(2)
             self._pooled += means.transpose(0, 2, 1) @ means

@@ -25,8 +25,8 @@ from attar.types import Array, Capture, Stats, TensorSpec
 CAPTURE_BYTES = 2**28
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
 SMALL_BYTES = 2**26
-"""Bytes of values up to which several sessions are kept, MOST_SESSIONS of a kind."""
-MOST_SESSIONS = 8
+"""Bytes of values up to which sessions of several kinds are kept, MOST_SESSIONS of each: their arenas are large."""
+MOST_SESSIONS = 1
 PATCHES_PER_BATCH = 16384
 """Patches of a convolution that the first batch should give at least, however few its examples."""
 COLUMN_BYTES = 2**27

@@ -46,6 +46,9 @@ def _accumulate(
         return
     positions = product.positions()
     picked = None if positions is None else unfold.pick(product.examples, positions, *sample)
-    moments = sums.setdefault(site.name, MomentSum(form.groups, form.cols))
+    if site.name not in sums:
+        pooled = form.kind in ("conv", "conv_transpose")
+        sums[site.name] = MomentSum(form.groups, form.cols, pooled=pooled)
+    moments = sums[site.name]
     assert isinstance(moments, MomentSum)
     moments.add(product.columns(picked), examples)

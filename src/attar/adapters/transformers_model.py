@@ -22,10 +22,11 @@ from attar.adapters.transformers_batches import by_length, put, unpadded
 from attar.adapters.transformers_fisher import Lookups, fisher
 from attar.adapters.transformers_run import Running
 from attar.adapters.transformers_skeleton import damaged, dumped, parsed
+from attar.adapters.transformers_speech import Speech
 from attar.adapters.transformers_tasks import Task, specs
-from attar.adapters.transformers_text import examples, labelled
+from attar.adapters.transformers_text import examples, labelled, tokenizer_of
 from attar.errors import FormatError, ModelError
-from attar.types import Array, Capture, Dataset, Json, Stats, TensorSpec, Texts, Weight
+from attar.types import Array, Capture, Dataset, Json, Recordings, Stats, TensorSpec, Texts, Weight
 
 FLOATS = 1 << 25
 """Numbers in the widest activation of a part of a batch."""
@@ -84,6 +85,31 @@ class TransformersModel(TorchModel):
                 f"{', '.join(spec.name for spec in self.inputs())}."
             )
         return examples(texts, self._files, self._task, window, self.network.config)
+
+    @property
+    def hears(self) -> bool:
+        """Whether it writes down speech: features of sound in, tokens out."""
+        names = {spec.name for spec in self.inputs()}
+        return self._task.kind == "next" and {"input_features", "decoder_input_ids"} <= names
+
+    def _speech(self, window: int) -> Speech:
+        return Speech(self.network, self._files, tokenizer_of(self._files), window)
+
+    def read_recordings(self, recordings: Recordings, window: int) -> Dataset:
+        """Examples of recordings with at most `window` tokens; see transformers_speech.py."""
+        return self._speech(window).dataset(recordings)
+
+    def transcripts(self, batch: Batch) -> tuple[Array, Array]:
+        """What is written down and what is said, as words; see transformers_speech.py."""
+        return self._speech(batch["decoder_input_ids"].shape[1]).transcripts(batch)
+
+    def words(self) -> Callable[[Array], str] | None:
+        """What makes words of token ids [length], for people; None where the folder has no tokenizer."""
+        try:
+            tokenizer = tokenizer_of(self._files)
+        except ModelError:
+            return None
+        return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
 
     def labelled(self, data: Dataset) -> Dataset:
         """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""

@@ -89,6 +89,11 @@ class Archive:
         """The method that stored a layer; raises KeyError for an unknown name."""
         return self._layer(name)[0].method
 
+    def choices(self) -> dict[str, list[Json]]:
+        """By layer: the method that stored it, and its bytes."""
+        coded = {section.name: section.nbytes for section in self.sections if section.kind == "layer"}
+        return {layer.name: [self.method(layer.name), coded[layer.name]] for layer in self.layers}
+
     def scaled(self, name: str, array: str, row: Array, column: Array, form: str = "float32") -> Array:
         """One integer matrix of a layer times its scales, as a float format: see coding.decode_scaled."""
         _, section = self._layer(name)

@@ -45,6 +45,15 @@ def form_of(data: bytes) -> Form | None:
     return None
 
 
+def rate_of(data: bytes) -> int:
+    """Samples a second of a file that `form_of` takes."""
+    at = 12
+    while data[at : at + 4] != b"fmt ":
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    return max(int.from_bytes(data[at + 12 : at + 16], "little"), 1)
+
+
 def samples_of(data: bytes, form: Form) -> I32:
     """Samples [frames, channels]; those of one byte are unsigned."""
     count = form.frames * form.channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from attar.types import Array, Dataset, Score
 
 MAX_OUTPUT_BYTES = 16 << 30
 """Most memory that the outputs of one data set may take."""
+Transcribe = Callable[[Mapping[str, Array]], tuple[Array, Array]]
+TOGETHER = 64
+"""Examples that are written down at once."""
 FEW = 8
 """Examples that a check of the labels runs."""
 _log = logging.getLogger("attar.evaluate")
@@ -27,9 +30,11 @@ def score(
     original: Array | None = None,
     batch_size: int = 256,
     progress: Callable[[int], None] | None = None,
+    transcribe: Transcribe | None = None,
 ) -> Score:
     """The metric of a model on a data set; `original` [n, ...] are the original model's outputs, None if this is it.
 
+    transcribe gives what a model writes down of a batch and what was said in it, for metrics of words.
     progress receives the number of examples done after every batch. Raises DataError where labels are missing or do not
     fit, and where the original's outputs are not finite; a candidate's outputs that are not finite count as wrong (a
     warning is logged).
@@ -39,7 +44,10 @@ def score(
     outputs = _run(run, dataset, batch_size, progress)
     _check_outputs(outputs, metric, original)
     _check_labels(outputs, labels, metric)
-    each = metric.examples(outputs, labels, original)
+    if getattr(metric, "transcribes", False):
+        each = metric.examples(*_transcripts(transcribe, dataset, metric), None)
+    else:
+        each = metric.examples(outputs, labels, original)
     value = metric.value(outputs, labels, original) if each is None else float(np.mean(each))
     if original is None and not math.isfinite(value):
         raise DataError(
@@ -47,6 +55,24 @@ def score(
             "Check model and data."
         )
     return Score(metric.name, value, len(dataset), outputs, each, labels)
+
+
+def _transcripts(transcribe: Transcribe | None, dataset: Dataset, metric: Metric) -> tuple[Array, Array]:
+    """Words [n, longest], written down and said; raises DataError where a model writes none."""
+    if transcribe is None:
+        raise DataError(
+            f"metric {metric.name!r}: the model must write down speech. Received another model. Use it with Hugging "
+            "Face folders of the Whisper kind."
+        )
+    pairs = [transcribe(batch) for batch in dataset.batches(TOGETHER)]
+    written, said = (_joined([pair[side] for pair in pairs]) for side in (0, 1))
+    return written, said
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    """Rows of all parts, filled up to the longest."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-1) for part in parts])
 
 
 def check_labels(run: Callable[[Mapping[str, Array]], Array], dataset: Dataset, metric: Metric) -> None:

@@ -114,9 +114,9 @@ def event(job: Job, found: Raced, made: Handed, seconds: float, names: Mapping[s
         "file": names["archive"], "native": names["native"], "bytes_before": job.bytes_before, "bytes_after": size,
         "ratio": job.bytes_before / size, "before": made.file.before.value, "after": made.file.after.value,
         "certificate": asdict(certificate), "layers": rows, "other_bytes": summary.other_bytes(archive, size),
-        "methods": {}, "flips": summary.flipped(made.file, job.splits.certify), "evaluations": found.race.count,
+        "methods": {}, "evaluations": found.race.count, **summary.changes(job, made.file),
         "seconds": seconds, "fast": dict(made.fast.record), "frontier": frontier(found.race),
-        "reproduce": {"command": summary.command(job), "recipe": names["recipe"]},
+        "folder": names.get("folder"), "reproduce": {"command": summary.command(job), "recipe": names["recipe"]},
     }  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attar.report.facts import LayerRow, Tried
+from attar.report.facts import LayerRow, Tried, along
+from attar.report.latency import milliseconds
 from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, size_axis
 from attar.report.words import NONE, TIMES, Metric, percent, plain, ratio, size, size_unit, whole
 
@@ -28,6 +29,7 @@ MEASURES = (
 
 _CONFIG: Spec = {
     "background": "transparent",
+    "aria": False,  # the drawing is one picture with a name, and a table below says what is in it
     "font": FONT,
     "view": {"stroke": None},
     "axis": {
@@ -46,34 +48,51 @@ _CONFIG: Spec = {
 
 
 def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None, before: float | None) -> Spec | None:
-    """Drop against file size of everything tried; None where nothing was."""
+    """Drop against file size (or the time of a call) of everything tried; None where nothing was.
+
+    The data set "picked" is empty: the page's script puts there the candidate at which the slider stands.
+    """
     points = [row for row in rows if row.bytes and row.drop is not None]
     if not points:
         return None
-    drops, sizes = drop_axis(_extent(points), limit), size_axis([row.bytes for row in points if row.bytes])
-    x = {"field": "bytes", "type": "quantitative", "scale": _scale(sizes), "axis": _size_labels(sizes, before)}
-    y = {
-        "field": "drop",
-        "type": "quantitative",
-        "scale": _scale(drops),
-        "axis": {"title": drop_title(metric), "values": drops.ticks(), "labelExpr": NUMBER},
-    }
-    tooltip = [{"field": field, "type": "nominal", "title": title} for field, title in _POINT_TOOLTIP]
-    layers: list[Spec] = [_zero_line(), *_limit_line(limit)]
+    field = along(rows)
+    drops, sizes = drop_axis(_extent(points), limit), size_axis([getattr(row, field) for row in points])
+    x, y = axes(field, sizes, drops, metric, before)
+    told = tooltip(points)
+    layers: list[Spec] = [zero_line(), *_limit_line(limit)]
     for split, color, fill in _SPLITS:
         beside = besides(points) if split == "certify" else 0
         only = {"transform": [{"filter": {"field": "split", "equal": split}}]}
         line = {"type": "line", "strokeWidth": 1.5, "opacity": 0.4, "stroke": color, "xOffset": beside}
         rule = {"type": "rule", "strokeWidth": 2, "opacity": 0.6, "stroke": color, "xOffset": beside}
         point = {"type": "point", "size": 95, "opacity": 1, "strokeWidth": 2, "stroke": color, "fill": fill}
-        order = {"order": {"field": "bytes", "type": "quantitative"}}
+        order = {"order": {"field": field, "type": "quantitative"}}
         layers.append({**only, "mark": line, "encoding": {"x": x, "y": y, **order}})
         ends = {"y": {**y, "field": "lower"}, "y2": {"field": "upper"}}
         layers.append({**only, "mark": rule, "encoding": {"x": x, **ends}})
-        layers.append({**only, "mark": {**point, "xOffset": beside}, "encoding": {"x": x, "y": y, "tooltip": tooltip}})
-    layers += [*_ring({"x": x, "y": y, "tooltip": tooltip}, besides(points)), *_limit_name(metric, limit)]
-    data = [_point_values(row, metric) for row in points]
-    return _spec({"data": {"values": data}, "height": 320, "layer": layers})
+        layers.append({**only, "mark": {**point, "xOffset": beside}, "encoding": {"x": x, "y": y, "tooltip": told}})
+    layers += [
+        *_ring({"x": x, "y": y, "tooltip": told}, besides(points)),
+        *_picked(x, y, besides(points)),
+        *_limit_name(metric, limit),
+    ]
+    data = [point_values(row, metric) for row in points]
+    return spec({"data": {"name": "points", "values": data}, "height": 320, "layer": layers})
+
+
+def axes(field: str, sizes: Axis, drops: Axis, metric: Metric, before: float | None = None) -> tuple[Spec, Spec]:
+    """The level encoding (bytes or milliseconds) and the upright one (drop)."""
+    labels = _time_labels(sizes) if field == "milliseconds" else _size_labels(sizes, before)
+    x = {"field": field, "type": "quantitative", "scale": _scale(sizes), "axis": labels}
+    axis = {"title": drop_title(metric), "values": drops.ticks(), "labelExpr": NUMBER}
+    return x, {"field": "drop", "type": "quantitative", "scale": _scale(drops), "axis": axis}
+
+
+def tooltip(points: Sequence[Tried]) -> list[Spec]:
+    """What a point says of itself."""
+    timed = any(row.milliseconds for row in points)
+    rows = [pair for pair in _POINT_TOOLTIP if timed or pair[0] != "said_time"]
+    return [{"field": name, "type": "nominal", "title": title} for name, title in rows]
 
 
 _SPLITS = (("select", "var(--select)", "var(--paper)"), ("certify", "var(--good)", "var(--good)"))
@@ -100,7 +119,7 @@ def drop_title(metric: Metric) -> str:
 
 def _ring(encoding: Spec, beside: int) -> list[Spec]:
     """Around the chosen candidate, in whichever split it was measured last."""
-    ring = {"type": "point", "size": 380, "filled": False, "strokeWidth": 2, "opacity": 1, "stroke": "var(--rose)"}
+    ring = {"type": "point", "size": 300, "filled": False, "strokeWidth": 1.5, "opacity": 1, "stroke": "var(--ink)"}
     return [
         {
             "transform": [
@@ -113,8 +132,24 @@ def _ring(encoding: Spec, beside: int) -> list[Spec]:
     ]
 
 
+def _picked(x: Spec, y: Spec, beside: int) -> list[Spec]:
+    """Where the slider stands: a disc around the points of a candidate."""
+    disc = {"type": "point", "size": 900, "filled": True, "opacity": 0.25, "fill": "var(--rose)"}
+    disc |= {"stroke": "var(--rose)", "strokeWidth": 2}
+    return [
+        {
+            "data": {"name": "picked", "values": []},
+            "transform": [{"filter": {"field": "split", "equal": split}}],
+            "mark": {**disc, "xOffset": beside if split == "certify" else 0},
+            "encoding": {"x": x, "y": y},
+        }
+        for split, _, _ in _SPLITS
+    ]
+
+
 _POINT_TOOLTIP = (
     ("said_size", "size"),
+    ("said_time", "time of a call"),
     ("said_ratio", "smaller"),
     ("said_value", "value"),
     ("said_drop", "drop"),
@@ -124,10 +159,11 @@ _POINT_TOOLTIP = (
 )
 
 
-def _point_values(row: Tried, metric: Metric) -> Spec:
+def point_values(row: Tried, metric: Metric) -> Spec:
     """One candidate as a datum; what a tooltip says is worded here, not by the chart."""
     return {
         "bytes": row.bytes,
+        "milliseconds": row.milliseconds,
         "drop": row.drop,
         "lower": row.drop if row.lower is None else row.lower,
         "upper": row.drop if row.upper is None else row.upper,
@@ -136,6 +172,7 @@ def _point_values(row: Tried, metric: Metric) -> Spec:
         "index": row.index,
         "said_size": size(row.bytes),
         "said_ratio": ratio(row.ratio),
+        "said_time": milliseconds(row.milliseconds),
         "said_value": metric.value(row.value),
         "said_drop": metric.drop(row.drop),
         "said_interval": f"{metric.bare(row.lower)} to {metric.bare(row.upper)}",
@@ -147,7 +184,7 @@ def _extent(points: Sequence[Tried]) -> list[float]:
     return [value for row in points for value in (row.drop, row.lower, row.upper) if value is not None]
 
 
-def _zero_line() -> Spec:
+def zero_line() -> Spec:
     """Where the original is."""
     return {
         "data": {"values": [{}]},
@@ -187,6 +224,11 @@ def _size_labels(axis: Axis, before: float | None) -> Spec:
     return {"title": title, "values": ticks, "labelExpr": f"[{', '.join(lines)}]", "labelOverlap": True}
 
 
+def _time_labels(axis: Axis) -> Spec:
+    """Ticks in milliseconds."""
+    return {"title": "time of a call", "values": axis.ticks(), "labelExpr": f"{NUMBER} + ' ms'", "labelOverlap": True}
+
+
 def layer_chart(rows: Sequence[LayerRow], measure: str) -> Spec | None:
     """One measure of every layer: rows with names, or columns in execution order; None where it is not known."""
     known = [row for row in rows if getattr(row, measure) is not None]
@@ -201,7 +243,7 @@ def layer_chart(rows: Sequence[LayerRow], measure: str) -> Spec | None:
     along = {"field": measure, "type": "quantitative", "scale": _scale(axis), "axis": _measure_axis(axis, form, named)}
     encoding: Spec = {"x" if named else "y": along, "y" if named else "x": _place(rows, named)}
     encoding["tooltip"] = [{"field": field, "type": "nominal", "title": title} for field, title in _LAYER_TOOLTIP]
-    return _spec(
+    return spec(
         {
             "data": {"values": [_layer_values(row, measure) for row in known]},
             "height": 24 * len(rows) if named else 120,
@@ -269,13 +311,12 @@ def _measure_axis(axis: Axis, form: str, named: bool) -> Spec:
 def _measure_mark(measure: str, named: bool, axis: Axis) -> Spec:
     """Bars from zero; points on stems where the scale is logarithmic and has no zero."""
     if measure == "sensitivity":
-        point = {"type": "point", "filled": True, "opacity": 1, "size": 80 if named else 24, "fill": "var(--limit)"}
-        stem = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.5, "stroke": "var(--limit)"}
+        point = {"type": "point", "filled": True, "opacity": 1, "size": 80 if named else 24, "fill": "var(--select)"}
+        stem = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.5, "stroke": "var(--select)"}
         floor = {"x2" if named else "y2": {"datum": axis.low}}
         return {"layer": [{"mark": stem, "encoding": floor}, {"mark": point}]}
-    color = {"bits_per_weight": "var(--good)", "zeros": "var(--select)", "share": "var(--rose)"}[measure]
     width: Spec = {"height": {"band": 0.62}, "cornerRadiusEnd": 3} if named else {"width": {"band": 0.8}}
-    return {"mark": {"type": "bar", "fill": color, **width}}
+    return {"mark": {"type": "bar", "fill": "var(--select)", **width}}
 
 
 def _scale(axis: Axis) -> Spec:
@@ -288,6 +329,6 @@ def _scale(axis: Axis) -> Spec:
     return scale
 
 
-def _spec(body: Spec) -> Spec:
+def spec(body: Spec) -> Spec:
     """With what all charts have in common."""
     return {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}, "config": _CONFIG, **body}

@@ -5,18 +5,23 @@ Horizontal places are per cent of the drawing's width and vertical ones pixels, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from attar.report.charts import NAMED_LAYERS, besides, drop_title
-from attar.report.facts import LayerRow, Tried, shortened
+from attar.report.charts import NAMED_LAYERS, Spec, besides, drop_title
+from attar.report.facts import LayerRow, Tried, along, shortened
+from attar.report.latency import milliseconds
 from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, size_axis
 from attar.report.words import Metric, percent, plain, signed, size
+from attar.types import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """shape "line" (x, y to x2, y2), "rect" (x, y, width x2, height y2), "dot" (x, y, radius y2) or "text" (x, y)."""
+    """shape "line" (x, y to x2, y2), "rect" (x, y, width x2, height y2), "dot" (x, y, radius y2) or "text" (x, y).
+
+    text of a dot is the candidate that it stands for.
+    """
 
     shape: str
     css: str
@@ -36,6 +41,17 @@ class Drawing:
     marks: list[Mark] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A Vega-Lite specification and the still drawing that stands in its place until, or unless, it is rendered."""
+
+    name: str
+    title: str
+    spec: Spec
+    still: Drawing
+
+
+AXES = {"bytes": "file size", "milliseconds": "time of a call"}
 LEFT, RIGHT = 14.0, 97.0
 TOP, BOTTOM = 26.0, 270.0
 
@@ -46,48 +62,51 @@ def frontier(rows: Sequence[Tried], metric: Metric, limit: float | None) -> Draw
     if not points:
         return None
     ends = [value for row in points for value in (row.drop, row.lower, row.upper) if value is not None]
-    drops, sizes = drop_axis(ends, limit), size_axis([row.bytes for row in points if row.bytes])
-    drawing = Drawing(_summary(points, metric, limit), 318)
-    _frontier_axes(drawing, drops, sizes)
+    field = along(rows)
+    said = milliseconds if field == "milliseconds" else size
+    drops, sizes = drop_axis(ends, limit), size_axis([getattr(row, field) for row in points])
+    drawing = Drawing(_summary(points, metric, limit, said), 318)
+    frontier_axes(drawing, drops, sizes, said)
     drawing.marks.append(Mark("text", "tick", 0, 11, text=drop_title(metric)))
-    drawing.marks.append(Mark("text", "tick middle", (LEFT + RIGHT) / 2, BOTTOM + 42, text="file size"))
+    drawing.marks.append(Mark("text", "tick middle", (LEFT + RIGHT) / 2, BOTTOM + 42, text=AXES[field]))
     if limit is not None:
-        y = _down(drops, limit)
+        y = down(drops, limit)
         drawing.marks.append(Mark("line", "limit", LEFT, y, RIGHT, y))
         drawing.marks.append(Mark("text", "limit end", RIGHT, y - 7, text=f"{metric.limit(limit)} allowed"))
     beside = besides(points) / 6
     for row in points:
-        x = _across(sizes, row.bytes or 0.0) + (beside if row.split == "certify" else 0.0)
-        y = _down(drops, row.drop or 0.0)
+        x = across(sizes, getattr(row, field)) + (beside if row.split == "certify" else 0.0)
+        y = down(drops, row.drop or 0.0)
         if row.lower is not None and row.upper is not None:
-            drawing.marks.append(Mark("line", row.split, x, _down(drops, row.lower), x, _down(drops, row.upper)))
-        drawing.marks.append(Mark("dot", row.split, x, y, y2=5))
+            drawing.marks.append(Mark("line", row.split, x, down(drops, row.lower), x, down(drops, row.upper)))
+        drawing.marks.append(Mark("dot", row.split, x, y, y2=5, text=row.index))
         if row.chosen:
             drawing.marks.append(Mark("dot", "chosen", x, y, y2=10))
     return drawing
 
 
-def _summary(points: Sequence[Tried], metric: Metric, limit: float | None) -> str:
+def _summary(points: Sequence[Tried], metric: Metric, limit: float | None, said: Callable[[Json], str]) -> str:
     """What the frontier shows to those who do not see it."""
-    sizes = sorted(row.bytes for row in points if row.bytes)
-    text = f"{metric.change.capitalize()} against file size of {len(points)} measurements, "
-    text += f"{size(sizes[0])} to {size(sizes[-1])}"
+    field = along(points)
+    places = sorted(getattr(row, field) for row in points)
+    text = f"{metric.change.capitalize()} against {AXES[field]} of {len(points)} measurements, "
+    text += f"{said(places[0])} to {said(places[-1])}"
     for row in points:
         if row.chosen:
-            text += f"; chosen: {size(row.bytes)} at {metric.drop(row.drop)}"
+            text += f"; chosen: {said(getattr(row, field))} at {metric.drop(row.drop)}"
     return text if limit is None else f"{text}; allowed: {metric.limit(limit)}"
 
 
-def _frontier_axes(drawing: Drawing, drops: Axis, sizes: Axis) -> None:
+def frontier_axes(drawing: Drawing, drops: Axis, sizes: Axis, said: Callable[[Json], str]) -> None:
     """Grid lines and their labels."""
     for tick in drops.ticks():
-        y = _down(drops, tick)
+        y = down(drops, tick)
         drawing.marks.append(Mark("line", "zero" if tick == 0 else "grid", LEFT, y, RIGHT, y))
         drawing.marks.append(Mark("text", "tick end", LEFT - 1.5, y + 4, text=signed(f"{tick:g}")))
     for tick in sizes.ticks():
-        x = _across(sizes, tick)
+        x = across(sizes, tick)
         drawing.marks.append(Mark("line", "grid", x, TOP, x, BOTTOM))
-        drawing.marks.append(Mark("text", "tick middle", x, BOTTOM + 20, text=size(tick)))
+        drawing.marks.append(Mark("text", "tick middle", x, BOTTOM + 20, text=said(tick)))
 
 
 def layer_chart(rows: Sequence[LayerRow], measure: str) -> Drawing | None:
@@ -181,11 +200,11 @@ def _wide(axis: Axis, value: float) -> float:
     return 100 * axis.place(value)
 
 
-def _across(axis: Axis, value: float) -> float:
+def across(axis: Axis, value: float) -> float:
     """Per cent within the plot's width."""
     return LEFT + (RIGHT - LEFT) * axis.place(value)
 
 
-def _down(axis: Axis, value: float) -> float:
+def down(axis: Axis, value: float) -> float:
     """Pixels within the plot's height."""
     return BOTTOM - (BOTTOM - TOP) * axis.place(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from attar.report.ledger import Ledger, mapping, mappings, number
 from attar.types import Json
@@ -29,7 +29,10 @@ class Tried:
     n: float | None
     seconds: float | None
     predicted_bytes: float | None
+    milliseconds: float | None = None
     chosen: bool = False
+    choices: Mapping[str, Json] = field(default_factory=dict)
+    """By layer: method and bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,15 @@ def tried(ledger: Ledger) -> list[Tried]:
 
 def _tried(event: Mapping[str, Json], chosen: bool) -> Tried:
     """One candidate event as numbers."""
-    keys = ("bytes", "ratio", "value", "drop", "lower", "upper", "lost", "gained", "kl", "n", "seconds")
+    keys = ("bytes", "ratio", "value", "drop", "lower", "upper", "lost", "gained", "kl", "n", "seconds", "milliseconds")
     numbers = {key: number(event.get(key)) for key in keys}
     if (numbers["bytes"] or 0) <= 0:
         numbers["bytes"] = None
     split = "certify" if event.get("split") == "certify" else "select"
     predicted = number(mapping(event.get("predicted")).get("bytes"))
     index = f"{event.get('index', '')}{', trained' if event.get('trained') is True else ''}"
-    return Tried(index, split, **numbers, predicted_bytes=predicted, chosen=chosen)
+    choices = mapping(event.get("choices"))
+    return Tried(index, split, **numbers, predicted_bytes=predicted, chosen=chosen, choices=choices)
 
 
 def _chosen(ledger: Ledger) -> Mapping[str, Json] | None:
@@ -88,6 +92,12 @@ def _chosen(ledger: Ledger) -> Mapping[str, Json] | None:
     certified = [event for event in same if event.get("split") == "certify"]
     best = certified or same
     return best[-1] if best else None
+
+
+def along(rows: Sequence[Tried]) -> str:
+    """What the chart's level axis shows: milliseconds where every candidate was timed, else bytes."""
+    shown = [row for row in rows if row.bytes and row.drop is not None]
+    return "milliseconds" if shown and all((row.milliseconds or 0) > 0 for row in shown) else "bytes"
 
 
 def layer_rows(ledger: Ledger) -> list[LayerRow]:

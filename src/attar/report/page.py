@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shlex
-import tempfile
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
-from attar.errors import FormatError, OutputError
+from attar.errors import FormatError
 from attar.report import charts, drawing, words
-from attar.report.facts import LayerRow, Tried, byte_parts, layer_rows, prediction_error, tried
+from attar.report.changes import changes
+from attar.report.drawing import Chart
+from attar.report.explore import stops
+from attar.report.facts import LayerRow, Tried, along, byte_parts, layer_rows, prediction_error, tried
 from attar.report.latency import latency
 from attar.report.ledger import Ledger, gather, mapping, mappings, number, read_ledger
+from attar.report.shell import check_free, finished, vega_bundle, write
 from attar.report.verdict import explained, verdict
 from attar.types import Json
 
 MOST_FLIPS = 60
 """Examples shown; what is beyond is counted."""
 
-_SNIPPET = "window.vegaEmbed = vegaEmbed;"
-"""All that page.js needs of the bundle."""
-
-_TEMPLATES = Path(__file__).parent / "templates"
 _PICTURE_PREFIX = "data:image/png;base64,"
 _NOTES = {
     "bits_per_weight": "",
@@ -50,32 +38,15 @@ _MOVES = {"equalise": "so that channels are made as large as they are read", "sm
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A Vega-Lite specification and the still drawing that stands in its place until, or unless, it is rendered."""
-
-    name: str
-    title: str
-    spec: charts.Spec
-    still: drawing.Drawing
-
-
 def render(events: Sequence[Mapping[str, Json]]) -> str:
     """A run's ledger as one self-contained HTML page; events may be missing, as after an interruption.
 
     >>> "Unfinished" in render([{"event": "run", "model": "lenet5.onnx"}])
     True
     """
-    ledger = gather(events)
-    scripts = [*([bundle] if (bundle := vega_bundle()) else []), (_TEMPLATES / "page.js").read_text("utf-8")]
-    style = (_TEMPLATES / "page.css").read_text("utf-8")
-    page = (
-        _environment()
-        .get_template("page.html")
-        .render(scripts=scripts, style=style, policy=_policy(scripts, style), **_content(ledger), live=bundle != "")
+    return finished(
+        "page.html", ("page.css", "explore.css"), ("page.js", "explore.js"), vega_bundle(), _content(gather(events))
     )
-    # JSON and the names of files can hold half a surrogate pair, which no encoding takes.
-    return str(page).encode("utf-8", errors="replace").decode("utf-8")
 
 
 def write_report(ledger_path: Path, out: Path, force: bool = False) -> None:
@@ -85,94 +56,20 @@ def write_report(ledger_path: Path, out: Path, force: bool = False) -> None:
     read and FormatError where it is not JSON Lines.
     """
     ledger_path, out = Path(ledger_path), Path(out)
-    if out.is_dir() or (out.exists() and not force):
-        remedy = "Name a file." if out.is_dir() else "Use --force or another name."
-        raise OutputError(f"report: the output must not exist. Received {str(out)!r}. {remedy}")
-    events = read_ledger(ledger_path)
+    check_free(out, force)
+    write(out, render(told_of_a_run(ledger_path)))
+
+
+def told_of_a_run(path: Path) -> list[dict[str, Json]]:
+    """The events of a run's ledger; `path` is the file, or the run's folder. Raises UsageError, FormatError."""
+    path = path / "ledger.jsonl" if path.is_dir() else path
+    events = read_ledger(path)
     if not any(event.get("event") == "run" for event in events):
         raise FormatError(
-            f"report: a ledger must tell of a run. Received {str(ledger_path)!r} with {len(events)} other lines. "
+            f"report: a ledger must tell of a run. Received {str(path)!r} with {len(events)} other lines. "
             "Name the ledger.jsonl of a run."
         )
-    page = render(events)
-    try:
-        _replace(out, page.encode("utf-8"))
-    except OSError as error:
-        raise OutputError(
-            f"report: the output must be writable. Received {str(out)!r} ({error.strerror}). Choose another folder."
-        ) from error
-
-
-def _replace(out: Path, data: bytes) -> None:
-    """Write beside `out`, then rename; nothing is left behind where that fails."""
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; a report is to be shared.
-        temporary.chmod(0o644)
-        temporary.replace(out)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-@cache
-def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, or "" where vl-convert is not installed."""
-    try:
-        import vl_convert
-    except ImportError:
-        return ""
-    # Inside an HTML script element only these two could end or nest it; in JavaScript the escapes mean the same.
-    return str(vl_convert.javascript_bundle(_SNIPPET)).replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _policy(scripts: Sequence[str], style: str) -> str:
-    """A Content-Security-Policy that allows these very scripts and this style, embedded pictures, and nothing else."""
-    allowed = " ".join(_hash(script) for script in scripts)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    """A source expression of CSP level 2."""
-    return f"'sha256-{b64encode(sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
-
-
-def script_json(value: Json) -> str:
-    """JSON that is safe inside an HTML script element, whatever the strings in it say."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    """Jinja with autoescape and the words as filters; what a ledger lacks is undefined, and shown as a dash."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for word in (words.size, words.ratio, words.percent, words.plain, words.whole, words.duration, words.moment):
-        environment.filters[word.__name__] = word
-    environment.filters["file_name"] = words.file_name
-    environment.filters["quoted"] = lambda name: shlex.quote(str(name))
-    environment.filters["python"] = lambda name: json.dumps(str(name), ensure_ascii=False)
-    environment.filters["class_name"] = lambda name: f"class {name}" if str(name).isdecimal() else name
-    environment.filters["script_json"] = lambda value: Markup(script_json(value))
-    environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    # Where a long name may be broken.
-    environment.filters["pieces"] = lambda name: re.split(r"(?<=[/._:])", name)
-    # Only for the page's own scripts and style, which are files of this package and the Vega bundle.
-    environment.filters["own"] = Markup
-    return environment
+    return events
 
 
 def _content(ledger: Ledger) -> dict[str, Any]:
@@ -202,8 +99,6 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "bytes_after": number(result.get("bytes_after")),
         "counted": all(number(certificate.get(key)) is not None for key in ("n", "lost", "gained")),
         "rows": rows,
-        "splits": {row.split for row in rows},
-        "error": prediction_error(rows),
         "layers": layers,
         "named_layers": charts.NAMED_LAYERS,
         "notes": _NOTES,
@@ -221,28 +116,43 @@ def _content(ledger: Ledger) -> dict[str, Any]:
             _first(certificate.get("confidence"), mapping(run.get("budget")).get("confidence")), 0
         ),
         "relative": number(mapping(run.get("budget")).get("max_relative_drop")),
-        "sides": any(row.lost is not None for row in rows),
         "measured_by": _SENSITIVITIES.get(ledger.sensitivity_method, f"by {ledger.sensitivity_method}"),
         "scaled": _texts(ledger.scaling.get("layers")),
         "scaled_by": _MOVES.get(str(ledger.scaling.get("moves")), "by factors"),
         "calibration": {key: number(ledger.calibration.get(key)) for key in ("examples", "excess", "saved_by_twice")},
         "choice": {"of": number(ledger.choice.get("of")), "method": str(ledger.choice.get("method") or "")},
-        "changed": _sum(certificate.get("lost"), certificate.get("gained")),
+        "changed": changes(result, metric),
+        "flipped": _sum(certificate.get("lost"), certificate.get("gained")),
         "flips": sorted(flips, key=lambda flip: flip["direction"] != "lost")[:MOST_FLIPS],
         "command": str(reproduce.get("command") or ""),
         "recipe_file": str(reproduce.get("recipe") or ""),
         "conditions": _conditions(run, metric),
         "warnings": _texts(run.get("warnings")),
-        "data_steps": [
-            (
-                row.get("part"),
-                row.get("looked_for"),
-                *(number(row.get(k)) for k in ("examples", "found", "left_out")),
-                row.get("note"),
-            )
-            for row in ledger.data_steps
-        ],
+        "data_steps": [_step(row) for row in ledger.data_steps],
+        **_candidates(rows, stops(ledger, rows, layers, metric)),
     }
+
+
+def _candidates(rows: Sequence[Tried], ways: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the template shows of everything tried; the slider begins at the file that was written."""
+    at = next((place for place, stop in enumerate(ways) if stop["chosen"]), len(ways) - 1)
+    return {
+        "stops": ways,
+        "at": at,
+        "stop": ways[at] if ways else None,
+        "mixed": any("," in stop["methods"] for stop in ways),
+        "timed": along(rows) == "milliseconds",
+        "times": any(row.milliseconds for row in rows),
+        "splits": {row.split for row in rows},
+        "error": prediction_error(rows),
+        "sides": any(row.lost is not None for row in rows),
+    }
+
+
+def _step(row: Mapping[str, Json]) -> tuple[Json, ...]:
+    """What was looked for in one split, and found."""
+    counts = (number(row.get(key)) for key in ("examples", "found", "left_out"))
+    return (row.get("part"), row.get("looked_for"), *counts, row.get("note"))
 
 
 def _first(*values: Json) -> float | None:
@@ -307,4 +217,6 @@ def _flip(flip: Mapping[str, Json]) -> dict[str, Json]:
     if not embedded or not _BASE64.issuperset(str(shown)[len(_PICTURE_PREFIX) :]):
         shown = None
     said = {key: str(flip.get(key, words.NONE)) for key in ("index", "label", "before", "after")}
+    text = flip.get("text")
+    said["text"] = text if isinstance(text, str) else ""
     return {**said, "direction": "gained" if flip.get("direction") == "gained" else "lost", "picture": shown}

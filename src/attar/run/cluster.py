@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from attar.errors import AttarError, UsageError
-from attar.run.engines import Shares
-from attar.run.processes import ONE_THREAD
+from attar.run.engines import Shares, one_blas_thread
 
 R = TypeVar("R")
 STORE_BYTES = 500 << 20
@@ -34,7 +33,11 @@ class Cluster:
         self._mine = not ray.is_initialized()
         if self._mine:
             self._connect(address)
-        self._run = ray.remote(max_retries=AGAIN, num_cpus=1, runtime_env={"env_vars": ONE_THREAD})(_call)
+        elif address is not None:
+            raise UsageError(
+                f"engine {address!r}: a process has one Ray cluster. It is connected to one already. Use 'ray'."
+            )
+        self._run = ray.remote(max_retries=AGAIN, num_cpus=1)(_call)
 
     def share(self, value: Any, of: object = None) -> Any:
         """A reference to the value in the object store."""
@@ -75,6 +78,7 @@ class Cluster:
         if address is None and "RAY_ADDRESS" not in os.environ:
             quiet |= {
                 "num_cpus": self.jobs or os.cpu_count(), "include_dashboard": False, "object_store_memory": STORE_BYTES,
+                "_system_config": {"worker_niceness": 0},  # Ray's own 15 starves tasks beside anything else
             }  # fmt: skip
         try:
             self._ray.init(address, **quiet)
@@ -88,4 +92,5 @@ class Cluster:
 
 def _call(function: Callable[..., R], *task: Any) -> R:
     """A task on its node; references among its arguments have become what they stand for."""
-    return function(*task)
+    with one_blas_thread():
+        return function(*task)

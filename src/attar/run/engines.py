@@ -8,7 +8,7 @@ in every task, so that sums are taken in the same order wherever it runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -78,11 +78,9 @@ class Shares:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """BLAS with one thread, where threadpoolctl is there to tell it: tasks that each take all cores would be slower."""
-    try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    except ImportError:
-        return nullcontext()
+    """BLAS with one thread: tasks that each take all cores would be slower."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
     return limits
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,19 @@ import numpy as np
 from attar.errors import OutputError
 from attar.types import Json
 
+log = logging.getLogger("attar")
+Watcher = Callable[[Mapping[str, Json]], object]
+
 
 class Ledger:
-    """Appends events to a file and keeps them in memory; a None path keeps them in memory only."""
+    """Appends events to a file and keeps them in memory; a None path keeps them in memory only.
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    Each of `watchers` is then called with the event. One that raises is not called again, which is logged: a run of
+    hours does not end because something that only looks on has failed.
+    """
+
+    def __init__(self, path: Path | None = None, watchers: Sequence[Watcher] = ()) -> None:
+        self.path, self.watchers = path, list(watchers)
         self.events: list[dict[str, Json]] = []
 
     def add(self, event: str, **fields: Json) -> dict[str, Json]:
@@ -27,6 +37,12 @@ class Ledger:
         self.events.append(line)
         if self.path is not None:
             self._append(json.dumps(line, separators=(",", ":"), allow_nan=False))
+        for watcher in list(self.watchers):
+            try:
+                watcher(copy.deepcopy(line))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+                self.watchers.remove(watcher)
+                log.warning("on_event: it is not called any more. It raised %s: %s", type(error).__name__, error)
         return line
 
     def _append(self, text: str) -> None:

@@ -62,8 +62,9 @@ class Processes:
                 self._stop()
                 if lost > AGAIN:
                     raise AttarError(
-                        f"engine 'processes': a task must end. Its process was lost {lost} times, as when memory runs "
-                        "out. Use --engine threads or fewer --jobs."
+                        f"engine 'processes': a task must end. Its process was lost {lost} times, as when memory "
+                        "runs out or a script has no `if __name__ == '__main__':`. Use threads or "
+                        "fewer --jobs."
                     ) from error
                 futures = self._submit(function, waiting)
                 continue

@@ -9,11 +9,12 @@ from time import perf_counter
 import numpy as np
 from scipy.special import ndtri
 
-from attar.adapters.base import Adapter
+from attar.adapters.base import Adapter, Hearing
+from attar.archive import read_archive
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
-from attar.evaluate.score import score
+from attar.evaluate.score import Transcribe, score
 from attar.evaluate.sequential import separable
 from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
@@ -93,7 +94,9 @@ class Loop:
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
             again = self._again(self.original, self.marks.get("original", ""), name)
-            self.before[name] = score(again, data, self.metric, None, progress=self.progress.step)
+            self.before[name] = score(
+                again, data, self.metric, None, progress=self.progress.step, transcribe=transcriber(self.original)
+            )
             again.keep(self.before[name].outputs)
 
     def _again(self, adapter: Adapter, mark: str, split: str, known: Array | None = None) -> Again:
@@ -175,6 +178,7 @@ class Loop:
             bytes=candidate.size_bytes, ratio=self.bytes_before / candidate.size_bytes,
             value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
             kl=found.kl, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=seconds,
+            choices=read_archive(candidate.data).choices(),
         )  # fmt: skip
 
     def needed(self) -> float:
@@ -186,7 +190,14 @@ class Loop:
         """What a model's outputs on a split are beside the original's: a full evaluation."""
         data, before = getattr(self.splits, split), self.before[split]
         self.progress.stage(stage, len(data))
-        after = score(run, data, self.metric, before.outputs, progress=self.progress.step)
+        after = score(
+            run,
+            data,
+            self.metric,
+            before.outputs,
+            progress=self.progress.step,
+            transcribe=transcriber(self.subject.adapter),
+        )
         self.count += 1
         verdict = certify(before, after, self.metric, self.budget.limit(before.value), self.budget.confidence)
         return verdict, after, float(divergence(before.outputs, after.outputs, self.kind).mean())
@@ -223,6 +234,11 @@ class Loop:
 Run = Callable[[Mapping[str, Array]], Array]
 Extend = Callable[[float, Target, Callable[[], bool]], list[Trial]]
 """(slope landed on, target, interrupted) -> trials of further candidates, already built (search/recovery.py)."""
+
+
+def transcriber(adapter: Adapter) -> Transcribe | None:
+    """What writes down speech, where an adapter's model does."""
+    return adapter.transcripts if isinstance(adapter, Hearing) and adapter.hears else None
 
 
 def search(

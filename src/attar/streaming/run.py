@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from attar.job import Job
 from attar.report import render
 from attar.run.clock import Clock
 from attar.run.kept import FOLDER, Kept, key_of
-from attar.run.ledger import Ledger
+from attar.run.ledger import Ledger, Watcher
 from attar.run.progress import Progress
 from attar.run.states import States
 from attar.search import remember
@@ -78,6 +78,7 @@ def compress(
     force: bool = False,
     interrupted: Callable[[], bool] = lambda: False,
     work: str | Path | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> Streamed:
     """Compress part by part into the folder `out`: NAME.attar, report.html, recipe.toml and ledger.jsonl.
 
@@ -92,7 +93,7 @@ def compress(
     if (folder / name).resolve() == Path(job.model_name).resolve():
         raise OutputError(f"output {str(folder)!r}: it must not be the model. Received it. Choose another with -o.")
     with outputs.staged(folder) as stage:
-        ledger = Ledger(stage / "ledger.jsonl")
+        ledger = Ledger(stage / "ledger.jsonl", watchers)
         settings = begin(job, ledger, progress)
         stream = _stream(job, settings, Path(work) if work else folder, work is not None, progress, interrupted)
         result = _run(stream, stage, stage / name, ledger, lambda: interrupted() or clock.over(), clock)

@@ -1,7 +1,15 @@
 "use strict";
-// Live charts in place of the still drawings. Expressions are interpreted (ast), since the page's policy forbids eval.
-for (const figure of document.querySelectorAll("figure.chart")) {
-  if (typeof vegaEmbed === "undefined") break;
+// Live charts in place of the still drawings, one after the other, so that the page answers in between; Vega comes last.
+// Expressions are interpreted (ast), since the page's policy forbids eval.
+addEventListener("DOMContentLoaded", async () => {
+  if (typeof vegaEmbed === "undefined") return;
+  for (const figure of document.querySelectorAll("figure.chart")) {
+    await draw(figure);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+});
+
+async function draw(figure) {
   const canvas = figure.querySelector(".canvas");
   const still = canvas.querySelector("svg");
   const live = document.createElement("div");
@@ -18,21 +26,38 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   };
   // A chart made for a wide window would be printed with tiny text: on paper it is drawn anew at the paper's width.
   const onPaper = figure.closest(".panels.named") ? 320 : 650;
-  vegaEmbed(live, spec, options)
-    .then(({ view }) => {
-      addEventListener("beforeprint", () => view.signal("width", onPaper).run());
-      addEventListener("afterprint", () => view.signal("width", live.clientWidth).run());
-      const drawn = live.querySelector("svg");
-      drawn.setAttribute("role", "img");
-      drawn.setAttribute("aria-label", still.getAttribute("aria-label"));
-      still.remove();
-      figure.dataset.live = "yes";
-    })
-    .catch((error) => {
-      live.remove();
-      still.style.display = "";
-      console.error(error);
-    });
+  try {
+    const { view } = await vegaEmbed(live, spec, options);
+    addEventListener("beforeprint", () => view.signal("width", onPaper).run());
+    addEventListener("afterprint", () => view.signal("width", live.clientWidth).run());
+    const drawn = live.querySelector("svg");
+    drawn.setAttribute("role", "img");
+    drawn.setAttribute("aria-label", still.getAttribute("aria-label"));
+    drawn.removeAttribute("aria-roledescription");
+    for (const part of drawn.children) part.setAttribute("aria-hidden", "true");
+    still.remove();
+    figure.view = view;
+    figure.dataset.live = "yes";
+    figure.dispatchEvent(new Event("drawn"));
+  } catch (error) {
+    live.remove();
+    still.style.display = "";
+    console.error(error);
+  }
+}
+
+// On the screen, the places of a candidate's points.
+for (const figure of document.querySelectorAll("#chart-frontier")) {
+  figure.spots = ({ name, x, y }) => {
+    const view = figure.view;
+    if (!view) {
+      const dots = [...figure.querySelectorAll("circle[data-name]")].filter((dot) => dot.dataset.name === name);
+      return dots.map((dot) => dot.getBoundingClientRect()).map((box) => [box.x + box.width / 2, box.y + box.height / 2]);
+    }
+    const box = figure.querySelector(".live svg").getBoundingClientRect();
+    const [left, top] = view.origin();
+    return [[box.x + left + view.scale("x")(x), box.y + top + view.scale("y")(y)]];
+  };
 }
 
 for (const hint of document.querySelectorAll(".hint")) hint.hidden = false;
