@@ -83,8 +83,10 @@ def feedback_rows(factor: F64) -> F32:
     if columns <= 32:
         inverse = np.linalg.inv(factor)
     else:
-        eye = np.eye(columns)
-        inverse = np.stack([solve_triangular(one, eye, check_finite=False) for one in factor])
+        # In place of a unit matrix that LAPACK need not copy: for thousands of columns each copy counts.
+        inverse = np.stack([
+            solve_triangular(one, np.eye(columns, order="F"), check_finite=False, overwrite_b=True) for one in factor
+        ])  # fmt: skip
     diagonal = np.diagonal(inverse, axis1=1, axis2=2)
     return np.ascontiguousarray(inverse / diagonal[:, :, None], np.float32)
 

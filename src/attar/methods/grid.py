@@ -6,7 +6,7 @@ water-filling) in whole quarter octaves, so that side information is small integ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,7 @@ def pose(
 ) -> Problem:  # fmt: skip
     """Choose the order (by falling diagonal where none is given) and the steps, and scale everything by them."""
     h = ordered(regularised(layer, weight, stats, shrink), order)
+    h = replace(h, factor=h.pivots)  # it is as large as the Hessian, and of no further use
     column_exponent = _column_exponents(layer, h.pivots, columns)
     row_exponent = -exponents(np.sqrt(row_sensitivity(layer, stats)), LOWEST_STEP)
     row_exponent = np.minimum(row_exponent, _longest(weight, step, column_exponent))
@@ -139,7 +140,8 @@ def pose(
     if h.rows is None:
         hessian, rows = h.hessian * np.square(column_step), None
     else:
-        hessian = h.hessian * column_step[:, :, None] * column_step[:, None, :]
+        hessian = h.hessian * column_step[:, :, None]
+        hessian *= column_step[:, None, :]
         rows = np.ascontiguousarray(h.rows * column_step[:, :, None] / column_step[:, None, :], np.float32)
     stiffness = 0.5 * row_sensitivity(layer, stats).reshape(layer.groups, -1) * np.square(row_step)
     own = column_exponent
