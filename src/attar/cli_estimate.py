@@ -12,12 +12,12 @@ from attar.cli_options import AsJson, Factory, Verbose, reach
 from attar.ending import guard
 from attar.errors import UsageError
 from attar.stdout import json_line, tell
-from attar.types import Json
 
 if TYPE_CHECKING:
     from attar.estimating.kernels import Kernels
     from attar.estimating.phases import Estimate
     from attar.estimating.shapes import Shapes
+    from attar.types import Json
 
 GIGABIT = 1.25e8
 
