@@ -20,7 +20,7 @@ from attar.augment.changes import CHANGES
 from attar.augment.plan import plan_of
 from attar.augment.write import augment, shown
 from attar.report.augment_page import render
-from browser.test_report import chromium
+from browser.visits import chromium
 
 MAKERS = {
     "images": image_folder,

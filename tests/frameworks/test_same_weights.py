@@ -46,7 +46,7 @@ splits = reading.read_splits(
     {"data": "examples/fashion-mnist", "calibrate": None, "select": None, "certify": None}, plan, adapter,
     resolve_metric("accuracy"),
 )
-job = Job(plan, adapter, splits, resolve_metric("accuracy"), Budget(0.5), 1, name, jobs=1)
+job = Job(plan, adapter, splits, resolve_metric("accuracy"), Budget(0.5), 1, name)
 loop = pipeline.loop_of(job, Ledger(), Silent())
 candidate = loop.candidate(2.0 ** -23)
 from attar.archive import read_archive

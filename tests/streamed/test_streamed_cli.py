@@ -19,7 +19,7 @@ from adapters.transformers_models import folder, loaded
 from attar import api, cli
 from attar.errors import UsageError
 from attar.streaming import settings
-from streaming.streamed import compressed, ids
+from streamed.streamed_cases import compressed, ids
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from attar.search.sensitivity import by_gradients
 from attar.streaming import run
 from attar.streaming.candidates import Candidates, played
 from attar.types import Dataset, Json, Stats
-from streaming.streamed import QUICK, compressed, ids
+from streamed.streamed_cases import QUICK, compressed, ids
 
 
 @pytest.fixture(scope="module")

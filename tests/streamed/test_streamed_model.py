@@ -17,7 +17,7 @@ from attar.adapters.transformers_expand import write_folder
 from attar.adapters.transformers_stream import StreamedModel
 from attar.errors import DataError, FormatError, ModelError
 from attar.types import Dataset, Weight
-from streaming.streamed import FAMILIES, ids
+from streamed.streamed_cases import FAMILIES, ids
 
 
 def through(model: StreamedModel, tokens: Any) -> Any:
