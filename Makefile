@@ -36,10 +36,10 @@ browser:
 	  { echo "install chromium, or set ATTAR_CHROMIUM to a browser"; exit 1; }
 
 test: setup browser lint
-	$(BIN)/pytest -q -n 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-all: setup browser lint
-	$(BIN)/pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal
 	$(MAKE) fuzz SECONDS=60
 
 # Fuzzers over the readers, each for so many seconds: C++ with sanitizers (clang++ is installed where it is missing), Python.

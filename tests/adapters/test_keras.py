@@ -36,6 +36,7 @@ def run_suite(backend: str, *arguments: str) -> None:
 
 
 @needs_keras
+@pytest.mark.slow
 def test_all_models_and_files_on_torch() -> None:
     run_suite("torch", *SUITES)
 

@@ -74,6 +74,7 @@ def test_torch_module_and_loader(small: dict[str, Path], tmp_path: Path) -> None
         torch.testing.assert_close(model.eval()(test), into(test))
 
 
+@pytest.mark.slow
 def test_torch_from_the_command_line(small: dict[str, Path], tmp_path: Path) -> None:
     """A state dict with the function that makes its module; and a torch.export program."""
     import torch

@@ -12,6 +12,7 @@ SUITE = str(Path(__file__).parent / "keras_suite.py")
 
 
 @needs_keras
+@pytest.mark.slow
 def test_all_models_on_torch() -> None:
     run_suite("torch", SUITE)
 
