@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import pytest
 
 from attar import registry
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
 def numpy_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Registers the numpy network of tests/fakes.py: a new framework is one line."""
     monkeypatch.setitem(registry.REGISTRY["adapter"], "numpy", "fakes:NumpyNet")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for a module's tests of pages; while it is there its thread has an event loop, as no other may."""
+    from playwright.sync_api import sync_playwright
+
+    from browser.visits import chromium
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from augment_cases import EVERY, contents, frame, image_folder, images, sound_folder, text_folder
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from attar.augment.changes import CHANGES
 from attar.augment.plan import plan_of
 from attar.augment.write import augment, shown
 from attar.report.augment_page import render
-from browser.visits import chromium
 
 MAKERS = {
     "images": image_folder,
@@ -124,21 +123,18 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert "<script" not in text and "&lt;script&gt;" in text and "<b>" not in text
 
 
-def test_the_page_in_a_browser(tmp_path: Path) -> None:
+def test_the_page_in_a_browser(browser: Browser, tmp_path: Path) -> None:
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        for kind in MAKERS:
-            file = tmp_path / f"{kind}.html"
-            file.write_text(page(kind, tmp_path), "utf-8")
-            for scheme, width in (("light", 1180), ("dark", 400)):
-                view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                view.on("console", lambda message: complaints.append(message.text))
-                view.on("request", lambda r: None if r.url[:5] in ("data:", "file:") else complaints.append(r.url))
-                view.goto(file.as_uri())
-                assert view.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{kind} {width}"
-                broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
-                assert view.evaluate(broken) == 0
-                view.close()
-        browser.close()
+    for kind in MAKERS:
+        file = tmp_path / f"{kind}.html"
+        file.write_text(page(kind, tmp_path), "utf-8")
+        for scheme, width in (("light", 1180), ("dark", 400)):
+            view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            view.on("console", lambda message: complaints.append(message.text))
+            view.on("request", lambda r: None if r.url[:5] in ("data:", "file:") else complaints.append(r.url))
+            view.goto(file.as_uri())
+            assert view.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{kind} {width}"
+            broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+            assert view.evaluate(broken) == 0
+            view.close()
     assert complaints == []
