@@ -24,7 +24,6 @@ from attar.adapters.tensors import TensorsAdapter
 from attar.archive import Archive, read_archive
 from attar.archive.streamed import Coded, coded, write_streamed
 from attar.coding import effort_of, known_dtype
-from attar.coding.kernel import threads
 from attar.errors import ModelError, OutputError, UsageError
 from attar.packing.ahead import ahead
 from attar.recipe import Recipe
@@ -283,7 +282,7 @@ def _pass(
         return coded(layer, point.encoded or method.encode(layer, weight, stats, point.choice), effort)
 
     def each() -> Iterator[Coded]:
-        for done in ahead((partial(one, layer) for layer in layers), jobs or threads()):
+        for done in ahead((partial(one, layer) for layer in layers), jobs):
             progress.step()
             yield done
 
