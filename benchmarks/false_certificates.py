@@ -20,12 +20,13 @@ from acceptance import markdown
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import Accuracy
+from attar.evaluate.score import part_of
 from attar.plan.planner import Plan
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import Trial
 from attar.search.loop import FIRST_KL, Found, Loop, Outcome, search
-from attar.search.pieces import Aim, ends, losses_of, order_of, part
+from attar.search.pieces import Aim, ends, losses_of, order_of
 from attar.search.subject import Candidate
 from attar.types import Certificate, Dataset, Score, Splits
 
@@ -90,7 +91,7 @@ class Simulated(Loop):
             order, aim = order_of(before.n, self.seed), Aim(LIMIT, SIZES["certify"], self.budget.confidence)
             for end in ends(before.n):
                 rows = order[:end]
-                few = part(before, rows), part(after, rows)
+                few = part_of(before, rows), part_of(after, rows)
                 bounds = None if end == before.n else aim.decided(*losses_of(*few, METRIC))
                 if bounds is not None:
                     before, after, self.shown[slope] = *few, end

@@ -8,13 +8,14 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from attar.errors import UsageError
 
-PRESETS = ("quick", "balanced", "smallest", "fastest")
+Preset = Literal["quick", "balanced", "smallest", "fastest"]
+PRESETS = get_args(Preset)
 """Recipes that come with attar, in presets/: what else is given wins over them."""
 
 
@@ -32,7 +33,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["quick", "balanced", "smallest", "fastest"] | None = Field(
+    preset: Preset | None = Field(
         None, description="quick, balanced, smallest or fastest: settings for what is not given otherwise"
     )
     model: str | None = Field(None, description="the model file")

@@ -13,6 +13,7 @@ from attar import outputs
 from attar import recipe as recipes
 from attar.adapters.base import Adapter
 from attar.errors import AttarError, UsageError
+from attar.evaluate.certificate import holds
 from attar.latency.fast import FastFile
 from attar.picking import Seen
 from attar.recipe import Recipe
@@ -66,9 +67,7 @@ class Result:
         certificates = [self.certificate] + ([] if self.fast is None else [self.fast.certificate])
         if self.fast is not None and not self.fast.in_time:
             return False
-        if self.recipe.guarantee == "bound":
-            return all(one.verdict == "certified" for one in certificates)
-        return all(one.drop <= one.max_drop for one in certificates)
+        return all(holds(one, self.recipe.guarantee) for one in certificates)
 
     @property
     def calibration(self) -> Mapping[str, Json] | None:

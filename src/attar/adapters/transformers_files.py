@@ -118,6 +118,14 @@ def checked_config(config: Json) -> type[Any]:
     return transformers.AutoModel  # type: ignore[return-value]
 
 
+def described(config: Json) -> tuple[type[Any], Any]:
+    """The class that a configuration names, and the configuration as transformers has it; raises ModelError."""
+    made = checked_config(config)
+    plain = {name: value for name, value in config.items() if name not in ("auto_map", "dtype", "torch_dtype")}
+    found = transformers.CONFIG_MAPPING[str(config["model_type"])].from_dict(plain)
+    return transformers.MODEL_MAPPING[type(found)] if made is transformers.AutoModel else made, found
+
+
 def kept_files(folder: Path) -> dict[str, bytes]:
     """The files beside the weights by their names in the folder; raises ModelError where they are too large."""
     found: dict[str, bytes] = {}

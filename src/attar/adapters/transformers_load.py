@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from attar.adapters.torch_source import Source
-from attar.adapters.transformers_files import LARGEST, checked_config, quiet, read_config
+from attar.adapters.transformers_files import LARGEST, checked_config, described, quiet, read_config
 from attar.errors import FormatError, ModelError
 from attar.types import Json
 
@@ -71,18 +70,13 @@ def _clear(network: nn.Module, names: list[str]) -> None:
 
 def network_from(config: Json) -> nn.Module:
     """A model of a configuration, its weights of no meaning; raises FormatError where it cannot be."""
-    made = checked_config(config)
-    kind = transformers.CONFIG_MAPPING[str(config["model_type"])]
-    plain = {name: value for name, value in config.items() if name not in ("auto_map", "dtype", "torch_dtype")}
-    described = kind.from_dict(plain)
-    if made is transformers.AutoModel:
-        made = transformers.MODEL_MAPPING[type(described)]
+    made, told = described(config)
     with torch.device("meta"):
-        claimed = sum(p.numel() * 4 for p in made(described).parameters())
+        claimed = sum(p.numel() * 4 for p in made(told).parameters())
     if claimed > LARGEST:
         raise FormatError(f"skeleton: tensors must take less than {LARGEST} bytes. Received {claimed}. Check the file.")
     with torch.random.fork_rng(devices=[]), quiet():
-        network = made(kind.from_dict(plain))
+        network = made(described(config)[1])
     return prepared(network)
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from attar.adapters.transformers_files import LARGEST, checked_config, quiet
+from attar.adapters.transformers_files import LARGEST, described, quiet
 from attar.errors import FormatError, ModelError
 from attar.types import Json
 
@@ -66,14 +65,9 @@ def parameters_on_meta() -> Iterator[None]:
 
 def empty_network(config: Json) -> Any:
     """A model of a configuration with its parameters on the meta device; raises ModelError, FormatError."""
-    made = checked_config(config)
-    kind = transformers.CONFIG_MAPPING[str(config["model_type"])]
-    plain = {name: value for name, value in config.items() if name not in ("auto_map", "dtype", "torch_dtype")}
-    described = kind.from_dict(plain)
-    if made is transformers.AutoModel:
-        made = transformers.MODEL_MAPPING[type(described)]
+    made, told = described(config)
     with parameters_on_meta(), torch.random.fork_rng(devices=[]), quiet():
-        network: Any = made(described)
+        network: Any = made(told)
     claimed = sum(p.numel() * 4 for p in network.parameters())
     if claimed > LARGEST:
         raise FormatError(f"skeleton: tensors must take less than {LARGEST} bytes. Received {claimed}. Check the file.")

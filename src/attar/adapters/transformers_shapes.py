@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import nn
 
-from attar.adapters.transformers_files import checked_config, quiet
+from attar.adapters.transformers_files import described, quiet
 from attar.errors import FormatError, ModelError
 from attar.types import Json
 
@@ -31,10 +31,9 @@ def shapes_of(path: Path) -> tuple[list[Row], dict[str, Json]]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FormatError(f"model {path.name!r}: it must be JSON. Received {error}. Fetch it again.") from error
-    made = checked_config(config)
-    network, told = _sketched(made, config)
+    network, told = _sketched(config)
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
-    experts = _experts(network, told)
+    experts = _experts(network)
     rows = [row for name, tensor in network.named_parameters() if (row := _row(name, tensor, tables, experts, told))]
     stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     facts = {
@@ -48,16 +47,14 @@ def shapes_of(path: Path) -> tuple[list[Row], dict[str, Json]]:
     return rows, facts
 
 
-def _sketched(made: Any, config: Json) -> tuple[nn.Module, Any]:
+def _sketched(config: Json) -> tuple[nn.Module, Any]:
     """The network without memory, and its text configuration."""
     try:
-        kind = transformers.CONFIG_MAPPING[str(config["model_type"])]
-        left_out = ("auto_map", "dtype", "torch_dtype")
-        described = kind.from_dict({name: value for name, value in config.items() if name not in left_out})
-        if made is transformers.AutoModel:
-            made = transformers.MODEL_MAPPING[type(described)]
+        made, found = described(config)
         with torch.device("meta"), quiet():
-            return made(described), described.get_text_config()
+            return made(found), found.get_text_config()
+    except ModelError:
+        raise
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(
@@ -66,11 +63,10 @@ def _sketched(made: Any, config: Json) -> tuple[nn.Module, Any]:
         ) from error
 
 
-def _experts(network: nn.Module, config: Any) -> int:
+def _experts(network: nn.Module) -> int:
     """Experts of a layer where each is a module of its own; 1 where there are none."""
     counts = [len(module) for name, module in network.named_modules()
               if isinstance(module, nn.ModuleList) and name.endswith("experts")]  # fmt: skip
-    del config
     return max(counts, default=1)
 
 

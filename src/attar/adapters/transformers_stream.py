@@ -20,7 +20,7 @@ from attar.adapters.transformers import CONFIG
 from attar.adapters.transformers_batches import PAIRS
 from attar.adapters.transformers_decoder import Decoder
 from attar.adapters.transformers_load import Slices
-from attar.adapters.transformers_meta import Shards, empty_network
+from attar.adapters.transformers_meta import Shards, blocks_of, empty_network
 from attar.adapters.transformers_part import Part
 from attar.adapters.transformers_sites import EXAMPLES, TOKENS
 from attar.adapters.transformers_skeleton import damaged, dumped, parsed
@@ -59,8 +59,6 @@ class StreamedModel:
         paths = transformers_files.weight_files(folder)
         dtype, files = transformers_files.stored_dtype(paths), transformers_files.kept_files(folder)
         network = empty_network(config)
-        from attar.adapters.transformers_meta import blocks_of
-
         shards = Shards(network, paths, blocks_of(network))
         made = cls(Decoder(network), files, dtype)
         made._shards = shards
@@ -88,7 +86,7 @@ class StreamedModel:
             seen = transformers_sites.find(decoder.network, lambda: decoder.whole(ids), self._dtype)
         self._positions, self._skipped = set(seen.positions), dict(seen.skipped)
         self.entrance = frozenset(entrance)
-        inner, outer = [site for site in seen.sites if site.name in entrance], []
+        inner = [site for site in seen.sites if site.name in entrance]
         outer = [site for site in seen.sites if site.name not in entrance]
         self._sites: list[list[Site]] = [inner]
         self._kin: list[list[list[str]]] = [[]]

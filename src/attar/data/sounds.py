@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from attar.data.limits import MAX_BYTES
-from attar.data.wav import form_of, samples_of
-from attar.errors import DataError, FormatError
+from attar.data.wav import recording
+from attar.errors import DataError
 from attar.types import Array, Dataset
 
 SUFFIX = ".wav"
@@ -39,7 +39,7 @@ def read_sound_folder(folder: Path, length: int | None) -> Dataset:
     labels: list[int] = []
     total = 0
     for path, label in found:
-        cut = _cut(_samples(path), length)
+        cut = _cut(recording(path)[0], length)
         if pieces and cut.shape[1] != pieces[0].shape[1]:
             raise DataError(
                 f"folder {str(folder)!r}: recordings must be of one length where the model's input is not fixed. "
@@ -73,19 +73,6 @@ def _sounds(folder: Path) -> list[Path]:
         path for path in folder.iterdir()
         if path.suffix.lower() == SUFFIX and path.is_file() and not path.name.startswith(".")
     )  # fmt: skip
-
-
-def _samples(path: Path) -> Array:
-    """One recording [samples]; raises FormatError."""
-    data = path.read_bytes()
-    form = form_of(data)
-    if form is None:
-        raise FormatError(
-            f"recording {path.name!r}: it must be PCM of 8, 16 or 24 bits in one or two channels, with samples. "
-            "Received something else. Leave it out, or convert it."
-        )
-    scaled = samples_of(data, form).astype(np.float32) / np.float32(1 << (8 * form.width - 1))
-    return np.asarray(scaled.mean(1, dtype=np.float32))
 
 
 def _cut(samples: Array, length: int | None) -> Array:

@@ -8,12 +8,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from attar.data.limits import MAX_BYTES
-from attar.data.wav import form_of, rate_of, samples_of
+from attar.data.wav import recording
 from attar.errors import DataError, FormatError
-from attar.types import Array, Recordings
+from attar.types import Recordings
 
 TABLES = ("metadata.csv", "metadata.jsonl")
 TEXTS = ("transcription", "text", "sentence")
@@ -42,7 +40,7 @@ def read_recordings(source: object) -> Recordings | None:
             f"data {folder.name!r}: every recording must have a text, or none. Received none for {missing[0]!r}. Write "
             f"it into {Path(missing[0]).stem}.txt, or take the recording out."
         )
-    read = [_recording(path) for path in files]
+    read = [recording(path) for path in files]
     texts = [told[path.name] for path in files] if told else None
     return Recordings([samples for samples, _ in read], [rate for _, rate in read], texts, str(folder))
 
@@ -75,16 +73,3 @@ def _decoded(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"data {path.name!r}: it must be UTF-8. Received {error.reason}. Convert it.") from None
-
-
-def _recording(path: Path) -> tuple[Array, int]:
-    """Samples, the mean of the channels, and how many a second; raises FormatError."""
-    data = path.read_bytes()
-    form = form_of(data)
-    if form is None:
-        raise FormatError(
-            f"recording {path.name!r}: it must be PCM of 8, 16 or 24 bits in one or two channels, with samples. "
-            "Received something else. Leave it out, or convert it."
-        )
-    scaled = samples_of(data, form).astype(np.float32) / np.float32(1 << (8 * form.width - 1))
-    return np.asarray(scaled.mean(1, dtype=np.float32)), rate_of(data)

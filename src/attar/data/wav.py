@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from attar.errors import FormatError
 
 I32 = NDArray[np.int32]
 PCM, EXTENSIBLE = 1, 0xFFFE
@@ -43,6 +46,19 @@ def form_of(data: bytes) -> Form | None:
             return Form(at + 8, frames, channels, width) if frames else None
         at += 8 + size + size % 2
     return None
+
+
+def recording(path: Path) -> tuple[NDArray[np.float32], int]:
+    """Samples of a file, the mean of the channels, -1 .. 1, and how many a second; raises FormatError."""
+    data = path.read_bytes()
+    form = form_of(data)
+    if form is None:
+        raise FormatError(
+            f"recording {path.name!r}: it must be PCM of 8, 16 or 24 bits in one or two channels, with samples. "
+            "Received something else. Leave it out, or convert it."
+        )
+    scaled = samples_of(data, form).astype(np.float32) / np.float32(1 << (8 * form.width - 1))
+    return np.asarray(scaled.mean(1, dtype=np.float32)), rate_of(data)
 
 
 def rate_of(data: bytes) -> int:

@@ -24,6 +24,7 @@ from attar.coding import decode_array, encode_array, simd_path
 from attar.errors import UsageError
 from attar.methods import grid
 from attar.methods.uniform import Uniform
+from attar.streaming.settings import memory_bytes
 from attar.types import Layer, Stats, Weight
 
 SLOPE = 1e-3
@@ -118,7 +119,7 @@ def measure() -> Kernels:
         product, moments, factor, feedback, decide, blind,
         together(lambda: encode_array(codes)) / size,
         together(lambda: encode_array(codes[:128], "dense"), once=True) / (128 * 1024),
-        together(lambda: decode_array(*fast, "int32", codes.shape)) / size, cores(), memory_bytes(),
+        together(lambda: decode_array(*fast, "int32", codes.shape)) / size, cores(), float(memory_bytes()),
     )  # fmt: skip
 
 
@@ -170,14 +171,6 @@ def together(action: Callable[[], object], *, once: bool = False) -> float:
         start = perf_counter()
         all_at_once()
         return (perf_counter() - start) / count
-
-
-def memory_bytes() -> float:
-    """Memory of this machine; infinite where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
 
 
 def facts(kernels: Kernels) -> Mapping[str, str]:

@@ -18,6 +18,13 @@ MOST_EXAMPLES = 10**10
 """Above this many examples none are said to be enough."""
 
 
+def holds(certificate: Certificate, guarantee: str) -> bool:
+    """Whether what a recipe's guarantee asks for holds: the bound, or the point estimate."""
+    if guarantee == "bound":
+        return certificate.verdict == "certified"
+    return certificate.drop <= certificate.max_drop
+
+
 def certify(before: Score, after: Score, metric: Metric, max_drop: float, confidence: float = 0.95) -> Certificate:
     """The certificate of a candidate's score beside the original's on the same examples, in the same order.
 

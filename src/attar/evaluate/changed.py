@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.evaluate.base import Metric
 from attar.evaluate.certificate import certify
+from attar.evaluate.score import part_of
 from attar.evaluate.targets import is_single, log_probabilities
 from attar.types import Array, Json, Score
 
@@ -105,22 +106,13 @@ def worst(before: Score, after: Score, metric: Metric, parts: Mapping[str, Rows]
     looks worst was looked for.
     """
     level, sign = 1 - (1 - confidence) / len(parts), 1.0 if metric.higher_is_better else -1.0
-    pairs = {name: (_part(before, rows), _part(after, rows)) for name, rows in parts.items() if len(rows) >= LEAST}
+    pairs = {name: (part_of(before, rows), part_of(after, rows)) for name, rows in parts.items() if len(rows) >= LEAST}
     order = sorted(pairs, key=lambda name: sign * (pairs[name][1].value - pairs[name][0].value))
     found = []
     for name in order[:WORST]:
         verdict = certify(*pairs[name], metric, NO_LIMIT, level)
         found.append(Slice(name, verdict.n, verdict.before, verdict.after, verdict.drop, verdict.lower, verdict.upper))
     return found
-
-
-def _part(score: Score, rows: Rows) -> Score:
-    """The score of some examples."""
-    assert score.per_example is not None
-    each = score.per_example[rows]
-    labels = None if score.labels is None else score.labels[rows]
-    part = replace(score, value=float(each.mean()), n=len(rows), outputs=score.outputs[rows])
-    return replace(part, per_example=each, labels=labels)
 
 
 def shifts(before: Score, after: Score, true: Rows | None, names: Sequence[str]) -> dict[str, Json]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attar.errors import DataError
 from attar.evaluate.base import Metric, finite_rows
@@ -55,6 +57,16 @@ def score(
             "Check model and data."
         )
     return Score(metric.name, value, len(dataset), outputs, each, labels)
+
+
+def part_of(whole: Score, rows: NDArray[np.int64]) -> Score:
+    """A score on some of its examples, of a metric that is a mean over them."""
+    assert whole.per_example is not None
+    each = whole.per_example[rows]
+    labels = None if whole.labels is None else whole.labels[rows]
+    return replace(
+        whole, value=float(each.mean()), n=len(rows), outputs=whole.outputs[rows], per_example=each, labels=labels
+    )
 
 
 def _transcripts(transcribe: Transcribe | None, dataset: Dataset, metric: Metric) -> tuple[Array, Array]:

@@ -190,14 +190,8 @@ class Loop:
         """What a model's outputs on a split are beside the original's: a full evaluation."""
         data, before = getattr(self.splits, split), self.before[split]
         self.progress.stage(stage, len(data))
-        after = score(
-            run,
-            data,
-            self.metric,
-            before.outputs,
-            progress=self.progress.step,
-            transcribe=transcriber(self.subject.adapter),
-        )
+        told = transcriber(self.subject.adapter)
+        after = score(run, data, self.metric, before.outputs, progress=self.progress.step, transcribe=told)
         self.count += 1
         verdict = certify(before, after, self.metric, self.budget.limit(before.value), self.budget.confidence)
         return verdict, after, float(divergence(before.outputs, after.outputs, self.kind).mean())

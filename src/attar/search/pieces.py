@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from attar.evaluate.base import Floats, Metric
-from attar.evaluate.score import score
+from attar.evaluate.score import part_of, score
 from attar.evaluate.sequential import sequence_bounds, side
 from attar.run.executor import generator
 from attar.types import Array, Dataset, Score
@@ -66,16 +66,6 @@ def losses_of(before: Score, after: Score, metric: Metric) -> tuple[Floats, floa
     return (losses if metric.higher_is_better else -losses), 0.0 if metric.relative_to_original else -width, width
 
 
-def part(whole: Score, rows: Rows) -> Score:
-    """A score on some of its examples."""
-    assert whole.per_example is not None
-    each = whole.per_example[rows]
-    labels = None if whole.labels is None else whole.labels[rows]
-    return replace(
-        whole, value=float(each.mean()), n=len(rows), outputs=whole.outputs[rows], per_example=each, labels=labels
-    )
-
-
 @dataclass(frozen=True)
 class Looked:
     """Scores on the examples that were looked at, in their order, and bounds where it stopped early."""
@@ -104,7 +94,7 @@ def look(
             new = score(run, data.take(rows), metric, before.outputs[rows], progress=progress).outputs
             outputs = new if outputs is None else np.concatenate([outputs, new])
         assert outputs is not None
-        seen = part(before, order[: len(outputs)])
+        seen = part_of(before, order[: len(outputs)])
         each = metric.examples(outputs, seen.labels, seen.outputs)
         assert each is not None
         after = Score(metric.name, float(each.mean()), len(each), outputs, each, seen.labels)

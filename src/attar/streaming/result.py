@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from attar.evaluate.certificate import holds
 from attar.recipe import Recipe
 from attar.types import Certificate, Json, Score
 
@@ -41,6 +42,4 @@ class Streamed:
     @property
     def within(self) -> bool:
         """Whether what the recipe's guarantee asks for holds: the bound, or the point estimate."""
-        if self.recipe.guarantee == "bound":
-            return self.certified
-        return self.certificate.drop <= self.certificate.max_drop
+        return holds(self.certificate, self.recipe.guarantee)
