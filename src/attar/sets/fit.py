@@ -35,6 +35,8 @@ ENERGY = tuple(sorted({round(16 * 2 ** ((k - 13) / 3)) for k in range(1, 36)}))
 SIDE = (-40, -15, -5, 5, 15, 40)
 EACH, MANY = 20000, 1000
 """Images that give every site a predictor of its own; samples of a predictor that give it a regime's own weights."""
+TOGETHER = 1024
+"""Images that are scanned at once where their contexts are of no use."""
 SAMPLE = 30000
 """Images that predictors are fitted to, at most."""
 PIXELS = 1 << 14
@@ -57,7 +59,10 @@ def predictors(planes: U8, place: Geometry) -> Model:
     frequency = np.full((1, SYMBOLS), SLOTS // SYMBOLS, np.uint16)
     mean, energy, side = (np.array(x, np.int16) for x in (MEAN, ENERGY, SIDE))
     first = Model(weight, empty, regime, mean, energy, side, table, frequency)
-    residuals, _ = scan(first, planes, place)
+    residuals = np.empty_like(planes)
+    for start in range(0, n, TOGETHER):
+        some = slice(start, start + TOGETHER)
+        residuals[:, some], _ = scan(first, planes[:, some], place)
     return replace(first, spread=_spreads(planes, residuals, place, zone))
 
 
@@ -70,7 +75,8 @@ def scan(model: Model, planes: U8, place: Geometry) -> tuple[U8, NDArray[np.uint
 
 def _thresholds(planes: U8) -> U8:
     """Zero, and thirds of what is not zero: [3, 2]."""
-    counts = np.bincount(planes.reshape(-1), minlength=256)[1:]
+    # Row by row: numpy counts in eight bytes for each of one.
+    counts = sum((np.bincount(row, minlength=256) for row in planes), np.zeros(256, np.int64))[1:]
     share = np.cumsum(counts) / max(int(counts.sum()), 1)
     thirds = 1 + np.searchsorted(share, (1 / 3, 2 / 3))
     steps = np.maximum.accumulate(np.array([1, max(thirds[0], 2), max(thirds[1], 3)]))
