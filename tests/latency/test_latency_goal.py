@@ -211,7 +211,9 @@ def test_a_time_between_takes_as_little_as_fits(model, sets, result) -> None:
     found = attar.compress(model, **sets, goal="latency", latency_budget=f"{budget:.6f}ms", max_drop=DROP)
     if found.within:  # times are measured anew: a busy machine may have moved them beyond the budget
         assert found.fast.milliseconds <= budget
-        assert found.fast.record["removed"] <= result.fast.record["removed"] + 1e-9
+        fitting = [e["share"] for e in found.events if e["event"] == "made" and e["milliseconds"] <= budget]
+        searched = any(e["event"] == "landed" for e in found.events)  # as without a budget: none was found to fit
+        assert searched or found.fast.record["removed"] <= min(fitting) + 1e-9
     else:
         assert not found.fast.in_time
 

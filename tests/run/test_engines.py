@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,20 @@ def test_the_first_error_is_raised_as_it_is(name: str, processes: Processes) -> 
 def test_a_lost_process_is_replaced(processes: Processes, tmp_path: Path) -> None:
     assert list(processes.map(fall, [(n, str(tmp_path)) for n in range(6)])) == [n * n for n in range(6)]
     assert (tmp_path / "3").exists()
+
+
+def test_a_process_may_be_lost_while_tasks_are_sent(processes: Processes, monkeypatch) -> None:
+    send, sent = ProcessPoolExecutor.submit, []
+
+    def submit(pool, *args):
+        sent.append(pool)
+        if len(sent) == 2:
+            raise BrokenProcessPool
+        return send(pool, *args)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    assert list(processes.map(abs, [(-n,) for n in range(3)])) == [0, 1, 2]
+    assert len(set(map(id, sent))) == 2, "the rest went to a new pool"
 
 
 def test_blas_has_one_thread_and_the_environment_is_as_before(processes: Processes, monkeypatch) -> None:

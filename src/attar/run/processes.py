@@ -53,12 +53,13 @@ class Processes:
     def map(self, function: Callable[..., R], tasks: Iterable[tuple[Any, ...]]) -> Iterator[R]:
         """In order; raises AttarError where processes are lost again and again."""
         waiting, lost = list(tasks), 0
-        futures = self._submit(function, waiting)
-        while futures:
+        futures: list[Future[R]] = []
+        while waiting:
             try:
+                futures = futures or self._submit(function, waiting)
                 done = futures[0].result()
             except BrokenProcessPool as error:
-                lost += 1
+                lost, futures = lost + 1, []
                 self._stop()
                 if lost > AGAIN:
                     raise AttarError(
@@ -66,7 +67,6 @@ class Processes:
                         "runs out or a script has no `if __name__ == '__main__':`. Use threads or "
                         "fewer --jobs."
                     ) from error
-                futures = self._submit(function, waiting)
                 continue
             yield done
             futures, waiting = futures[1:], waiting[1:]
