@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.base import Adapter
-from attar.adapters.torch import TorchAdapter
+from attar.adapters.torch.adapter import TorchAdapter
 from attar.opening import open_model
 from attar.structure.importance import importances
 from attar.structure.remove import apart, subject_of

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from attar.adapters.transformers_model import TransformersModel
+from attar.adapters.transformers.model import TransformersModel
 from attar.exports.gguf.blocks import format_for
 from attar.exports.gguf.export import Tensors, file_of, second_moments
 from attar.exports.gguf.reading import Runtime, model_of

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import latencies
 from attar.search.divergence import divergence, kind_of
 from attar.types import Array, Dataset, Score

@@ -29,7 +29,7 @@ import zstandard
 
 import attar
 from attar import reading, recipe
-from attar.adapters.transformers import TransformersAdapter
+from attar.adapters.transformers.adapter import TransformersAdapter
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.types import Array, Dataset, Layer, Stats, Weight

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import latencies
 from attar.types import Dataset
 from fashion import fashion

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from attar import measuring, reading, recipe, registry
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.job import Job

@@ -24,7 +24,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import attar
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.certificate import certify

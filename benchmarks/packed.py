@@ -58,7 +58,7 @@ def one(path: str, way: str) -> dict[str, Any]:
     import transformers.models.llama.modeling_llama  # noqa: F401
 
     import attar
-    import attar.adapters.transformers_model
+    import attar.adapters.transformers.model
 
     torch.set_num_threads(1)
     before = resident()
@@ -86,7 +86,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(one(*options.one)))
         return
-    from attar.adapters.transformers_model import TransformersModel
+    from attar.adapters.transformers.model import TransformersModel
     from attar.exports.gguf.reading import model_of
     from gguf_types import MODEL
 

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from attar import calibration, measuring, recipe, registry
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.budget import Budget

@@ -22,7 +22,7 @@ import numpy as np
 
 import attar
 from attar import reading, recipe
-from attar.adapters.transformers import TransformersAdapter
+from attar.adapters.transformers.adapter import TransformersAdapter
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score

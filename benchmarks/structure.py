@@ -174,7 +174,7 @@ def stepped(model: Any, pruner: Any, x: Any, y: Any, *, gradients: bool) -> Iter
     """Prune step by step; the percentage of the multiply-adds that is gone after each."""
     import torch
 
-    from attar.adapters.torch import TorchAdapter
+    from attar.adapters.torch.adapter import TorchAdapter
 
     whole = None
     for _ in range(STEPS):

@@ -25,7 +25,7 @@ import torch
 
 from attar import registry
 from attar.adapters.base import Adapter
-from attar.adapters.torch import TorchAdapter
+from attar.adapters.torch.adapter import TorchAdapter
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score

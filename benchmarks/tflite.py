@@ -29,15 +29,15 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar.adapters.tflite import TfliteAdapter
-from attar.adapters.tflite_store import Store
+from attar.adapters.tflite.adapter import TfliteAdapter
+from attar.adapters.tflite.store import Store
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
-from attar.exports.litert_runtime import Runtime
-from attar.exports.tflite_graph import alive, prepared
+from attar.exports.tflite.graph import alive, prepared
+from attar.exports.tflite.runtime import Runtime
 from attar.exports.timing import latencies
 from attar.search.divergence import divergence, kind_of
 from attar.types import Array, Dataset
@@ -78,8 +78,8 @@ class Subject:
 
 def dwcnn() -> Subject:
     """The depthwise CNN of examples/, from Keras, on Fashion-MNIST."""
-    from attar.adapters.keras import KerasAdapter
-    from attar.exports.tflite_model import converted
+    from attar.adapters.keras.adapter import KerasAdapter
+    from attar.exports.tflite.model import converted
 
     path = EXAMPLES / "models" / "dwcnn.keras"
     adapter = KerasAdapter.open(path)

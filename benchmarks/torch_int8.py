@@ -26,14 +26,14 @@ import numpy as np
 import torch
 
 import attar
-from attar.adapters.torch_model import TorchModel
+from attar.adapters.torch.model import TorchModel
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.exports.timing import latencies
-from attar.exports.torch_runtime import Runtime
+from attar.exports.torch.runtime import Runtime
 from attar.search.divergence import divergence, kind_of
 from attar.types import Array, Dataset
 from timing import machine

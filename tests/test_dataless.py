@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import attar
 from adapters.tensors_cases import MAKERS, arrays, files, llama, safetensors, shards
-from attar.adapters import tensors_form
+from attar.adapters.tensors import form as tensors_form
 from attar.archive import read_archive
 from attar.cli import app
 from attar.errors import ModelError, UsageError

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from adapters.tensors_cases import arrays, llama, safetensors, shards
 from adapters.transformers_models import folder
-from attar.adapters.transformers import TransformersAdapter
+from attar.adapters.transformers.adapter import TransformersAdapter
 from attar.cli import app
 from attar.cli_estimate import duration, size
 from attar.errors import ModelError, UsageError

@@ -20,7 +20,7 @@ import numpy as np
 import attar
 from attar import opening, outputs, pipeline, registry
 from attar import recipe as recipes
-from attar.adapters.tensors import TensorsAdapter
+from attar.adapters.tensors.adapter import TensorsAdapter
 from attar.archive import Archive, read_archive
 from attar.archive.streamed import Coded, coded, write_streamed
 from attar.coding import effort_of, known_dtype

@@ -13,7 +13,7 @@ from keras import layers as kl
 
 from adapters.keras_models import Subclassed
 from adapters.keras_suite import run
-from attar.adapters.keras import KerasAdapter
+from attar.adapters.keras.adapter import KerasAdapter
 from attar.errors import ModelError
 from attar.types import Array
 

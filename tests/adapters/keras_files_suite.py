@@ -15,7 +15,7 @@ from keras import layers as kl
 
 from adapters.keras_models import EXAMPLES, Unregistered, convolutions, mlp, sequential, shared
 from adapters.keras_suite import run
-from attar.adapters.keras import KerasAdapter
+from attar.adapters.keras.adapter import KerasAdapter
 from attar.errors import FormatError, ModelError
 from attar.types import Weight
 

@@ -10,7 +10,7 @@ import pytest
 from keras import layers as kl
 
 from adapters.keras_models import EXAMPLES, sequential
-from attar.adapters.keras import KerasAdapter
+from attar.adapters.keras.adapter import KerasAdapter
 from attar.types import Array, Weight
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adapters.keras_models import EXAMPLES
-from attar.adapters.keras import KerasAdapter
+from attar.adapters.keras.adapter import KerasAdapter
 from attar.types import Array
 from kits.adapter_laws import LAWS, Case
 

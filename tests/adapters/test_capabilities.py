@@ -9,7 +9,7 @@ import pytest
 from adapters.transformers_models import folder
 from attar import registry
 from attar.adapters.base import Differentiable, Grouped
-from attar.adapters.torch import FactorySpec
+from attar.adapters.torch.adapter import FactorySpec
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
 OPENED = {

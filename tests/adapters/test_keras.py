@@ -63,7 +63,7 @@ def test_all_models_and_files(backend: str) -> None:
 @needs_keras
 def test_a_backend_is_chosen_only_where_none_is() -> None:
     code = (
-        "import sys, os; from attar.adapters.keras import KerasAdapter, start_keras;"
+        "import sys, os; from attar.adapters.keras.adapter import KerasAdapter, start_keras;"
         "assert not KerasAdapter.accepts('model.onnx') and KerasAdapter.accepts('model.keras');"
         "assert 'keras' not in sys.modules; start_keras(); print(os.environ['KERAS_BACKEND'])"
     )

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from adapters import onnx_models as models
-from attar.adapters.onnx import OnnxAdapter
-from attar.adapters.onnx_fold import identity
-from attar.adapters.onnx_forms import Product, gather, spread
-from attar.adapters.onnx_watch import perturbable
+from attar.adapters.onnx.adapter import OnnxAdapter
+from attar.adapters.onnx.fold import identity
+from attar.adapters.onnx.forms import Product, gather, spread
+from attar.adapters.onnx.watch import perturbable
 from attar.adapters.unfold import Window, fold
 from attar.errors import DataError, ModelError
 from attar.types import Weight
@@ -425,7 +425,7 @@ def test_the_first_output_must_have_the_examples_first(last):
 
 
 def test_captures_of_large_batches_come_in_pieces(monkeypatch):
-    from attar.adapters import onnx_run
+    from attar.adapters.onnx import run as onnx_run
 
     adapter = OnnxAdapter.open(models.conv_large())
     x = models.random(40, 2, 14, 13, seed=3)
@@ -454,7 +454,7 @@ def test_bad_data_do_not_spoil_later_runs():
 
 
 def test_few_sessions_are_kept_of_a_large_model(monkeypatch):
-    from attar.adapters import onnx_run
+    from attar.adapters.onnx import run as onnx_run
 
     monkeypatch.setattr(onnx_run, "SMALL_BYTES", 0)
     made = []
@@ -478,7 +478,7 @@ def test_layers_can_be_read_without_onnxruntime():
     code = f"""
 import sys, pathlib
 sys.modules["onnxruntime"] = None
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import ModelError
 assert "onnx" not in sys.modules and not OnnxAdapter.accepts(object())
 adapter = OnnxAdapter.open(pathlib.Path({str(model)!r}))

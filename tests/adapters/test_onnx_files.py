@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters import onnx_models as models
-from attar.adapters import onnx_files
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx import files as onnx_files
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import FormatError, ModelError
 from attar.types import Weight
 
@@ -176,7 +176,7 @@ def test_a_message_without_its_data_is_refused(tmp_path):
 
 def test_models_beyond_one_message(tmp_path, monkeypatch):
     """With the limits lowered: tensors are handed to sessions beside the message, and saved in a file beside it."""
-    from attar.adapters import onnx_session
+    from attar.adapters.onnx import session as onnx_session
 
     model = models.matmul_add_then_relu_gemm()
     x = models.random(3, 6, seed=2)
@@ -198,7 +198,7 @@ def test_models_beyond_one_message(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["half", "brain", "double", "listed_inputs", "constants", "branches", "lstm"])
 def test_tensors_beside_the_message_are_the_same(name, monkeypatch):
     """Whatever their type and place: those that cannot be handed over stay in the message."""
-    from attar.adapters import onnx_session
+    from attar.adapters.onnx import session as onnx_session
 
     adapter = OnnxAdapter.open(models.MODELS[name]())
     spec = adapter.inputs()[0]
@@ -210,7 +210,7 @@ def test_tensors_beside_the_message_are_the_same(name, monkeypatch):
 
 
 def test_one_session_is_kept_of_a_large_model(monkeypatch):
-    from attar.adapters import onnx_run
+    from attar.adapters.onnx import run as onnx_run
 
     adapter = OnnxAdapter.open(models.matmul_add_then_relu_gemm())
     x = models.random(3, 6)

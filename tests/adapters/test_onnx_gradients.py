@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from adapters import onnx_models as models
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import ModelError
 from attar.types import Weight
 from kits.adapter_laws import Case, law_pullback
@@ -130,7 +130,8 @@ def test_without_torch_it_says_what_to_install():
     """And nothing else of the adapter needs it."""
     code = (
         "import sys; sys.modules['torch'] = None; import numpy as np;"
-        "from pathlib import Path; from attar.adapters.onnx import OnnxAdapter; from attar.errors import ModelError\n"
+        "from pathlib import Path; from attar.adapters.onnx.adapter import OnnxAdapter;"
+        "from attar.errors import ModelError\n"
         f"adapter = OnnxAdapter.open(Path({str(EXAMPLES / 'lenet300.onnx')!r})); name = adapter.inputs()[0].name\n"
         "batch = {name: np.zeros((2, 1, 28, 28), np.float32)}; adapter.run(batch)\n"
         "try: adapter.pullback(batch, np.ones_like)\n"

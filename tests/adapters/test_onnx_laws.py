@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 
 from adapters.onnx_models import MODELS
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from kits.adapter_laws import LAWS, Case
 
 

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from assets import asset
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from kits import adapter_laws as laws
 
 pytestmark = pytest.mark.slow

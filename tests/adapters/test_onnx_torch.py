@@ -13,8 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from attar.adapters.onnx_tensors import Store
-from attar.adapters.onnx_torch import TABLE, Program
+from attar.adapters.onnx.tensors import Store
+from attar.adapters.onnx.torch import TABLE, Program
 from attar.errors import ModelError
 
 OPSET = 17

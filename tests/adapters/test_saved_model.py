@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attar.adapters.saved_model import is_saved_model
-from attar.adapters.tflite import TfliteAdapter
+from attar.adapters.keras.saved_model import is_saved_model
+from attar.adapters.tflite.adapter import TfliteAdapter
 from attar.errors import ModelError
 from attar.job import size_of
 

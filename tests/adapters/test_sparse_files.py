@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 import attar
 from adapters.onnx_models import model, node, random
 from attar import api
-from attar.adapters.keras import KerasAdapter
-from attar.adapters.onnx import OnnxAdapter
-from attar.adapters.torch import FactorySpec, TorchAdapter
+from attar.adapters.keras.adapter import KerasAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
+from attar.adapters.torch.adapter import FactorySpec, TorchAdapter
 from attar.errors import FormatError, ModelError, OutputError
 from attar.run.progress import Silent
 from kits.adapter_laws import LAWS, Case

@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from adapters.tensors_cases import MAKERS, arrays, files, llama, safetensors, shards
 from attar import registry
-from attar.adapters import tensors_form
 from attar.adapters.base import Adapter
-from attar.adapters.tensors import TensorsAdapter
+from attar.adapters.tensors import form as tensors_form
+from attar.adapters.tensors.adapter import TensorsAdapter
 from attar.archive.packed import SpanInfo
 from attar.errors import AttarError, FormatError, ModelError
 from attar.opening import open_model

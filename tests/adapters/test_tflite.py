@@ -8,8 +8,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from adapters import tflite_models as models
 from adapters.tflite_models import Graph, random
-from attar.adapters.tflite import TfliteAdapter
-from attar.adapters.tflite_store import Store
+from attar.adapters.tflite.adapter import TfliteAdapter
+from attar.adapters.tflite.store import Store
 from attar.errors import DataError, ModelError
 from attar.types import Weight
 

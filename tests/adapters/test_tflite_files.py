@@ -17,8 +17,8 @@ import attar
 from adapters import tflite_models as models
 from adapters.test_tflite import sparse
 from attar import cli
-from attar.adapters.tflite import TfliteAdapter
-from attar.adapters.tflite_reader import parsed
+from attar.adapters.tflite.adapter import TfliteAdapter
+from attar.adapters.tflite.reader import parsed
 from attar.errors import AttarError, FormatError, ModelError
 
 FILES = [make() for make in (models.conv, models.half, models.lstm, models.gather)] + [sparse()[0]]

@@ -7,7 +7,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from adapters.tflite_models import MODELS, sizes
-from attar.adapters.tflite import TfliteAdapter
+from attar.adapters.tflite.adapter import TfliteAdapter
 from kits.adapter_laws import LAWS, Case
 
 

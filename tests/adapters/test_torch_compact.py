@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch._export.serde import serialize as serde
 
 from adapters import torch_cases
-from attar.adapters.torch import TorchAdapter
-from attar.adapters.torch_compact import expand, shrink
-from attar.adapters.torch_skeleton import stripped
+from attar.adapters.torch.adapter import TorchAdapter
+from attar.adapters.torch.compact import expand, shrink
+from attar.adapters.torch.skeleton import stripped
 from attar.archive.blobs import code_skeleton
 from attar.errors import FormatError, ModelError
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from adapters import torch_cases
-from attar.adapters.torch import FactorySpec, TorchAdapter
-from attar.adapters.torch_programs import check_program
+from attar.adapters.torch.adapter import FactorySpec, TorchAdapter
+from attar.adapters.torch.programs import check_program
 from attar.errors import FormatError, ModelError, OutputError
 from attar.types import Weight
 
@@ -35,7 +35,7 @@ class Bomb:
 
 
 def test_the_entry_does_not_import_torch() -> None:
-    code = "import sys; from attar.adapters.torch import TorchAdapter as T; T.accepts('x.pt'); "
+    code = "import sys; from attar.adapters.torch.adapter import TorchAdapter as T; T.accepts('x.pt'); "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0
 

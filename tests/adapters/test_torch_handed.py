@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from adapters import torch_cases
-from attar.adapters.torch import FactorySpec, TorchAdapter
+from attar.adapters.torch.adapter import FactorySpec, TorchAdapter
 from attar.errors import DataError, FormatError, ModelError
 from attar.types import Weight
 

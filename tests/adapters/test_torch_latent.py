@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from attar.adapters.torch_latent import Trainer
-from attar.adapters.torch_sight import sight
+from attar.adapters.torch.latent import Trainer
+from attar.adapters.torch.sight import sight
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.errors import UsageError

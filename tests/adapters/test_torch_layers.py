@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from adapters import torch_cases
-from attar.adapters.torch import TorchAdapter
+from attar.adapters.torch.adapter import TorchAdapter
 from attar.errors import DataError, ModelError
 from attar.search.divergence import divergence
 from attar.types import Weight

@@ -7,9 +7,9 @@ from torch import nn
 
 import attar
 from adapters import transformers_models
-from attar.adapters.torch_model import TorchModel
-from attar.adapters.torch_packed import Store, hold
-from attar.adapters.transformers_model import TransformersModel
+from attar.adapters.torch.model import TorchModel
+from attar.adapters.torch.packed import Store, hold
+from attar.adapters.transformers.model import TransformersModel
 from attar.errors import FormatError, ModelError, UsageError
 
 

@@ -13,11 +13,11 @@ import torch
 
 from adapters.transformers_models import WORDS, batches, by_transformers, folder, loaded
 from attar import api
-from attar.adapters import transformers_priors as priors
 from attar.adapters.base import Grouped, Reading
-from attar.adapters.transformers import TransformersAdapter
-from attar.adapters.transformers_batches import by_length, unpadded
-from attar.adapters.transformers_tasks import classes_of, coarse, deal
+from attar.adapters.transformers import priors
+from attar.adapters.transformers.adapter import TransformersAdapter
+from attar.adapters.transformers.batches import by_length, unpadded
+from attar.adapters.transformers.tasks import classes_of, coarse, deal
 from attar.errors import AttarError, FormatError, ModelError
 from attar.types import Stats, Texts, Weight
 

@@ -12,8 +12,8 @@ import transformers
 
 import attar
 from adapters.transformers_models import folder
-from attar.adapters.transformers import TransformersAdapter
-from attar.adapters.transformers_speech import NONE, resampled
+from attar.adapters.transformers.adapter import TransformersAdapter
+from attar.adapters.transformers.speech import NONE, resampled
 from attar.data.speech import read_recordings
 from attar.errors import DataError, ModelError
 from data.test_speech import recorded

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from attar.adapters.torch import FactorySpec, TorchAdapter
+from attar.adapters.torch.adapter import FactorySpec, TorchAdapter
 from attar.types import Array
 from kits.adapter_laws import Batch, Case
 

@@ -13,8 +13,8 @@ import torch
 import transformers as hf
 from torch import nn
 
-from attar.adapters.transformers import TransformersAdapter
-from attar.adapters.transformers_tasks import deal
+from attar.adapters.transformers.adapter import TransformersAdapter
+from attar.adapters.transformers.tasks import deal
 from attar.types import Array
 from kits.adapter_laws import Batch, Case
 

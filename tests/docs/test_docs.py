@@ -158,7 +158,7 @@ def test_every_parameter_of_a_stage_is_explained(page: str, table: str, settings
         ("method.md", "one of {} conditional tables", "attar.entropy:CLASSES"),
         ("format.md", "sum to {:,}", "attar.coding.twin:TOTAL"),
         ("data.md", "at least {} examples", "attar.data.splits:LEAST"),
-        ("adapters.md", "fewer than {} weights", "attar.adapters.onnx_sites:SMALLEST"),
+        ("adapters.md", "fewer than {} weights", "attar.adapters.onnx.sites:SMALLEST"),
     ],
 )
 def test_constants_are_those_of_the_code(page: str, words: str, name: str) -> None:
@@ -169,7 +169,7 @@ def test_constants_are_those_of_the_code(page: str, words: str, name: str) -> No
 
 
 def test_every_operator_of_onnx_is_named() -> None:
-    finders = importlib.import_module("attar.adapters.onnx_ops").FINDERS
+    finders = importlib.import_module("attar.adapters.onnx.ops").FINDERS
     assert not [op for _, op in finders if not re.search(rf"\b{op}\b", TEXT["adapters.md"])]
 
 

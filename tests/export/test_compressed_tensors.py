@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import attar
-from attar.adapters.transformers_model import TransformersModel
+from attar.adapters.transformers.model import TransformersModel
 from attar.errors import FormatError, ModelError, UsageError
 from attar.exports.base import Task
-from attar.exports.compressed_reading import Runtime, state_of, unpacked
-from attar.exports.compressed_tensors import CompressedTensors, CompressedTensors8, group_format
+from attar.exports.compressed.export import CompressedTensors, CompressedTensors8, group_format
+from attar.exports.compressed.reading import Runtime, state_of, unpacked
 from attar.exports.gguf.rounding import nearest
 from attar.types import Dataset
 

@@ -8,14 +8,15 @@ import pytest
 from onnx import numpy_helper
 
 from adapters.onnx_models import model, node, random, recurrent
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import ModelError
-from attar.exports import int8_floats, onnx_int8
+from attar.exports import int8_floats
 from attar.exports.base import Task
 from attar.exports.int8_search import EVALUATIONS
 from attar.exports.int8_start import dynamic_nodes, rounded
-from attar.exports.onnx_int8 import OnnxInt8
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx import int8 as onnx_int8
+from attar.exports.onnx.int8 import OnnxInt8
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.products import DYNAMIC
 from attar.exports.qdq import prepared
 from attar.exports.recurrent import lstm_nodes

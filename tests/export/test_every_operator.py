@@ -12,7 +12,7 @@ from onnx import helper
 
 from adapters.onnx_models import MODELS, model, node, random, recurrent
 from attar import registry
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import ModelError
 from attar.exports.base import Task
 from attar.types import Dataset

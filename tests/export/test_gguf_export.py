@@ -9,7 +9,7 @@ import torch
 import transformers as hf
 
 import attar
-from attar.adapters.transformers_model import TransformersModel
+from attar.adapters.transformers.model import TransformersModel
 from attar.errors import FormatError, ModelError
 from attar.exports.base import Task
 from attar.exports.gguf.export import Gguf, GgufQ4K, Tensors, file_of

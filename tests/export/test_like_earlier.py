@@ -14,8 +14,10 @@ import attar
 from adapters.onnx_models import model, node, random
 from attar import cli
 from attar.errors import FormatError, UsageError
-from attar.exports import int8_floats, onnx_int4, onnx_int8
+from attar.exports import int8_floats
 from attar.exports.earlier import DECIDED, earlier
+from attar.exports.onnx import int4 as onnx_int4
+from attar.exports.onnx import int8 as onnx_int8
 from attar.exports.timing import Latency
 
 

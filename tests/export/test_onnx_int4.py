@@ -11,13 +11,13 @@ from onnx import numpy_helper
 
 import attar
 from adapters.onnx_models import model, node, random
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.data.read import read
 from attar.errors import ModelError
 from attar.exports.base import Task
 from attar.exports.codes import packed, table
-from attar.exports.onnx_int4 import EVALUATIONS, FINER, OnnxInt4, shortest
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.int4 import EVALUATIONS, FINER, OnnxInt4, shortest
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.products import BLOCKS, DYNAMIC, dense_nodes, modern, with_products
 from attar.exports.tables import BLOCK, table_nodes, with_tables
 from attar.exports.tables import coded as table_codes

@@ -18,18 +18,18 @@ from typer.testing import CliRunner
 import attar
 from adapters.onnx_models import model, node, random
 from attar import cli, registry
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.errors import DataError, ModelError, OutputError, UsageError
-from attar.exports import onnx_int8
 from attar.exports.base import Task
 from attar.exports.int8_floats import fastest
 from attar.exports.int8_ranges import judge_of, with_ranges
 from attar.exports.int8_search import EVALUATIONS, fewest_floats, worst_first
 from attar.exports.int8_start import measured
-from attar.exports.onnx_int8 import OnnxInt8
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx import int8 as onnx_int8
+from attar.exports.onnx.int8 import OnnxInt8
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.qdq import ALL, CORE, kinds_of, prepared, quantised, weight_axes
 from attar.exports.rescaled import Rescaled
 from attar.exports.timing import latencies

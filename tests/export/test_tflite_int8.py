@@ -15,17 +15,17 @@ import attar
 from adapters import tflite_models as models
 from adapters.tflite_models import RELU, SAME, Graph, random
 from attar import cli
-from attar.adapters.tflite import TfliteAdapter
-from attar.adapters.tflite_store import Place, Store
+from attar.adapters.tflite.adapter import TfliteAdapter
+from attar.adapters.tflite.store import Place, Store
 from attar.errors import ModelError, UsageError
 from attar.exports.base import Task
 from attar.exports.int8_search import with_ranges, worst_first
 from attar.exports.judging import Judge
-from attar.exports.litert_runtime import Runtime
 from attar.exports.ranges import RULES, range_of
-from attar.exports.tflite_graph import kind_of, prepared
-from attar.exports.tflite_int8 import TfliteInt8, measured
-from attar.exports.tflite_int8_weights import TfliteInt8Weights
+from attar.exports.tflite.graph import kind_of, prepared
+from attar.exports.tflite.int8 import TfliteInt8, measured
+from attar.exports.tflite.int8_weights import TfliteInt8Weights
+from attar.exports.tflite.runtime import Runtime
 from attar.types import Dataset
 
 POOL = {"padding": SAME, "strideW": 2, "strideH": 2, "filterWidth": 2, "filterHeight": 2}

@@ -11,7 +11,7 @@ SCRIPT = """
 import json, sys
 import keras, numpy as np
 import attar
-from attar.adapters.tflite import TfliteAdapter
+from attar.adapters.tflite.adapter import TfliteAdapter
 
 assert keras.backend.backend() == "torch"
 keras.utils.set_random_seed(0)

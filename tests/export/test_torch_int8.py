@@ -14,16 +14,16 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 import attar
-from attar.adapters.torch_model import TorchModel
+from attar.adapters.torch.model import TorchModel
 from attar.cli import app
 from attar.errors import FormatError, ModelError, UsageError
 from attar.exports.base import Task
 from attar.exports.int8_search import with_ranges
 from attar.exports.judging import Judge
-from attar.exports.torch_int8 import Int8, TorchInt8, _first, fastest, kinds_of, measured, saved
-from attar.exports.torch_lower import root, step_of
-from attar.exports.torch_runtime import Runtime, set_threads
-from attar.exports.torch_units import units_of
+from attar.exports.torch.int8 import Int8, TorchInt8, _first, fastest, kinds_of, measured, saved
+from attar.exports.torch.lower import root, step_of
+from attar.exports.torch.runtime import Runtime, set_threads
+from attar.exports.torch.units import units_of
 from attar.types import Dataset
 
 
@@ -265,10 +265,10 @@ def test_speed_is_measured_on_the_whole(monkeypatch):
         ratios = dict.fromkeys(calls, 2.0) | {"the first layer": 0.5}
         return {name: Latency(1.0, ratio, ratio, ratio, 1) for name, ratio in ratios.items()}
 
-    monkeypatch.setattr("attar.exports.torch_int8.latencies", slow_floats)
+    monkeypatch.setattr("attar.exports.torch.int8.latencies", slow_floats)
     (how, floats), ratio = fastest(work, [], task)
     assert (how, floats, ratio) == ("the first layer", ["first.weight"], 0.5)
-    monkeypatch.setattr("attar.exports.torch_int8.latencies", lambda calls: slow_floats({**calls}) | {
+    monkeypatch.setattr("attar.exports.torch.int8.latencies", lambda calls: slow_floats({**calls}) | {
         "the first layer": slow_floats(calls)["nothing"]})  # fmt: skip
     assert any("keep the float model" in note for note in TorchInt8.make(task).notes)
 

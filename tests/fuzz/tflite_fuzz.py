@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from adapters.test_tflite import sparse
 from adapters.tflite_models import MODELS
-from attar.adapters.tflite import TfliteAdapter
+from attar.adapters.tflite.adapter import TfliteAdapter
 from attar.errors import AttarError
 from attar.formats.source import Bytes
 from attar.packing.tflite import accepts, find

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import attar
 from attar import beginning, cli, registry
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import ModelError, UsageError
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.latency import stage
 from attar.latency.table import CostTable
 from attar.plan.latency import INT8, Work

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from attar.exports.onnx_costs import graph_of, measured, place, works
+from attar.exports.onnx.costs import graph_of, measured, place, works
 from attar.plan.latency import FLOAT, FORMATS, INT8, ISLAND, Work
 
 CONV = Work("Conv", (("group", (1,)), ("kernel_shape", (3, 3)), ("pads", (1, 1, 1, 1))), (1, 12, 12), (16, 8, 3, 3))

@@ -12,7 +12,7 @@ import pytest
 from keras import layers
 
 from adapters.keras_models import subclassed, unsettled
-from attar.adapters.keras import KerasAdapter
+from attar.adapters.keras.adapter import KerasAdapter
 from attar.errors import ModelError
 from kits import structure_laws as laws
 

@@ -11,7 +11,7 @@ import pytest
 
 from adapters.test_onnx_real import REAL
 from assets import asset
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from kits import structure_laws as laws
 from removal.onnx_nets import NETS
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapters.torch_cases import Net, run_module, stirred
-from attar.adapters.torch import TorchAdapter
+from attar.adapters.torch.adapter import TorchAdapter
 from attar.errors import ModelError
 from kits import structure_laws as laws
 
@@ -217,7 +217,7 @@ def test_a_program_is_declined(tmp_path):
 
 
 def test_the_same_weights_have_the_same_groups_as_in_onnx():
-    from attar.adapters.onnx import OnnxAdapter
+    from attar.adapters.onnx.adapter import OnnxAdapter
 
     for name in TRAINED:
         ours = case(name).open().structure()

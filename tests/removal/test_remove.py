@@ -228,7 +228,7 @@ def test_goals_are_checked(wrong):
 
 @pytest.fixture(scope="module")
 def lenet():
-    from attar.adapters.onnx import OnnxAdapter
+    from attar.adapters.onnx.adapter import OnnxAdapter
 
     adapter = OnnxAdapter.open(Path(__file__).parents[2] / "examples" / "models" / "lenet5.onnx")
     images = np.random.default_rng(0).random((256, 1, 28, 28), np.float32)

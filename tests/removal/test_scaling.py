@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import attar
 from adapters.onnx_models import model, node, random
 from attar import beginning, cli, registry, scale_moves
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.errors import AttarError, ModelError, UsageError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.data.fit import fit_inputs
 from attar.data.read import read
 from attar.selection import features

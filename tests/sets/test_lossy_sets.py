@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from attar import api, cli
-from attar.adapters import torch_latent
+from attar.adapters.torch import latent as torch_latent
 from attar.archive import read_archive
 from attar.data.read import read
 from attar.errors import DataError, FormatError, UsageError

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from adapters.transformers_models import batches, folder, loaded
-from attar.adapters.transformers import TransformersAdapter
-from attar.adapters.transformers_expand import write_folder
-from attar.adapters.transformers_stream import StreamedModel
+from attar.adapters.transformers.adapter import TransformersAdapter
+from attar.adapters.transformers.expand import write_folder
+from attar.adapters.transformers.stream import StreamedModel
 from attar.errors import DataError, FormatError, ModelError
 from attar.types import Dataset, Weight
 from streamed.streamed_cases import FAMILIES, ids

@@ -12,8 +12,8 @@ import pytest
 
 from adapters.transformers_models import folder
 from attar import api
-from attar.adapters.transformers import TransformersAdapter
-from attar.adapters.transformers_stream import StreamedModel
+from attar.adapters.transformers.adapter import TransformersAdapter
+from attar.adapters.transformers.stream import StreamedModel
 from attar.archive import read_archive
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score

@@ -1,1 +1,1 @@
-"""One file for each framework behind one protocol."""
+"""One folder for each framework behind one protocol (base.py)."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attar import registry
-from attar.adapters.tensors import TensorsAdapter
+from attar.adapters.tensors.adapter import TensorsAdapter
 from attar.errors import ModelError, UsageError
 from attar.estimating.kernels import timed
 from attar.opening import open_model

@@ -9,7 +9,7 @@ import numpy as np
 
 from attar.exports.base import Task
 from attar.exports.int8_ranges import Int8
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.qdq import ALL, CARRYING, CORE, kinds_of
 from attar.exports.timing import latencies
 

@@ -12,7 +12,7 @@ import onnx
 from attar.exports.base import Run
 from attar.exports.codes import Packed
 from attar.exports.judging import JUDGED, Judge, choices_of, worth_trying
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.products import BLOCKS, with_products
 from attar.exports.qdq import ALL, Grid, quantised, slim
 from attar.exports.ranges import RULES, Range, Seen

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.exports.codes import on_grid, packed
 from attar.exports.int8_ranges import Int8
 from attar.exports.products import dense_nodes

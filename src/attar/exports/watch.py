@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from attar.adapters.onnx_session import feed_of, fixed_batch, parts
-from attar.exports.onnx_runtime import Runtime
+from attar.adapters.onnx.session import feed_of, fixed_batch, parts
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.ranges import Seen
 from attar.types import Array, Dataset
 

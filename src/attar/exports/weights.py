@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import ModelError
 from attar.exports.codes import Packed, packed
 from attar.exports.products import BLOCKS, dense_nodes, modern, with_products

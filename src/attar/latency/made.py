@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import attar
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.archive import to_bytes
 from attar.exports.base import Task
 from attar.exports.codes import CHOICE
@@ -21,7 +21,7 @@ from attar.exports.int8_ranges import Int8, with_ranges
 from attar.exports.int8_search import within_drop
 from attar.exports.int8_start import WATCHED
 from attar.exports.judging import Judge
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.qdq import CORE, Grid, prepared, weight_axes
 from attar.exports.ranges import RULES, range_of
 from attar.exports.timing import latencies

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, ClassVar
 
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.archive import read_archive
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.exports.base import Task
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import Latency, latencies
 from attar.latency.made import Coded, Fast, Integers, coded, quickest, ranged, untouched
 from attar.latency.problem import Problem

@@ -10,7 +10,7 @@ from typing import Any
 from attar import measuring, pipeline, summary
 from attar.adapters.base import Adapter
 from attar.archive import read_archive
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import Latency, latencies
 from attar.job import Job
 from attar.latency.fast import FastFile

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from attar import measuring
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.job import Job
 from attar.latency.race import FLOAT, Race, Sized
 from attar.run.ledger import Ledger

@@ -9,15 +9,15 @@ from functools import partial
 import numpy as np
 
 from attar import measuring
-from attar.adapters.onnx import OnnxAdapter
+from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import UsageError
 from attar.exports.base import Task
 from attar.exports.int8_ranges import judge_of
-from attar.exports.onnx_costs import measured as measured_cost
-from attar.exports.onnx_costs import place, works
-from attar.exports.onnx_int8 import OnnxInt8
-from attar.exports.onnx_model import onnx_model
-from attar.exports.onnx_runtime import Runtime
+from attar.exports.onnx.costs import measured as measured_cost
+from attar.exports.onnx.costs import place, works
+from attar.exports.onnx.int8 import OnnxInt8
+from attar.exports.onnx.model import onnx_model
+from attar.exports.onnx.runtime import Runtime
 from attar.exports.qdq import prepared
 from attar.job import Job, image_changes, recovery_settings
 from attar.latency.made import Coded, coded, first_integers, quickest

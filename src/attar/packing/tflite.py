@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from attar.adapters.tflite_reader import DTYPES as NAMES
-from attar.adapters.tflite_reader import IDENTIFIER, Walk
+from attar.adapters.tflite.reader import DTYPES as NAMES
+from attar.adapters.tflite.reader import IDENTIFIER, Walk
 from attar.archive.base import MOST_AXES, count
 from attar.archive.packed import SpanInfo
 from attar.coding import known_dtype

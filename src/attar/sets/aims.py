@@ -45,7 +45,7 @@ class Viewer:
     def __init__(self, adapter: Adapter, images: U8, labels: I64 | None) -> None:
         """images [n, height, width, channels]; raises DataError and UsageError where the model does not take them.
 
-        sight is the model with gradients: see attar.adapters.torch_sight.
+        sight is the model with gradients: see attar.adapters.torch.sight.
         """
         self.images, self.labels, self._adapter = images, labels, adapter
         self._known: dict[int, int] = {}

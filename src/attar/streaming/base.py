@@ -30,7 +30,7 @@ SCORED = 256
 
 
 class Part(Protocol):
-    """One part of a model, its weights in memory; more on its methods in adapters/transformers_part.py."""
+    """One part of a model, its weights in memory; more on its methods in adapters/transformers/part.py."""
 
     def read(self, name: str) -> Weight:
         """A layer's matrix and bias."""
@@ -64,7 +64,7 @@ class Part(Protocol):
 
 
 class Model(Protocol):
-    """A model that is opened part by part; more in adapters/transformers_stream.py."""
+    """A model that is opened part by part; more in adapters/transformers/stream.py."""
 
     framework: str
 

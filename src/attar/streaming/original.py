@@ -1,6 +1,6 @@
 """What is known of the original before anything is rounded: its outputs, and how much each row matters to them.
 
-Sensitivities are those of a run in memory (adapters/transformers_fisher.py): squared gradients of the likelihood of
+Sensitivities are those of a run in memory (adapters/transformers/fisher.py): squared gradients of the likelihood of
 labels that the model itself draws. The gradient goes backward through one block after the other, each computed again
 from its stored input (checkpointing; Chen et al. 2016), so that no more than one block is in memory.
 """

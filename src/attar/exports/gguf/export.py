@@ -18,7 +18,7 @@ import gguf
 import numpy as np
 
 from attar.adapters.base import Adapter
-from attar.adapters.transformers_model import TransformersModel
+from attar.adapters.transformers.model import TransformersModel
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
 from attar.exports.gguf.blocks import format_for

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 import transformers
 
-from attar.adapters import transformers_load
-from attar.adapters.transformers import CONFIG
-from attar.adapters.transformers_model import TransformersModel
+from attar.adapters.transformers import load as transformers_load
+from attar.adapters.transformers.adapter import CONFIG
+from attar.adapters.transformers.model import TransformersModel
 from attar.errors import FormatError, UsageError
 from attar.exports.gguf.llama import config_of, gguf_names, rows_back
-from attar.exports.torch_runtime import set_threads
+from attar.exports.torch.runtime import set_threads
 from attar.types import Array, TensorSpec
 
 LARGEST = 1 << 40

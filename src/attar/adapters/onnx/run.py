@@ -1,0 +1,310 @@
+"""Execution of an ONNX model: plain runs, perturbed runs, captures and input statistics.
+
+Sessions are built when they are first needed and forgotten when a weight changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attar.adapters.base import Batch
+from attar.adapters.moments import IdCounts, MomentSum
+from attar.adapters.onnx.forms import Convolution, Lookup, Sample, spread
+from attar.adapters.onnx.session import Feed, Session, batch_axes, examples_first, feed_of, fixed_batch, parts
+from attar.adapters.onnx.sites import Site
+from attar.adapters.onnx.tensors import Store
+from attar.adapters.onnx.watch import delta_name, perturbable, uses_by_owner, watching
+from attar.adapters.unfold import PATCHES_PER_EXAMPLE
+from attar.errors import DataError
+from attar.types import Array, Capture, Stats, TensorSpec
+
+CAPTURE_BYTES = 2**28
+"""Bytes of watched tensors that one run may hand back; larger batches are cut."""
+SMALL_BYTES = 2**26
+"""Bytes of values up to which sessions of several kinds are kept, MOST_SESSIONS of each: their arenas are large."""
+MOST_SESSIONS = 1
+PATCHES_PER_BATCH = 16384
+"""Patches of a convolution that the first batch should give at least, however few its examples."""
+COLUMN_BYTES = 2**27
+"""Bytes of columns in one Capture of a convolution."""
+
+Place = tuple[int, int, int]
+"""Of a site's output: its number of axes, its batch axis, its entries for each example."""
+
+
+class Pace:
+    """How many examples to watch at once: a few first, then as many as CAPTURE_BYTES allows."""
+
+    def __init__(self) -> None:
+        self._step = 8
+
+    def __call__(self) -> int:
+        """The next step."""
+        return self._step
+
+    def learn(self, nbytes: int, examples: int) -> None:
+        """What so many examples took."""
+        self._step = max(CAPTURE_BYTES // max(nbytes // examples, 1), 1)
+
+
+class Runner:
+    """Runs one model; `forget` after every change of a value."""
+
+    def __init__(self, store: Store, sites: Sequence[Site], inputs: list[TensorSpec], outputs: list[TensorSpec]):
+        self._store, self._outputs = store, outputs
+        self._axes = batch_axes(inputs)
+        self.inputs = [examples_first(spec, self._axes.get(spec.name, 0)) if spec.shape else spec for spec in inputs]
+        """The inputs as a batch has them: examples first."""
+        self._uses = uses_by_owner(sites)
+        self._places: dict[str, Place] | None = None
+        self._seen: Feed | None = None
+        self._sessions: dict[tuple[str, ...], Session] = {}
+
+    def forget(self) -> None:
+        """Values have changed: no session is valid any more."""
+        self._sessions.clear()
+
+    def _session(self, kind: str, names: Sequence[str] = (), sites: Sequence[Site] = ()) -> Session:
+        key = (kind, *names)
+        session = self._sessions.pop(key, None)
+        if session is None:
+            self._make_room(kind)
+            if kind == "plain":
+                session = Session(self._store)
+            elif kind == "perturbed":
+                session = perturbable(self._store, sites)
+            else:
+                session = watching(self._store, names, sites)
+        self._sessions[key] = session  # the last one used stands last
+        return session
+
+    def _make_room(self, kind: str) -> None:
+        """Each session holds a copy of all weights: of a large model there is one, of a small one a few of a kind."""
+        if self._store.nbytes() >= SMALL_BYTES:
+            self._sessions.clear()
+        alike = [key for key in self._sessions if key[0] == kind]
+        if len(alike) >= MOST_SESSIONS:
+            del self._sessions[alike[0]]
+
+    def _remember(self, feed: Feed) -> None:
+        """Keep one example that the model has accepted, for `places`."""
+        if self._seen is None:
+            self._seen = feed.part(np.arange(min(feed.count, 1)))
+            self._places = None
+
+    def run(self, batch: Batch, perturb: Mapping[str, Array] | None) -> Array:
+        """The first output, float32; raises KeyError for a layer that cannot be perturbed."""
+        feed = feed_of(batch, self.inputs, self._axes)
+        for name in perturb or ():
+            if not self.can_perturb(name):
+                raise KeyError(name)
+        size = fixed_batch(self.inputs, feed)
+        if size is None:
+            return self._run_feed(feed, perturb or {})
+        results = []
+        for part, rows, real in parts(feed, size, lambda: feed.count):
+            deltas = {name: np.asarray(delta)[rows] for name, delta in (perturb or {}).items()}
+            results.append(self._run_feed(part, deltas)[:real])
+        return np.concatenate(results)
+
+    def pieces(self, batch: Batch) -> list[tuple[dict[str, Array], int]]:
+        """A batch as the model takes it, cut where its batch size is fixed: (inputs, examples that do not repeat)."""
+        feed = feed_of(batch, self.inputs, self._axes)
+        size = fixed_batch(self.inputs, feed)
+        return [(part.values, real) for part, _, real in parts(feed, size, lambda: feed.count)]
+
+    def _run_feed(self, feed: Feed, perturb: Mapping[str, Array]) -> Array:
+        name = self._outputs[0].name
+        if perturb:
+            sites = [site for owner in sorted(perturb) for site in self._uses[owner]]
+            session = self._session("perturbed", sorted(perturb), sites)
+            return _float(session.run([name], {**feed.values, **self._deltas(feed, perturb, sites)})[0])
+        output = _float(self._session("plain").run([name], feed.values)[0])
+        if output.shape[:1] != (feed.count,):
+            raise DataError(
+                f"output {name!r}: its first axis must be that of the {feed.count} examples. Received "
+                f"{list(output.shape)}. Export the model with its examples first in the first output."
+            )
+        self._remember(feed)
+        return output
+
+    def _deltas(self, feed: Feed, perturb: Mapping[str, Array], sites: Sequence[Site]) -> dict[str, Array]:
+        """A value for every perturbation input."""
+        places, deltas = self.places(), {}
+        for number, site in enumerate(sites):
+            delta = np.asarray(perturb[site.layer.tied_to or site.layer.name], np.float32)
+            if delta.shape != (feed.count, site.form.rows):
+                raise DataError(
+                    f"layer {site.layer.name!r}: a perturbation must be [{feed.count}, {site.form.rows}]. "
+                    f"Received {list(delta.shape)}. Give one row for each example."
+                )
+            ndim, axis, each = places[site.output or ""]
+            repeated = np.repeat(delta, each, axis=0) if each > 1 else delta
+            axes = site.form.row_axes or ()
+            placed = spread(repeated, axes, site.form.row_sizes, ndim, axis)
+            deltas[delta_name(number)] = placed.astype(site.chain.dtype)
+        return deltas
+
+    def can_perturb(self, name: str) -> bool:
+        """Whether every use of the weight hands on its product in a tensor with a known batch axis."""
+        uses = self._uses.get(name, [])
+        if not uses or not all(site.output and site.form.row_axes for site in uses):
+            return False
+        places = self.places()
+        for site in uses:
+            ndim, axis, _ = places.get(site.output or "", (0, 0, 0))
+            if not ndim or axis in {row % ndim for row in site.form.row_axes or ()}:
+                return False
+        return True
+
+    def places(self) -> dict[str, Place]:
+        """Where the examples lie in each watched tensor, found by running the model on two and on three examples."""
+        if self._places is None:
+            sites = [site for uses in self._uses.values() for site in uses]
+            names = {site.output for site in sites if site.output} | {name for site in sites for name in site.sources}
+            fetched = sorted(names - {spec.name for spec in self.inputs})
+            few, more = self._probe(fetched, sites, 2), self._probe(fetched, sites, 3)
+            found = {name: _place(few[name], more[name]) for name in fetched if name in few and name in more}
+            self._places = {name: place for name, place in found.items() if place is not None}
+            self._sessions.pop(("watching", *fetched), None)
+        return self._places
+
+    def _probe(self, names: list[str], sites: Sequence[Site], count: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of these tensors for a batch of so many examples; empty where the model cannot run it."""
+        if not names:
+            return {}
+        for feed in [self._seen] if self._seen is not None else self._made_up():
+            fixed = [spec.shape[0] for spec in self.inputs if spec.name not in feed.whole and spec.shape]
+            size = next((first for first in fixed if first is not None), None)
+            batch = feed.part(np.zeros(size or count, np.int64))
+            try:
+                values = self._session("watching", names, sites).run(names, batch.values)
+            except DataError:
+                continue
+            found = {name: value.shape for name, value in zip(names, values, strict=True)}
+            # A model for one batch size: claim that the first axis grows, as it would.
+            return found if size is None else {n: (s[0] // size * count, *s[1:]) for n, s in found.items() if s}
+        return {}
+
+    def _made_up(self) -> Iterator[Feed]:
+        """Feeds of zeros for a model that has not seen data yet, with free axes of several sizes."""
+        for free in (16, 64, 224, 1):
+            values = {}
+            for spec in self.inputs:
+                shape = [1, *(free if size is None else size for size in spec.shape[1:])] if spec.shape else []
+                values[spec.name] = np.zeros(shape, np.dtype(spec.dtype))
+            whole = frozenset(spec.name for spec in self.inputs if not spec.shape)
+            yield Feed(values, 1, whole, self._axes)
+
+    def captures(self, batches: Iterable[Batch], only: Sequence[str] | None) -> Iterator[Capture]:
+        """What each layer saw; several captures of one layer for a large batch or a weight that is used twice."""
+        uses = self._wanted(only)
+        for tensors, count, _, _ in self._watch(batches, uses, outputs=True):
+            for owner, sites in uses.items():
+                for site in sites:
+                    yield from _captured(owner, site, tensors, count)
+
+    def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> dict[str, Stats]:
+        """Statistics of each layer's inputs; convolutions are sampled."""
+        uses = self._wanted(only)
+        sums: dict[str, MomentSum | IdCounts] = {}
+        for owner, sites in uses.items():
+            form = sites[0].form
+            sums[owner] = IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols)
+        keep = 0
+        order = {owner: place for place, owner in enumerate(self._uses)}
+        for tensors, count, feed, start in self._watch(batches, uses, outputs=False):
+            # The same for every example, or a small last batch would weigh as much as a large one.
+            keep = keep or max(PATCHES_PER_EXAMPLE, PATCHES_PER_BATCH // feed.count)
+            for owner, sites in uses.items():
+                for place, site in enumerate(sites):
+                    sample = Sample(order[owner], start, keep)
+                    columns = site.form.columns([tensors[name] for name in site.sources], sample)
+                    new = 0 if place else count
+                    if self._by_example(site):
+                        sums[owner].add(columns, new)
+                    else:
+                        sums[owner].add(columns, 0)
+                        sums[owner].samples += new
+        stats = {owner: total.stats() for owner, total in sums.items()}
+        return {owner: found for owner, found in stats.items() if found is not None}
+
+    def _by_example(self, site: Site) -> bool:
+        """Whether a layer's columns come example by example: the batch is the first axis of what it reads."""
+        places = self.places()
+        return site.form.kind == "recurrent" or all(places.get(name, (0, 0, 1))[1] == 0 for name in site.sources)
+
+    def _wanted(self, only: Sequence[str] | None) -> dict[str, list[Site]]:
+        return {owner: uses for owner, uses in self._uses.items() if only is None or owner in only}
+
+    def _watch(
+        self, batches: Iterable[Batch], uses: Mapping[str, list[Site]], *, outputs: bool
+    ) -> Iterator[tuple[dict[str, Array], int, Feed, int]]:
+        """(tensors by name, examples, the whole batch, number of the first example) of each piece of each batch."""
+        sites = [site for found in uses.values() for site in found]
+        names = {name for site in sites for name in site.sources}
+        if outputs:
+            names |= {site.output for site in sites if site.output}
+        fetched = sorted(names - {spec.name for spec in self.inputs})
+        start = 0
+        pace = Pace()
+        for batch in batches:
+            feed = feed_of(batch, self.inputs, self._axes)
+            for part, rows, real in parts(feed, fixed_batch(self.inputs, feed), pace):
+                values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
+                self._remember(part)
+                tensors = {**part.values, **dict(zip(fetched, values, strict=True))}
+                pace.learn(sum(value.nbytes for value in tensors.values()), len(rows))
+                if real < len(rows):
+                    tensors = {n: v[:real] if v.ndim and len(v) == len(rows) else v for n, v in tensors.items()}
+                yield tensors, real, feed, start
+                start += real
+
+
+def _float(value: Any) -> Array:
+    return np.asarray(value, np.float32)
+
+
+def _place(few: tuple[int, ...], more: tuple[int, ...]) -> Place | None:
+    """Axis whose size goes with the number of examples (2 and 3), and its entries for each example."""
+    if len(few) != len(more):
+        return None
+    axes = [axis for axis, (a, b) in enumerate(zip(few, more, strict=True)) if a != b]
+    if len(axes) != 1 or few[axes[0]] * 3 != more[axes[0]] * 2:
+        return None
+    return len(few), axes[0], few[axes[0]] // 2
+
+
+def _captured(owner: str, site: Site, tensors: Mapping[str, Array], count: int) -> Iterator[Capture]:
+    """The captures of one use of a weight from one piece of a batch."""
+    sources = [tensors[name] for name in site.sources]
+    y = None if site.output is None else _product_of(site, tensors[site.output])
+    if isinstance(site.form, Lookup):
+        products = None if y is None else site.form.products(sources, y)
+        yield Capture(owner, None, products, site.form.columns(sources, None))
+        return
+    step = count
+    if isinstance(site.form, Convolution) and len(sources[0]) == count:
+        window = site.form.attributes.window(site.form.shape[2:], sources[0].shape[2:])
+        each = 4 * site.form.groups * site.form.cols * math.prod(window.positions(sources[0].shape[2:]))
+        step = max(COLUMN_BYTES // max(each, 1), 1)
+    for start in range(0, count, step):
+        some = sources if step >= count else [sources[0][start : start + step]]
+        columns = site.form.columns(some, None)
+        if y is None:
+            yield Capture(owner, columns, None)
+        else:
+            part = y if step >= count else y[start : start + step]
+            yield Capture(owner, columns, site.form.products(some, part))
+
+
+def _product_of(site: Site, y: Array) -> Array:
+    """An operator's output without what the operator itself adds."""
+    if site.own is None:
+        return y
+    constant = spread(site.own.read(), site.form.row_axes or (), site.form.row_sizes, y.ndim)
+    return np.asarray(y - (site.own_scale * constant).astype(y.dtype))

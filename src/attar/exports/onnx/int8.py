@@ -1,0 +1,193 @@
+"""ONNX models in 8-bit integers: our rounding on the runtime's grid, ranges by output error, float where it pays.
+
+Weights: codes on a per-channel int8 grid whose reach has the least squared error, rounded with error feedback and
+coordinate descent on the inputs' second moments (methods/fixed.py), with the mean error taken off the bias. Activations
+become integers by one of two routes: `static`, with ranges found beforehand (QDQ), or `dynamic`, in which dense layers
+and LSTMs find theirs as the values come (products.py, recurrent.py) and the rest is static; the faster one is taken if
+it is within the drop. Nodes go back to float where the drop asks for it, or where the runtime is faster so, as measured
+on the whole graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from attar.adapters.base import Adapter
+from attar.errors import ModelError
+from attar.exports.base import Artefact, Task
+from attar.exports.int8_floats import NOISE, Choice, fastest
+from attar.exports.int8_ranges import Int8, best_rule, judge_of, judged, refined
+from attar.exports.int8_search import EVALUATIONS, fewest_floats, worst_first
+from attar.exports.int8_start import dynamic_nodes, measured
+from attar.exports.judging import Judge
+from attar.exports.onnx.model import onnx_model
+from attar.exports.onnx.runtime import Runtime
+from attar.exports.products import DYNAMIC
+from attar.exports.qdq import ALL, CORE, lifted, prepared, weight_axes
+from attar.exports.ranges import RULES
+from attar.exports.recurrent import as_before, lstm_nodes
+from attar.exports.timing import latencies
+from attar.types import Json
+
+SLOWER = 0.98
+"""Of the float model's time, from which on int8 is no gain."""
+KEPT = 1.05
+"""Of the float model's time, beyond which the float model is written."""
+STATIC = "static"
+
+
+class OnnxInt8:
+    """See the module's docstring."""
+
+    name: ClassVar[str] = "onnx-int8"
+    suffix: ClassVar[str] = ".int8.onnx"
+    help: ClassVar[str] = "8-bit weights and activations (QDQ, or dynamic where faster), for onnxruntime"
+
+    @staticmethod
+    def check(adapter: Adapter) -> None:
+        """An ONNX model with weights that integers multiply; raises ModelError."""
+        adapter = onnx_model(adapter, OnnxInt8.name)
+        model = lifted(adapter.model())
+        if not weight_axes(model) and not lstm_nodes(model):
+            raise ModelError(
+                "onnx-int8: the model must have a Conv, Gemm, MatMul or LSTM with stored weights. Received none. "
+                "Export onnx-fp16 instead."
+            )
+
+    @staticmethod
+    def make(task: Task) -> Artefact:
+        """Integers wherever the drop allows it and the runtime is faster so."""
+        adapter = onnx_model(task.adapter, OnnxInt8.name)
+        work = measured(adapter, task.calibrate)
+        judge = judge_of(task.adapter.run, task.calibrate, classes=task.classes, most=judged(work))
+        found = landed(work, judge, task)
+        route, harmful = found.route, found.harmful
+        chosen, ratio = fastest(work, harmful, task)
+        work.ops = chosen.ops
+        slow = [name for name in chosen.floats if name not in harmful]
+        used = {rule: sum(one == rule for one in work.rules.values()) for rule in RULES}
+        keeps = bool(task.like["kept_float"]) if "kept_float" in task.like else ratio > KEPT
+        facts: dict[str, Json] = {
+            "kl": found.kl, "kept_float": keeps, "in_float": chosen.name, "route": route,
+            "dynamic_nodes": sorted(work.kernels),
+            "ranges": {rule: count for rule, count in used.items() if count and work.ops}, "float_nodes": harmful,
+            "float_for_speed": slow, "integer_operators": list(chosen.ops), "latency_ratio": ratio,
+        }  # fmt: skip
+        if keeps:
+            note = f"int8 would take {ratio:.2f} of float's time here: this file is the float model"
+            return Artefact(prepared(adapter.model()).SerializeToString(), (note,), facts)
+        return Artefact(work.build(chosen.floats), tuple(_notes(work, found, chosen, ratio)), facts)
+
+    @staticmethod
+    def runtime(model: bytes | Path, threads: int) -> Runtime:
+        """onnxruntime on the CPU."""
+        return Runtime(model, threads)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A route, the nodes that it leaves in float for the drop, and the KL with all in integers."""
+
+    route: str
+    harmful: list[str]
+    kl: float
+
+
+def _notes(work: Int8, found: Landed, chosen: Choice, ratio: float) -> list[str]:
+    """What people are told."""
+    notes = []
+    if work.kernels:
+        notes.append(f"{len(work.kernels)} dense or LSTM nodes find the ranges of their inputs as they run")
+    left = as_before(work.model)
+    if left:
+        notes.append(left)
+    if found.harmful:
+        kept = "have finer activations or stay in float" if work.kernels else "stay in float"
+        count = len({*work.nodes, *work.kernels})
+        notes.append(f"{len(found.harmful)} of {count} nodes with weights {kept}, for the drop")
+    if len(chosen.floats) > len(found.harmful) or (chosen.ops != ALL and work.ops):
+        notes.append(f"in float, because the whole graph is faster so: {chosen.name}")
+    if ratio >= SLOWER:
+        notes.append(f"int8 takes {ratio:.2f} of float's time here: keep the float model")
+    return notes
+
+
+def landed(work: Int8, judge: Judge, task: Task) -> Landed:
+    """The first route, in the order of `routes_of`, that passes as it is, in at most EVALUATIONS passes.
+
+    Where none does, those of `narrower`; and then the one that moves the outputs less, with integers at weights only
+    and as few nodes in float as pass.
+    """
+    moved: dict[str, float] = {}
+    routes = routes_of(work, judge, task, moved)
+    for route in routes:
+        _enter(work, route)
+        if route == STATIC:
+            moved[route] = refined(work, judge, moved[route], task.step)
+        if task.acceptable(work.build()):
+            return Landed(route, [], moved[route])
+    route = min(routes, key=moved.__getitem__)
+    left, kl = EVALUATIONS - len(routes), moved[route]
+    for part, ops in narrower(work, route):
+        _enter(work, part)
+        work.ops, left = ops, left - 1
+        moved[part] = judge(work.build())
+        if task.acceptable(work.build()):
+            return Landed(part, [], moved[part])
+    _enter(work, route)
+    work.ops = CORE if work.ops else ()
+    order = worst_first(work, work.operators, judge, task.step)
+    found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), left)
+    return Landed(route, found, kl)
+
+
+def narrower(work: Int8, route: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The route and the static operators that are tried next: those with weights only; dense layers and LSTMs alone."""
+    convolved = {grid.weight for grid in work.grids} - set(work.products)
+    found: list[tuple[str, tuple[str, ...]]] = []
+    if work.grids and (route == STATIC or convolved):
+        found.append((route, CORE))
+    if convolved and dynamic_nodes(work):
+        found.append((DYNAMIC, ()))
+    return found
+
+
+def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> list[str]:
+    """The routes that the model can take, the faster first, or, where they are as fast, the one with the less KL.
+
+    What each moves is put into `moved`.
+    """
+    if work.grids:
+        _enter(work, STATIC)
+        moved[STATIC] = best_rule(work, judge, task.step)
+    if dynamic_nodes(work):
+        _enter(work, DYNAMIC)
+        moved[DYNAMIC] = judge(work.build())
+    if not moved:
+        raise ModelError(
+            "onnx-int8: the examples must reach a weight that integers multiply. Received none that do. Check the data."
+        )
+    if task.like.get("route") in moved:
+        return [str(task.like["route"])]
+    if len(moved) < 2:
+        return list(moved)
+    calls = {}
+    for route in (STATIC, DYNAMIC):
+        _enter(work, route)
+        calls[route] = Runtime(work.build(), task.threads).once(task.batch)
+    ratio = latencies(calls)[DYNAMIC].ratio
+    task.step()
+    faster = DYNAMIC if ratio < 1 else STATIC
+    if abs(ratio - 1) < NOISE:
+        faster = min(moved, key=moved.__getitem__)
+    return sorted(moved, key=lambda route: route != faster)
+
+
+def _enter(work: Int8, route: str) -> None:
+    """Take a route, in place."""
+    work.kernels = {} if route == STATIC else dict.fromkeys(dynamic_nodes(work), DYNAMIC)
+    static = {grid.weight for grid in work.grids} - set(work.products)
+    # Ranges of sums and norms alone would cost more than they bring.
+    work.ops = ALL if route == STATIC or static else ()

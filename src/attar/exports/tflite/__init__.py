@@ -1,0 +1,1 @@
+"""Files that LiteRT runs."""
