@@ -4,8 +4,8 @@
 
 Every run is a process of its own that does what the command does, and its peak is the largest resident set that the
 system reports at its end (wait4). "imports" is the peak of another process, which opens the same model and runs one
-example: what the frameworks take. The limit is three times the float32 model and 500 MB (10^6 bytes each). --stages also
-prints the peak of every stage of each run (VmHWM, set back when a stage begins), which is where to look.
+example: what the frameworks take. The limit is three times the float32 model and 500 MB (10^6 bytes each). --stages
+prints the peak of every stage of each run, too (VmHWM, set back when a stage begins): where to look.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Stages:
         self.rows: list[tuple[str, float, float, float]] = []
         self._now, self._start, self._begun = "opening", status("VmRSS"), time.monotonic()
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int) -> None:  # noqa: ARG002
         """The stage before ends."""
         seconds = time.monotonic() - self._begun
         self.rows.append((self._now, self._start / 1e6, status("VmHWM") / 1e6, seconds))
@@ -71,10 +71,11 @@ def task(name: str) -> tuple[Any, dict[str, Any]]:
         texts = letters(2 * TEXTS)
         sets = {"calibrate": passages(TEXTS), "select": texts[:TEXTS], "certify": texts[TEXTS:]}
         return asset(MINILM), {**sets, "metric": "cosine", "max_drop": 0.01, "guarantee": "estimate", "evaluations": 6}
+    from transformers import AutoTokenizer
+
     from gguf_types import opened
     from perplexity import PLACE, cut, folder_of
     from real_sets import novel
-    from transformers import AutoTokenizer
 
     folder = PLACE if (PLACE / "config.json").exists() else folder_of(*opened())
     import numpy as np
@@ -128,10 +129,14 @@ def child(name: str, what: str, stages: bool) -> dict[str, Any]:
     assert process.stdout is not None
     said = process.stdout.read().decode()
     _, code, used = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(code):
-        raise SystemExit(f"{name}, {what}: it ended with {os.waitstatus_to_exitcode(code)}")
-    found = {"peak": 1024 * used.ru_maxrss, "seconds": used.ru_utime + used.ru_stime}
-    return {**json.loads(said.splitlines()[-1]), **found}
+    process.returncode = os.waitstatus_to_exitcode(code)
+    if process.returncode:
+        raise SystemExit(f"{name}, {what}: it ended with {process.returncode}")
+    told = json.loads(said.splitlines()[-1])
+    # What sets the peak of a stage back sets back that of the process.
+    peak = max(1024 * used.ru_maxrss, *(int(1e6 * row[2]) for row in told.get("stages", [])), 0)
+    found = {"peak": peak, "seconds": used.ru_utime + used.ru_stime}
+    return {**told, **found}
 
 
 def row(name: str, alone: dict[str, Any], run: dict[str, Any]) -> list[str]:

@@ -224,11 +224,15 @@ def shared(layer: Layer, stats: Stats) -> Stats:
 
     A weight's error is the same at every position, and what follows (pooling, further convolutions) adds positions
     up, so that the common part counts in full and the rest with POSITION_SHARE; compare the "expand" and "reduce"
-    settings of K-FAC with weight sharing (Eschenhagen et al. 2023, section 3).
+    settings of K-FAC with weight sharing (Eschenhagen et al. 2023, section 3). What they have in common alone is not
+    handed on.
     """
     if stats.pooled is None or layer.kind not in ("conv", "conv_transpose"):
-        return stats
-    return replace(stats, hessian=stats.pooled + POSITION_SHARE * (stats.hessian - stats.pooled))
+        return replace(stats, pooled=None)
+    mixed = stats.hessian - stats.pooled
+    mixed *= POSITION_SHARE
+    mixed += stats.pooled
+    return replace(stats, hessian=mixed, pooled=None)
 
 
 def blind_stats(layer: Layer) -> Stats:
