@@ -36,6 +36,25 @@ def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
         yield waiting.pop(), True
 
 
+class Pace:
+    """How many examples to look at together: a few first, then as many as so many bytes allow.
+
+    Where those are a block or more, whole ones, so that nothing is left over that waits for the next.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._step = most, 8
+
+    def __call__(self, start: int) -> int:
+        """The next step, from the example of this number in its batch."""
+        rest = BLOCK - start % BLOCK
+        return self._step if self._step < rest else rest + (self._step - rest) // BLOCK * BLOCK
+
+    def learn(self, nbytes: int, examples: int) -> None:
+        """What so many examples took."""
+        self._step = max(self._most // max(nbytes // examples, 1), 1)
+
+
 class MomentSum:
     """Mean and centred second moment of a layer's input columns, and of their mean over the positions of an example.
 

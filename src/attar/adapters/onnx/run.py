@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.base import Batch
-from attar.adapters.moments import BLOCK, IdCounts, MomentSum, with_last
+from attar.adapters.moments import IdCounts, MomentSum, Pace, with_last
 from attar.adapters.onnx.forms import Convolution, Lookup, Sample, spread
 from attar.adapters.onnx.session import Feed, Session, batch_axes, examples_first, feed_of, fixed_batch, parts
 from attar.adapters.onnx.sites import Site
@@ -34,25 +34,6 @@ COLUMN_BYTES = 2**27
 
 Place = tuple[int, int, int]
 """Of a site's output: its number of axes, its batch axis, its entries for each example."""
-
-
-class Pace:
-    """How many examples to watch at once: a few first, then as many as CAPTURE_BYTES allows.
-
-    Where those are a block of statistics or more, whole ones, so that nothing is left over that waits for the next.
-    """
-
-    def __init__(self) -> None:
-        self._step = 8
-
-    def __call__(self, start: int = 0) -> int:
-        """The next step, from the example of this number in its batch."""
-        rest = BLOCK - start % BLOCK
-        return self._step if self._step < rest else rest + (self._step - rest) // BLOCK * BLOCK
-
-    def learn(self, nbytes: int, examples: int) -> None:
-        """What so many examples took."""
-        self._step = max(CAPTURE_BYTES // max(nbytes // examples, 1), 1)
 
 
 class Runner:
@@ -264,7 +245,7 @@ class Runner:
             names |= {site.output for site in sites if site.output}
         fetched = sorted(names - {spec.name for spec in self.inputs})
         start = 0
-        pace = Pace()
+        pace = Pace(CAPTURE_BYTES)
         for batch, final in with_last(batches):
             feed = feed_of(batch, self.inputs, self._axes)
             for part, rows, real in parts(feed, fixed_batch(self.inputs, feed), pace):
