@@ -51,6 +51,11 @@ class Candidate:
         """Size of the file."""
         return len(self.data)
 
+    def bare(self) -> Candidate:
+        """Without what the file was made of, which is many times as large."""
+        choices = {name: replace(point, encoded=None) for name, point in self.plan.choices.items()}
+        return replace(self, plan=Plan(choices, self.plan.slope))
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -134,7 +139,8 @@ class Subject:
         progress.stage(f"encoding at slope {slope:.3g}", len(self.layers))
         curves: dict[str, list[Point]] = {}
         for layer, points in zip(self.layers, self._curves(slope), strict=True):
-            curves[layer.name] = points
+            best = at_slope({layer.name: points}, slope).choices[layer.name]
+            curves[layer.name] = [point if point is best else replace(point, encoded=None) for point in points]
             progress.step()
         plan = at_slope(curves, slope)
         return Candidate(slope, plan, self.pack(plan), earned(curves, slope))
