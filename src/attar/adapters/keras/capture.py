@@ -81,7 +81,8 @@ def moments(model: Any, sites: Sequence[Site], batches: Iterable[Any]) -> dict[s
     """Statistics of every layer that was reached; several calls in one batch are positions of the same examples."""
     sums: dict[str, MomentSum | IdCounts] = {}
     start = 0
-    for inputs, examples, last, learn in _pieces(batches):
+    fixed = any(tensor.shape[0] is not None for tensor in getattr(model, "inputs", None) or [])
+    for inputs, examples, last, learn in _pieces(batches, whole=fixed):
         calls = seen(model, sites, inputs, products=False)
         learn(sum(x.nbytes for found in calls.values() for x, _ in found), examples)
         for place, site in enumerate(sites):
@@ -95,13 +96,16 @@ def moments(model: Any, sites: Sequence[Site], batches: Iterable[Any]) -> dict[s
     return {name: value for name, value in stats.items() if value is not None}
 
 
-def _pieces(batches: Iterable[Any]) -> Iterator[tuple[Any, int, bool, Callable[[int, int], None]]]:
-    """Inputs, their examples, whether they are the last, and where to tell what these took, of batches cut so."""
+def _pieces(batches: Iterable[Any], *, whole: bool) -> Iterator[tuple[Any, int, bool, Callable[[int, int], None]]]:
+    """Inputs, their examples, whether they are the last, and where to tell what these took, of batches cut so.
+
+    whole: batches are not cut, since the model takes no other number of examples.
+    """
     pace = Pace(CAPTURE_BYTES)
     for inputs, final in with_last(batches):
         count, start = len(keras.tree.flatten(inputs)[0]), 0
         while start < count:
-            stop = min(start + pace(start), count)
+            stop = count if whole else min(start + pace(start), count)
             some = keras.tree.map_structure(itemgetter(slice(start, stop)), inputs)
             yield some, stop - start, final and stop == count, pace.learn
             start = stop
