@@ -196,6 +196,7 @@ class Runner:
     def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> dict[str, Stats]:
         """Statistics of each layer's inputs; convolutions are sampled."""
         uses = self._wanted(only)
+        self._sessions.clear()  # what others keep for their next run is not needed meanwhile
         sums: dict[str, MomentSum | IdCounts] = {}
         for owner, sites in uses.items():
             form = sites[0].form
@@ -220,7 +221,7 @@ class Runner:
                         sums[owner].samples += new
                 if last:
                     sums[owner].flush()
-        self._sessions = {key: session for key, session in self._sessions.items() if key[0] != "watching"}
+        self._sessions.clear()
         stats = {owner: sums.pop(owner).stats() for owner in list(sums)}
         return {owner: found for owner, found in stats.items() if found is not None}
 
