@@ -140,8 +140,9 @@ def _write(file: BinaryIO, told: Json, arrays: Mapping[str, Array]) -> None:
     head = json.dumps({"told": told, "arrays": named}).encode()
     found = hashlib.blake2b(digest_size=DIGEST)
     file.write(bytes(DIGEST))
-    parts = (array.reshape(-1).view(np.uint8).data for array in plain.values() if array.size)
-    for part in (len(head).to_bytes(8, "little"), head, *parts):
+    parts: list[bytes | memoryview] = [len(head).to_bytes(8, "little"), head]
+    parts += [array.reshape(-1).view(np.uint8).data for array in plain.values() if array.size]
+    for part in parts:
         found.update(part)
         file.write(part)
     file.seek(0)
