@@ -28,6 +28,7 @@ from attar.run.clock import Clock
 from attar.run.engines import engine_of
 from attar.run.kept import FOLDER, Kept
 from attar.run.ledger import Ledger, Watcher
+from attar.run.memory import Sparing
 from attar.run.notebook import suited
 from attar.run.progress import Progress, Silent
 from attar.search.loop import search, transcriber
@@ -71,6 +72,7 @@ def compress(
     """
     clock, progress = Clock(), progress or suited()
     watchers = [one for one in (getattr(progress, "event", None), on_event) if one is not None]
+    progress = Sparing(progress)
     streamed = _streamed(model, recipe, fields)
     alone = None if streamed else dataless.job_of(model, recipe, {**fields, "data": data})
     if alone is not None:

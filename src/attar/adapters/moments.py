@@ -4,10 +4,13 @@ Products are made in float32 (BLAS) and summed in float64. The first block's mea
 the product, so that centring at the end does not cancel leading digits (Chan, Golub, LeVeque 1983, "Algorithms for
 computing the sample variance"). Blocks are of BLOCK examples however the data come, so that frameworks which run a
 model on other numbers of examples at once agree to the last bit where their activations do; of fewer where so many
-examples of a layer would take too much memory.
+examples of a layer would take too much memory: every layer has one that waits to be whole.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +18,41 @@ from numpy.typing import NDArray
 from attar.types import Array, Stats
 
 F32 = NDArray[np.float32]
+T = TypeVar("T")
 BLOCK = 128
 """Examples in one product."""
-WIDE, PIECE = 1 << 24, 1 << 20
+WIDE, PIECE = 1 << 23, 1 << 20
 """Numbers in a block from which it is too large to wait for, layer by layer, and numbers in a product then."""
+
+
+def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
+    """Each item, and whether it is the last: of that one nothing has to wait for more."""
+    waiting: list[T] = []
+    for item in items:
+        if waiting:
+            yield waiting.pop(), False
+        waiting.append(item)
+    if waiting:
+        yield waiting.pop(), True
+
+
+class Pace:
+    """How many examples to look at together: a few first, then as many as so many bytes allow.
+
+    Where those are a block or more, whole ones, so that nothing is left over that waits for the next.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._step = most, 8
+
+    def __call__(self, start: int) -> int:
+        """The next step, from the example of this number in its batch."""
+        rest = BLOCK - start % BLOCK
+        return self._step if self._step < rest else rest + (self._step - rest) // BLOCK * BLOCK
+
+    def learn(self, nbytes: int, examples: int) -> None:
+        """What so many examples took."""
+        self._step = max(self._most // max(nbytes // examples, 1), 1)
 
 
 class MomentSum:
@@ -51,7 +85,7 @@ class MomentSum:
         shape = (len(columns), samples if by_example else 1, -1, columns.shape[2])
         block = columns.reshape(shape)
         if self._waiting and (not by_example or self._waiting[0].shape[2] != block.shape[2]):
-            self._flush()
+            self.flush()
         if by_example:
             self._waiting.append(block)
             self._work_off()
@@ -64,16 +98,18 @@ class MomentSum:
         if sum(part.shape[1] for part in self._waiting) < size:
             return
         whole = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
+        self._waiting = []
         last = whole.shape[1] - whole.shape[1] % size
         for start in range(0, last, size):
             self._sum(np.ascontiguousarray(whole[:, start : start + size]), pooled=True)
         self._waiting = [whole[:, last:].copy()] if last < whole.shape[1] else []
 
-    def _flush(self) -> None:
-        """Sum all that is waiting."""
+    def flush(self) -> None:
+        """Sum all that is waiting for a whole block; no more examples come."""
         if self._waiting:
-            self._sum(np.concatenate(self._waiting, axis=1), pooled=True)
+            whole = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
             self._waiting = []
+            self._sum(whole, pooled=True)
 
     def _sum(self, block: F32, *, pooled: bool) -> None:
         """Add a block [groups, examples, positions, cols]."""
@@ -81,7 +117,7 @@ class MomentSum:
         moved = block.reshape(groups, examples * positions, depth)
         if self._shift is None:
             self._shift = _total(moved) / np.float32(moved.shape[1])
-        moved = moved - self._shift
+        moved -= self._shift  # a block is of no use afterwards
         self._first += _total(moved)[:, 0]
         self._second += moved.transpose(0, 2, 1) @ moved
         if pooled and self._wanted:
@@ -91,14 +127,17 @@ class MomentSum:
 
     def stats(self) -> Stats | None:
         """The statistics so far; None where no column was seen."""
-        self._flush()
+        self.flush()
         if self._shift is None:
             return None
         mean = self._first / self.count
         hessian = self._second / self.count
         square = mean[:, :, None] * mean[:, None, :]
-        pooled = self._pooled / self.samples - square if self._several else None
-        return Stats(hessian - square, mean + self._shift[:, 0], self.count, self.samples, pooled=pooled)
+        hessian -= square
+        pooled = self._pooled / self.samples if self._several else None
+        if pooled is not None:
+            pooled -= square
+        return Stats(hessian, mean + self._shift[:, 0], self.count, self.samples, pooled=pooled)
 
 
 def _examples(block: F32) -> int:
@@ -128,6 +167,9 @@ class IdCounts:
         flat = np.asarray(ids).ravel().astype(np.int64)
         self.samples += samples
         self._counts += np.bincount(flat % len(self._counts), minlength=len(self._counts))
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
     def stats(self) -> Stats | None:
         """The statistics so far; None where nothing was looked up."""

@@ -30,7 +30,7 @@ BANDS = DISTANCE + 1
 """Hashes that differ in so few bits agree in at least one of so many parts (the pigeonhole principle)."""
 BLOCK = 1 << 22
 """Most pairs that are looked at in one go."""
-PAIRS = 4096
+PAIRS = 512
 """Images that are compared, or thumbnails' owners that are hashed, in one go."""
 CHUNK = 256
 """Images of an array that are turned into grey bytes in one go."""
@@ -130,7 +130,7 @@ def near_images(first: Sequence[Bytes], second: Sequence[Bytes] | None = None) -
 
 
 def _joined(several: Sequence[Bytes]) -> Iterator[Bytes]:
-    """Thumbnails of many images, some thousand at a time: all of them as floats would be eight times as large."""
+    """Thumbnails of many images, some hundred at a time: all of them as floats would be eight times as large."""
     for start in range(0, len(several), PAIRS):
         yield np.concatenate(several[start : start + PAIRS])
 

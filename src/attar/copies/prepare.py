@@ -20,7 +20,7 @@ from attar.types import Array, Dataset, Json, Splits
 
 SMALLEST = 16
 """Pixels of the shorter side from which on images can be told to be near copies; smaller ones are alike by chance."""
-BLOCK = 4096
+BLOCK = 2048
 """Certified images, at nine offsets each, that are held at once."""
 Mask = NDArray[np.bool_]
 

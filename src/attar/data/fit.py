@@ -119,20 +119,25 @@ def _typed(x: Array, spec: TensorSpec, origin: str, scale: float | None, mean: o
     with np.errstate(over="ignore"):  # what overflows is infinite, and found below
         values = x if x.dtype == wide else x.astype(wide)
     if factor != 1:
-        values = values * wide.type(factor)
+        values = np.multiply(values, wide.type(factor), out=_own(values, x))
     if mean is not None:
-        values = values - _per_channel(mean, values, "mean").astype(wide)
+        values = np.subtract(values, _per_channel(mean, values, "mean").astype(wide), out=_own(values, x))
     if std is not None:
-        values = values / _per_channel(std, values, "std").astype(wide)
+        values = np.divide(values, _per_channel(std, values, "std").astype(wide), out=_own(values, x))
     with np.errstate(over="ignore"):
         values = values.astype(dtype, copy=False)
-    bad = np.count_nonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    bad = len(values) - np.count_nonzero(np.isfinite(values).reshape(len(values), -1).all(1))
     if bad:
         raise DataError(
             f"data {origin!r}: input {spec.name!r} must be finite. Received NaN or infinity in {bad} of {len(values)} "
             "examples. Leave them out."
         )
     return values
+
+
+def _own(values: Array, given: Array) -> Array | None:
+    """Where to compute in place: not in the user's array."""
+    return None if values is given else values
 
 
 def _is_integer(dtype: str) -> bool:

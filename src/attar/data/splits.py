@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,10 @@ LEAST = 20
 Source = Dataset | Mapping[str, Dataset]
 
 
+def _as_it_is(part: Dataset) -> Dataset:
+    return part
+
+
 def make_splits(
     data: Source | None,
     *,
@@ -28,6 +32,7 @@ def make_splits(
     n_calibrate: int = 4000,
     n_select: int = 10000,
     metric_needs_labels: bool = True,
+    fit: Callable[[Dataset], Dataset] = _as_it_is,
 ) -> Splits:
     """Three parts without a common example, from separate sets, or from one that is split.
 
@@ -35,7 +40,8 @@ def make_splits(
     test: train gives calibrate and select, test is certify. A set given by itself is that part; with no set for select,
     calibrate's gives it where it has labels, otherwise certify's gives up to half. Calibrate carries no labels.
     Examples that occur twice are left out of calibrate and select, never of certify, with a warning; sets given
-    separately that share more than 1 % are refused. Raises DataError, UsageError.
+    separately that share more than 1 % are refused. fit makes a part what the model takes, once it is known which
+    examples are in it. Raises DataError, UsageError.
     """
     rng = np.random.default_rng(seed)
     pools = _pools(data, calibrate, select, certify)
@@ -45,7 +51,7 @@ def make_splits(
     parts: dict[str, Dataset] = {}
     source_of: dict[str, int] = {}
     for index, (pool, names) in enumerate(_assign(pools, metric_needs_labels)):
-        parts.update(_share(pool, names, limits, rng))
+        parts.update({name: fit(part) for name, part in _share(pool, names, limits, rng).items()})
         source_of.update(dict.fromkeys(names, index))
     kept, warnings = separate(parts, source_of)
     for name in PARTS:

@@ -178,14 +178,8 @@ def _in_memory(unit: Unit) -> Estimate:
     )
     tokens = max((load.window if m.positions is None else 1 for m in shapes.matrices), default=1)
     outputs = 4.0 * shapes.outputs * tokens * 2 * (load.select + load.certify)
-    # The model, its weights, those of a candidate; all candidates' codes; moments are summed in two arrays.
-    memory = (
-        shapes.base_bytes
-        + (12.0 + 4 * builds) * shapes.size
-        + 2 * unit.statistics
-        + unit.working(unit.kernels.cores)
-        + outputs
-    )
+    # The model, its weights, those of a candidate, and its codes.
+    memory = shapes.base_bytes + 16.0 * shapes.size + unit.statistics + unit.working(unit.kernels.cores) + outputs
     return Estimate("in memory", phases, memory, unit.coded + shapes.stored_bytes, load)
 
 

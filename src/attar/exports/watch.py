@@ -52,7 +52,7 @@ class Watched:
         feed = feed_of(batch, self._runtime.inputs, self._runtime.axes)
         size = fixed_batch(self._runtime.inputs, feed)
         pieces: dict[str, list[Array]] = {name: [] for name in self.names}
-        for piece, _, _ in parts(feed, size, lambda: feed.count):
+        for piece, _, _ in parts(feed, size, lambda _: feed.count):
             values = piece.values
             made = self._runtime.session.run(self._made, values) if self._made else []
             for name, array in [*((n, values[n]) for n in self._given), *zip(self._made, made, strict=True)]:

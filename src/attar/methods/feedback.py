@@ -84,11 +84,12 @@ def feedback_rows(factor: F64) -> F32:
         inverse = np.linalg.inv(factor)
     else:
         # In place of a unit matrix that LAPACK need not copy: for thousands of columns each copy counts.
-        inverse = np.stack([
+        solved = [
             solve_triangular(one, np.eye(columns, order="F"), check_finite=False, overwrite_b=True) for one in factor
-        ])  # fmt: skip
-    diagonal = np.diagonal(inverse, axis1=1, axis2=2)
-    return np.ascontiguousarray(inverse / diagonal[:, :, None], np.float32)
+        ]  # fmt: skip
+        inverse = np.stack(solved) if len(solved) > 1 else solved.pop()[None]
+    inverse /= np.diagonal(inverse, axis1=1, axis2=2)[:, :, None].copy()
+    return np.ascontiguousarray(inverse, np.float32)
 
 
 def quantise(weight: F32, rows: F32, stiffness: F32, rate: Rate | None) -> Codes:

@@ -140,7 +140,8 @@ def pose(
     if h.rows is None:
         hessian, rows = h.hessian * np.square(column_step), None
     else:
-        hessian = h.hessian * column_step[:, :, None]
+        hessian = h.hessian  # of its own, and of no further use
+        hessian *= column_step[:, :, None]
         hessian *= column_step[:, None, :]
         rows = np.ascontiguousarray(h.rows * column_step[:, :, None] / column_step[:, None, :], np.float32)
     stiffness = 0.5 * row_sensitivity(layer, stats).reshape(layer.groups, -1) * np.square(row_step)

@@ -1,7 +1,8 @@
 """Finished work on disk, by what it was made from: a run that was killed goes on where it was.
 
 A unit is named by a hash of everything that it depends on, so that one of other weights, data, settings or another
-attar is never taken for it. It holds JSON and arrays (a safetensors file behind a checksum): nothing in it is run.
+attar is never taken for it. It holds JSON and arrays behind a checksum: nothing in it is run. Statistics are larger
+than models: arrays are written from where they are and read into where they stay.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import ml_dtypes  # noqa: F401  # numpy knows the names of its types from then on
 import numpy as np
-from safetensors.numpy import load, save
 
 import attar
 from attar.types import Array, Json
@@ -26,6 +27,8 @@ Unit = tuple[Json, dict[str, Array]]
 FOLDER = ".attar-work"
 DIGEST = 32
 """Bytes of a checksum."""
+PIECE = 1 << 20
+"""Bytes that are read at once for it."""
 
 
 class Kept:
@@ -44,7 +47,8 @@ class Kept:
         if self.folder is None:
             return None
         try:
-            unit = _opened((self.folder / key).read_bytes())
+            with (self.folder / key).open("rb") as file:
+                unit = _opened(file)
         except OSError:
             return None
         if unit is not None:
@@ -56,12 +60,11 @@ class Kept:
         """Keep a unit: written beside its place, synced, renamed."""
         if self.folder is None:
             return
-        data = _closed(told, arrays)
         part = self.folder / f"{key}.part-{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
-                file.write(data)
+                _write(file, told, arrays)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.folder / key)
@@ -130,17 +133,34 @@ def _code() -> str:
     return hashlib.sha256(json.dumps([attar.__version__, marks]).encode()).hexdigest()
 
 
-def _closed(told: Json, arrays: Mapping[str, Array]) -> bytes:
-    """A unit as bytes."""
+def _write(file: BinaryIO, told: Json, arrays: Mapping[str, Array]) -> None:
+    """A unit: checksum, length of the head, head, arrays."""
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    body = save(plain, {"told": json.dumps(told)})
-    return hashlib.blake2b(body, digest_size=DIGEST).digest() + body
+    named = [[name, array.dtype.name, list(array.shape)] for name, array in plain.items()]
+    head = json.dumps({"told": told, "arrays": named}).encode()
+    found = hashlib.blake2b(digest_size=DIGEST)
+    file.write(bytes(DIGEST))
+    parts: list[bytes | memoryview] = [len(head).to_bytes(8, "little"), head]
+    parts += [array.reshape(-1).view(np.uint8).data for array in plain.values() if array.size]
+    for part in parts:
+        found.update(part)
+        file.write(part)
+    file.seek(0)
+    file.write(found.digest())
 
 
-def _opened(data: bytes) -> Unit | None:
+def _opened(file: BinaryIO) -> Unit | None:
     """The inverse; None where a byte is not as it was written."""
-    body = data[DIGEST:]
-    if len(data) < DIGEST + 8 or hashlib.blake2b(body, digest_size=DIGEST).digest() != data[:DIGEST]:
+    digest, found = file.read(DIGEST), hashlib.blake2b(digest_size=DIGEST)
+    while piece := file.read(PIECE):
+        found.update(piece)
+    if len(digest) < DIGEST or found.digest() != digest:
         return None
-    head = json.loads(body[8 : 8 + int.from_bytes(body[:8], "little")])
-    return json.loads(head["__metadata__"]["told"]), load(body)
+    file.seek(DIGEST)
+    head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    arrays = {}
+    for name, dtype, shape in head["arrays"]:
+        array = arrays[name] = np.empty(shape, dtype)
+        if array.size:
+            file.readinto(array.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+    return head["told"], arrays

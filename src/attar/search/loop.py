@@ -111,7 +111,7 @@ class Loop:
     def candidate(self, slope: float) -> Candidate:
         """The candidate of a slope, built once."""
         if slope not in self.built:
-            self.built[slope] = self.subject.build(slope, self.progress)
+            self.built[slope] = self.subject.build(slope, self.progress).bare()
         return self.built[slope]
 
     def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:

@@ -94,6 +94,7 @@ class Recovery:
             bytes=self.loop.built[slope].size_bytes, zeros=zeros_in(self.loop.built[slope].plan),
             seconds=perf_counter() - started,
         )  # fmt: skip
+        self.loop.built[slope] = self.loop.built[slope].bare()
         return self.loop.trial(slope, sharpen=False)
 
     def train(self, slope: float) -> Candidate:

@@ -31,7 +31,7 @@ MOST_OUTPUTS = 1 << 28
 def model_mark(adapter: Adapter) -> str:
     """A hash of a model: its layers, weights, other tensors and graph."""
     owners = [layer for layer in adapter.layers() if layer.tied_to is None]
-    weights = {layer.name: weight_parts(adapter.read(layer.name)) for layer in owners}
+    weights = {layer.name: key_of("weight", weight_parts(adapter.read(layer.name))) for layer in owners}
     try:
         skeleton = adapter.skeleton()
     except ModelError:

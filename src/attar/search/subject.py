@@ -51,6 +51,11 @@ class Candidate:
         """Size of the file."""
         return len(self.data)
 
+    def bare(self) -> Candidate:
+        """Without what the file was made of, which is many times as large."""
+        choices = {name: replace(point, encoded=None) for name, point in self.plan.choices.items()}
+        return replace(self, plan=Plan(choices, self.plan.slope))
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -134,7 +139,8 @@ class Subject:
         progress.stage(f"encoding at slope {slope:.3g}", len(self.layers))
         curves: dict[str, list[Point]] = {}
         for layer, points in zip(self.layers, self._curves(slope), strict=True):
-            curves[layer.name] = points
+            best = at_slope({layer.name: points}, slope).choices[layer.name]
+            curves[layer.name] = [point if point is best else replace(point, encoded=None) for point in points]
             progress.step()
         plan = at_slope(curves, slope)
         return Candidate(slope, plan, self.pack(plan), earned(curves, slope))
@@ -224,11 +230,15 @@ def shared(layer: Layer, stats: Stats) -> Stats:
 
     A weight's error is the same at every position, and what follows (pooling, further convolutions) adds positions
     up, so that the common part counts in full and the rest with POSITION_SHARE; compare the "expand" and "reduce"
-    settings of K-FAC with weight sharing (Eschenhagen et al. 2023, section 3).
+    settings of K-FAC with weight sharing (Eschenhagen et al. 2023, section 3). What they have in common alone is not
+    handed on.
     """
     if stats.pooled is None or layer.kind not in ("conv", "conv_transpose"):
-        return stats
-    return replace(stats, hessian=stats.pooled + POSITION_SHARE * (stats.hessian - stats.pooled))
+        return replace(stats, pooled=None)
+    mixed = stats.hessian - stats.pooled
+    mixed *= POSITION_SHARE
+    mixed += stats.pooled
+    return replace(stats, hessian=mixed, pooled=None)
 
 
 def blind_stats(layer: Layer) -> Stats:

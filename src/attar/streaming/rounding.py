@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from attar.archive.base import LayerInfo, SectionInfo
 from attar.archive.streamed import Coded, coded
 from attar.coding import effort_of, known_dtype
 from attar.run.kept import key_of
+from attar.run.memory import give_back
 from attar.search.sensitivity import by_gradients
 from attar.search.subject import blind_stats
 from attar.streaming.base import Ids, Part, Stream, flow
@@ -118,6 +119,7 @@ class Pass:
         """Statistics of a part, then its layers one by one, those of most inputs last."""
         stats = sensitive(self.stream, self.known, number, part, (self._name, self._ids))
         for layer in sorted(layers, key=lambda one: one.cols):
+            give_back()
             made = rounded(self.stream, layer, part.read(layer.name), stats.pop(layer.name), self.slope)
             encoded, rate, distortion = made
             info, section, blob = coded(layer, encoded, self._effort)
@@ -143,7 +145,7 @@ def sensitive(stream: Stream, known: Known, number: int, part: Part, given: tupl
     tied = stream.model.head()
     seen = part.moments(stream.inputs(*given, number), [name for name in names if name != tied])
     if tied in names and known.head is not None:
-        seen[str(tied)] = known.head
+        seen[str(tied)] = replace(known.head, hessian=known.head.hessian.copy())  # settling is in place
     seen = stream.model.weighed(stream.model.settled(number, seen), known.lookups)
     stats = {layer.name: seen.get(layer.name) or blind_stats(layer) for layer in layers}
     rows = {name: known.rows[name] / known.tokens for name in names if name in known.rows}

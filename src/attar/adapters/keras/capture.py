@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
+from operator import itemgetter
 from typing import Any
 
 import keras
@@ -13,10 +14,12 @@ from attar.adapters.keras.forms import Lookup
 from attar.adapters.keras.layers import Site
 from attar.adapters.keras.run import forward, to_float, without_gradients
 from attar.adapters.keras.taps import tapped
-from attar.adapters.moments import IdCounts, MomentSum
+from attar.adapters.moments import IdCounts, MomentSum, Pace, with_last
 from attar.adapters.unfold import pick
 from attar.types import Array, Capture, Stats
 
+CAPTURE_BYTES = 2**26
+"""Bytes of what layers get that one run may show; larger batches are cut."""
 Calls = list[tuple[Array, Array | None]]
 """(input, product without bias or None), one for each call of a layer."""
 
@@ -78,16 +81,34 @@ def moments(model: Any, sites: Sequence[Site], batches: Iterable[Any]) -> dict[s
     """Statistics of every layer that was reached; several calls in one batch are positions of the same examples."""
     sums: dict[str, MomentSum | IdCounts] = {}
     start = 0
-    for inputs in batches:
-        examples = len(keras.tree.flatten(inputs)[0])
+    fixed = any(tensor.shape[0] is not None for tensor in getattr(model, "inputs", None) or [])
+    for inputs, examples, last, learn in _pieces(batches, whole=fixed):
         calls = seen(model, sites, inputs, products=False)
+        learn(sum(x.nbytes for found in calls.values() for x, _ in found), examples)
         for place, site in enumerate(sites):
-            xs = [x for x, _ in calls.get(site.name, [])]
+            xs = [x for x, _ in calls.pop(site.name, [])]
             if xs:
                 _add(sums, site, xs, examples, (place, start))
+                if last:
+                    sums[site.name].flush()
         start += examples
-    stats = {name: total.stats() for name, total in sums.items()}
+    stats = {name: sums.pop(name).stats() for name in list(sums)}
     return {name: value for name, value in stats.items() if value is not None}
+
+
+def _pieces(batches: Iterable[Any], *, whole: bool) -> Iterator[tuple[Any, int, bool, Callable[[int, int], None]]]:
+    """Inputs, their examples, whether they are the last, and where to tell what these took, of batches cut so.
+
+    whole: batches are not cut, since the model takes no other number of examples.
+    """
+    pace = Pace(CAPTURE_BYTES)
+    for inputs, final in with_last(batches):
+        count, start = len(keras.tree.flatten(inputs)[0]), 0
+        while start < count:
+            stop = count if whole else min(start + pace(start), count)
+            some = keras.tree.map_structure(itemgetter(slice(start, stop)), inputs)
+            yield some, stop - start, final and stop == count, pace.learn
+            start = stop
 
 
 def _add(

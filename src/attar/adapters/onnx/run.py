@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.base import Batch
-from attar.adapters.moments import IdCounts, MomentSum
+from attar.adapters.moments import IdCounts, MomentSum, Pace, with_last
 from attar.adapters.onnx.forms import Convolution, Lookup, Sample, spread
 from attar.adapters.onnx.session import Feed, Session, batch_axes, examples_first, feed_of, fixed_batch, parts
 from attar.adapters.onnx.sites import Site
@@ -22,7 +22,7 @@ from attar.adapters.unfold import PATCHES_PER_EXAMPLE
 from attar.errors import DataError
 from attar.types import Array, Capture, Stats, TensorSpec
 
-CAPTURE_BYTES = 2**28
+CAPTURE_BYTES = 2**27
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
 SMALL_BYTES = 2**26
 """Bytes of values up to which sessions of several kinds are kept, MOST_SESSIONS of each: their arenas are large."""
@@ -34,21 +34,6 @@ COLUMN_BYTES = 2**27
 
 Place = tuple[int, int, int]
 """Of a site's output: its number of axes, its batch axis, its entries for each example."""
-
-
-class Pace:
-    """How many examples to watch at once: a few first, then as many as CAPTURE_BYTES allows."""
-
-    def __init__(self) -> None:
-        self._step = 8
-
-    def __call__(self) -> int:
-        """The next step."""
-        return self._step
-
-    def learn(self, nbytes: int, examples: int) -> None:
-        """What so many examples took."""
-        self._step = max(CAPTURE_BYTES // max(nbytes // examples, 1), 1)
 
 
 class Runner:
@@ -106,7 +91,7 @@ class Runner:
         if size is None:
             return self._run_feed(feed, perturb or {})
         results = []
-        for part, rows, real in parts(feed, size, lambda: feed.count):
+        for part, rows, real in parts(feed, size, lambda _: feed.count):
             deltas = {name: np.asarray(delta)[rows] for name, delta in (perturb or {}).items()}
             results.append(self._run_feed(part, deltas)[:real])
         return np.concatenate(results)
@@ -115,7 +100,7 @@ class Runner:
         """A batch as the model takes it, cut where its batch size is fixed: (inputs, examples that do not repeat)."""
         feed = feed_of(batch, self.inputs, self._axes)
         size = fixed_batch(self.inputs, feed)
-        return [(part.values, real) for part, _, real in parts(feed, size, lambda: feed.count)]
+        return [(part.values, real) for part, _, real in parts(feed, size, lambda _: feed.count)]
 
     def _run_feed(self, feed: Feed, perturb: Mapping[str, Array]) -> Array:
         name = self._outputs[0].name
@@ -203,7 +188,7 @@ class Runner:
     def captures(self, batches: Iterable[Batch], only: Sequence[str] | None) -> Iterator[Capture]:
         """What each layer saw; several captures of one layer for a large batch or a weight that is used twice."""
         uses = self._wanted(only)
-        for tensors, count, _, _ in self._watch(batches, uses, outputs=True):
+        for tensors, count, _, _, _ in self._watch(batches, uses, outputs=True):
             for owner, sites in uses.items():
                 for site in sites:
                     yield from _captured(owner, site, tensors, count)
@@ -211,13 +196,17 @@ class Runner:
     def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> dict[str, Stats]:
         """Statistics of each layer's inputs; convolutions are sampled."""
         uses = self._wanted(only)
+        self._sessions.clear()  # what others keep for their next run is not needed meanwhile
         sums: dict[str, MomentSum | IdCounts] = {}
         for owner, sites in uses.items():
             form = sites[0].form
-            sums[owner] = IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols)
+            pooled = form.kind in ("conv", "conv_transpose")
+            sums[owner] = (
+                IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols, pooled=pooled)
+            )
         keep = 0
         order = {owner: place for place, owner in enumerate(self._uses)}
-        for tensors, count, feed, start in self._watch(batches, uses, outputs=False):
+        for tensors, count, feed, start, last in self._watch(batches, uses, outputs=False):
             # The same for every example, or a small last batch would weigh as much as a large one.
             keep = keep or max(PATCHES_PER_EXAMPLE, PATCHES_PER_BATCH // feed.count)
             for owner, sites in uses.items():
@@ -230,7 +219,10 @@ class Runner:
                     else:
                         sums[owner].add(columns, 0)
                         sums[owner].samples += new
-        stats = {owner: total.stats() for owner, total in sums.items()}
+                if last:
+                    sums[owner].flush()
+        self._sessions.clear()
+        stats = {owner: sums.pop(owner).stats() for owner in list(sums)}
         return {owner: found for owner, found in stats.items() if found is not None}
 
     def _by_example(self, site: Site) -> bool:
@@ -243,16 +235,19 @@ class Runner:
 
     def _watch(
         self, batches: Iterable[Batch], uses: Mapping[str, list[Site]], *, outputs: bool
-    ) -> Iterator[tuple[dict[str, Array], int, Feed, int]]:
-        """(tensors by name, examples, the whole batch, number of the first example) of each piece of each batch."""
+    ) -> Iterator[tuple[dict[str, Array], int, Feed, int, bool]]:
+        """Pieces of batches: (tensors by name, examples, the whole batch, number of the first example, whether last).
+
+        The last piece is told, so that what waits for more examples need not wait in all layers at once.
+        """
         sites = [site for found in uses.values() for site in found]
         names = {name for site in sites for name in site.sources}
         if outputs:
             names |= {site.output for site in sites if site.output}
         fetched = sorted(names - {spec.name for spec in self.inputs})
         start = 0
-        pace = Pace()
-        for batch in batches:
+        pace = Pace(CAPTURE_BYTES)
+        for batch, final in with_last(batches):
             feed = feed_of(batch, self.inputs, self._axes)
             for part, rows, real in parts(feed, fixed_batch(self.inputs, feed), pace):
                 values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
@@ -261,7 +256,9 @@ class Runner:
                 pace.learn(sum(value.nbytes for value in tensors.values()), len(rows))
                 if real < len(rows):
                     tensors = {n: v[:real] if v.ndim and len(v) == len(rows) else v for n, v in tensors.items()}
-                yield tensors, real, feed, start
+                del values
+                yield tensors, real, feed, start, final and int(rows[-1]) == feed.count - 1
+                tensors.clear()  # or they would be held beside the next ones
                 start += real
 
 

@@ -59,6 +59,8 @@ class Session:
         ort = runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
+        # A pattern holds the memory of all tensors at once, for each number of examples again.
+        options.enable_mem_pattern = False
         # Threads that spin while they wait would take the cores from whatever runs beside: other layers, other jobs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
@@ -211,15 +213,15 @@ def fixed_batch(inputs: list[TensorSpec], feed: Feed) -> int | None:
     return None
 
 
-def parts(feed: Feed, size: int | None, step: Callable[[], int]) -> Iterator[tuple[Feed, Array, int]]:
+def parts(feed: Feed, size: int | None, step: Callable[[int], int]) -> Iterator[tuple[Feed, Array, int]]:
     """Pieces of a feed in order: (piece, row numbers, how many of them are no repetition).
 
     A model for one batch size gets pieces of exactly that `size`, the last one filled up by repeating its last example;
-    any other gets pieces of at most `step()` examples.
+    any other gets pieces of at most `step(start)` examples.
     """
     start = 0
     while start < feed.count:
-        rows = np.arange(start, start + (size or min(step(), feed.count - start)))
+        rows = np.arange(start, start + (size or min(step(start), feed.count - start)))
         real = min(len(rows), feed.count - start)
         rows = np.minimum(rows, feed.count - 1)
         yield feed.part(rows), rows, real

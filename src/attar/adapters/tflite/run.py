@@ -248,7 +248,7 @@ class Runner:
                     sample = Sample(order[owner], start, keep)
                     columns = site.form.columns([tensors[index] for index in site.sources], sample)
                     sums[owner].add(columns, 0 if place else count)
-        stats = {owner: total.stats() for owner, total in sums.items()}
+        stats = {owner: sums.pop(owner).stats() for owner in list(sums)}
         return {owner: found for owner, found in stats.items() if found is not None}
 
     def _wanted(self, only: Sequence[str] | None) -> dict[str, list[Site]]:

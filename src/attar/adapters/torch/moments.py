@@ -30,7 +30,7 @@ def gathered(
 
         watched(batch, hook)
         start += len(next(iter(batch.values())))
-    stats = {name: sums[name].stats() for name in sites if name in sums}
+    stats = {name: sums.pop(name).stats() for name in sites if name in sums}
     return {name: each for name, each in stats.items() if each is not None}
 
 

@@ -36,14 +36,20 @@ Floats = NDArray[np.float64]
 def settled(
     stats: Mapping[str, Stats], tables: Mapping[str, bool], kin: Iterable[Sequence[str]], share: float
 ) -> dict[str, Stats]:
-    """Statistics with all of this: tables by name, true for those of positions; kin, the experts of each layer."""
+    """Statistics with all of this: tables by name, true for those of positions; kin, the experts of each layer.
+
+    Second moments, which are many times larger than the weights, are changed in place.
+    """
     found = dict(stats)
     for name, of_positions in tables.items():
         if name in stats:
             found[name] = (places if of_positions else words)(stats[name])
     for names in kin:
         found |= experts(stats, names)
-    return {name: quiet(each, share) for name, each in found.items()}
+    woken = {id(each.hessian): each.hessian for each in found.values()}
+    for hessian in woken.values():
+        wake(hessian, share)
+    return found
 
 
 def words(stats: Stats) -> Stats:
@@ -71,15 +77,14 @@ def weighed(stats: Stats, ids: NDArray[np.int64], weights: Floats) -> Stats:
     return replace(stats, hessian=stats.hessian * each / (sums.sum() / len(ids)))
 
 
-def quiet(stats: Stats, share: float) -> Stats:
-    """Second moments with a share of an even one: what a few texts leave quiet, others may wake."""
-    if stats.hessian.ndim == 2:
-        return stats
-    size = stats.hessian.shape[-1]
-    level = np.trace(stats.hessian, axis1=1, axis2=2) / size
-    hessian, index = stats.hessian.copy(), np.arange(size)
+def wake(hessian: Floats, share: float) -> None:
+    """Add a share of an even one to second moments: what a few texts leave quiet, others may wake."""
+    if hessian.ndim == 2:
+        return
+    size = hessian.shape[-1]
+    level = np.trace(hessian, axis1=1, axis2=2) / size
+    index = np.arange(size)
     hessian[:, index, index] += share * level[:, None]
-    return replace(stats, hessian=hessian)
 
 
 def places(stats: Stats) -> Stats:

@@ -63,7 +63,7 @@ def _shapes(model: onnx.ModelProto, batch: Mapping[str, Array]) -> dict[str, tup
     """Shapes of all activations, where they are known, for a batch as the adapter takes it."""
     opened = Runtime(model.SerializeToString())
     feed = feed_of(batch, opened.inputs, opened.axes)
-    values = next(parts(feed, fixed_batch(opened.inputs, feed), lambda: feed.count))[0].values
+    values = next(parts(feed, fixed_batch(opened.inputs, feed), lambda _: feed.count))[0].values
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]

@@ -66,7 +66,7 @@ class Runtime:
         found = []
         one = sum(value.size for value in feed.examples.values()) // max(feed.count, 1)
         step = min(PIECE, max(MOST_VALUES // max(one, 1), 1))
-        for piece, _, real in parts(feed, size, lambda: step):
+        for piece, _, real in parts(feed, size, lambda _: step):
             found.append(np.asarray(self.session.run([self._output], piece.values)[0], np.float32)[:real])
         return np.concatenate(found)
 
@@ -74,7 +74,7 @@ class Runtime:
         """A call that runs a batch and nothing else, for timing; of the only size that the model takes, if so."""
         feed = feed_of(batch, self._first, self._axes)
         size = fixed_batch(self._first, feed)
-        values = next(parts(feed, size, lambda: feed.count))[0].values
+        values = next(parts(feed, size, lambda _: feed.count))[0].values
         return lambda: self.session.run(None, values)
 
 
