@@ -86,7 +86,7 @@ def efficientnet(folder: Path) -> tuple[Path, Sets, str, float]:
 
     given, held = pictures()
     path = exported(network(), folder / "efficientnet.onnx")
-    return path, (crops(given, 300, 0), crops(given, 300, 2), crops(held, 800, 1)), "agreement", 5.0
+    return path, (crops(given, 300, 0), crops(given, 300, 2), crops(held, 800, 1)), "agreement", 10.0
 
 
 def minilm(folder: Path) -> tuple[Path, Sets, str, float]:

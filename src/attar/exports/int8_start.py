@@ -25,7 +25,7 @@ WORK, MOMENTS = 1 << 32, 128
 """Values of activations after which examples are enough, and examples for the moments of inputs at least."""
 
 
-BATCH, AT_ONCE = 64, 1 << 28
+BATCH, AT_ONCE = 64, 1 << 26
 """Examples in a batch at most, and values of activations in it."""
 HELD, MOST_PASSES = 1 << 22, 8
 """Values of an example's activations up to which all layers are watched in one pass, and most passes if more."""
