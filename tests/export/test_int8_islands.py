@@ -1,4 +1,4 @@
-"""Convolutions beside dense layers in integers, by what each does alone; float nodes keep the weights they came with."""
+"""Convolutions beside dense layers in integers, by what each does alone; float nodes keep their own weights."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def chain(outlier: int | None = None) -> onnx.ModelProto:
             nodes.append(node("Mul", f"{x} far", "wide"))
             nodes.append(node("Relu", "wide", "reached"))
             x = "reached"
-        nodes += [node("Conv", f"{x} w{k}", f"c{k}", pads=[1] * 4, name=f"conv{k}"), node("Sigmoid", f"c{k}", f"s{k}")]
+        nodes += [node("Conv", f"{x} w{k}", f"c{k}", pads=[1] * 4), node("Sigmoid", f"c{k}", f"s{k}")]
         x = f"s{k}"
-    nodes += [node("GlobalAveragePool", x, "p"), node("Flatten", "p", "f"), node("MatMul", "f v", "y", name="dense")]
+    nodes += [node("GlobalAveragePool", x, "p"), node("Flatten", "p", "f"), node("MatMul", "f v", "y")]
     return model(nodes, {**weights, "v": random(8, 6) * 4}, [8, 6, 6])
 
 
@@ -66,7 +66,7 @@ def quantised(made: bytes) -> set[str]:
 def test_what_does_harm_comes_last(data):
     _, work, judge = opened(chain(outlier=3), data)
     order = harmless_first(work, judge, dict(data.take([0]).inputs), 0.0)
-    assert sorted(order) == sorted(f"conv{k}" for k in range(CONVS))
+    assert sorted(order) == sorted(f"Conv_c{k}" for k in range(CONVS))
     alone = {name: judge(work.build([one for one in order if one != name])) for name in order}
     assert max(alone, key=alone.__getitem__) == order[-1]  # all do the same work
     assert [alone[name] for name in order] == sorted(alone.values())
@@ -109,7 +109,7 @@ def test_float_nodes_have_the_weights_that_they_came_with(data):
     _, work, _ = opened(chain(), data)
     plain = {t.name: numpy_helper.to_array(t) for t in work.plain.values()}
     assert {f"w{k}" for k in range(CONVS)} <= set(plain)
-    made = onnx.load_from_string(work.build(["conv1", "conv4"]))
+    made = onnx.load_from_string(work.build(["Conv_c1", "Conv_c4"]))
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
     for name in ("w1", "w4"):
         assert np.array_equal(stored[name], plain[name])
