@@ -43,7 +43,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 BATCHES = (1, 32)
 SELECT = 5000
 """Training images that decisions are made with, by attar and by NNCF's accuracy control."""
-RECOGNISER_DROP = 1.0
+RECOGNISER_DROP = 1.5
 """Points that the recogniser may lose: about what 600 lines can prove of the rival that loses least."""
 Sets = tuple[Dataset, Dataset, Dataset]
 """To calibrate with, to decide with, to measure with."""
