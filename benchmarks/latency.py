@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
@@ -29,10 +28,11 @@ from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import latencies
 from attar.types import Dataset
 from fashion import fashion
-from int8 import EXAMPLES, efficientnet, nncf, static_tuned
+from int8 import EXAMPLES, efficientnet
+from int8_rivals import Case, nncf, static_tuned
 from timing import machine
 
-MAX_DROP, TARGET = 1.0, 1.15
+MAX_DROP, TARGET, CROPS = 1.0, 1.15, 128
 BATCHES = (1, 32)
 GOAL = "attar, goal latency"
 RIVALS = {"onnxruntime static, uint8, per channel": static_tuned, "NNCF post-training": nncf}
@@ -41,8 +41,9 @@ RIVALS = {"onnxruntime static, uint8, per channel": static_tuned, "NNCF post-tra
 def sets(name: str, folder: Path, examples: int) -> tuple[Path, dict[str, Dataset], str]:
     """The model's file, its calibrate, select, certify and train sets, and the metric."""
     if name == "efficientnet":
-        path, (given, held), metric = efficientnet(folder)
-        return path, {"calibrate": given, "select": given, "certify": held}, metric
+        path, (given, chosen, held), metric, _ = efficientnet(folder)
+        parts = {"calibrate": given.take(range(CROPS)), "select": chosen, "certify": held}
+        return path, {**parts, "train": chosen}, metric
     whole = fashion()
     parts = {"calibrate": whole.train.take(range(4000)), "select": whole.select, "certify": whole.certify}
     return EXAMPLES / "models" / f"{name}.onnx", {**parts, "train": whole.train.take(range(examples))}, "accuracy"
@@ -71,7 +72,7 @@ def made(name: str, folder: Path, options: Any) -> tuple[dict[str, Path], dict[s
         if not files[rival].exists():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                make(path, files[rival], parts["calibrate"], OnnxAdapter.open(path).inputs()[0].name)
+                make(Case(path, parts["calibrate"], parts["select"], metric, MAX_DROP), files[rival])
     files["attar export, int8"] = folder / f"{path.stem}.int8.onnx"
     if not files["attar export, int8"].exists():
         some = {key: value for key, value in parts.items() if key != "train"}

@@ -18,7 +18,13 @@ from attar.exports import int8_floats
 from attar.exports.earlier import DECIDED, earlier
 from attar.exports.onnx import int4 as onnx_int4
 from attar.exports.onnx import int8 as onnx_int8
+from attar.exports.tflite import int8 as tflite_int8
+from attar.exports.tflite import int8_weights as tflite_int8_weights
+from attar.exports.tflite.int8_weights import HYBRID, WIDENED
 from attar.exports.timing import Latency
+from attar.exports.torch import int8 as torch_int8
+
+ROOT = Path(__file__).parents[2]
 
 
 def net() -> onnx.ModelProto:
@@ -66,6 +72,37 @@ def test_bytes_repeat_whatever_the_clock_says(tmp_path, monkeypatch, given, to, 
     assert same.sha256 == first.sha256
     assert differing.sha256 != first.sha256
     assert {name: same.facts.get(name) for name in DECIDED} == {name: first.facts.get(name) for name in DECIDED}
+
+
+@pytest.mark.parametrize(("to", "one", "other"), [
+    ("pt2-int8", "the first layer", "nothing"),
+    pytest.param("tflite-int8", "the first layer", "operators without weights", marks=pytest.mark.slow),
+    pytest.param("tflite-int8-weights", HYBRID, WIDENED, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_other_runtimes_repeat_too(tmp_path, monkeypatch, to, one, other):
+    import torch
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3), torch.nn.Flatten(), torch.nn.Linear(128, 6)
+    ).eval()  # fmt: skip
+    built = net if to.startswith("pt2") else ROOT / "examples/models/dwcnn.keras"
+    shape = (3, 8, 8) if to.startswith("pt2") else (28, 28, 1)
+    x = np.random.default_rng(0).normal(size=(300, *shape)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x)
+    options = {"metric": "cosine", "max_drop": 0.9}
+    found = []
+    for place, wins, like in (("a", one, None), ("b", other, None), ("c", other, "a")):
+        for module in (torch_int8, tflite_int8, tflite_int8_weights):
+            monkeypatch.setattr(module, "latencies", lambda calls, wins=wins: {
+                name: Latency(1.0, 0.3 if name == wins else 0.6, 0, 0, 1) for name in calls})  # fmt: skip
+        record = None if like is None else f"{found[0].path}.json"
+        found.append(attar.export(built, to, tmp_path / "data.npz", out=tmp_path / place, like=record, **options))
+    first, differing, same = found
+    assert same.facts.get("float_for_speed") == first.facts.get("float_for_speed")
+    assert same.facts.get("weights") == first.facts.get("weights")
+    assert differing.bytes_after != first.bytes_after and same.bytes_after == first.bytes_after
+    assert same.sha256 == first.sha256
 
 
 def test_the_command_takes_it(tmp_path, given):

@@ -45,6 +45,8 @@ class Int8:
     tables: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     scales: dict[str, Array] = field(default_factory=dict)
     kernels: dict[str, str] = field(default_factory=dict)
+    plain: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    """What was stored before weights were rounded, where that is another: float nodes get it back."""
     values: int = 1
     """Values of all activations of one example: what running it costs, about."""
     _last: tuple[Any, onnx.ModelProto] | None = field(default=None, repr=False)
@@ -57,15 +59,37 @@ class Int8:
     def build(self, floats: Sequence[str] = ()) -> bytes:
         """The artefact's bytes, with these nodes in float; of the dense ones among the kernels, with finer activations.
 
-        The weights are on the int8 grid in any case: those nodes get MatMulNBits, with the codes in the file.
+        Those get MatMulNBits, with the codes in the file; weights of other nodes in float are as they came.
         """
         out = copy.deepcopy(self._quantised({*floats, *self.kernels}) if self.ops else self.model)
         given_back = set(floats)
         with_products(out, self.products, {n: BLOCKS if n in given_back else k for n, k in self.kernels.items()})
         with_lstm(out, self.scales, [name for name in self.kernels if name not in given_back])
         with_tables(out, self.tables)
+        self._unround(out, self._integers(given_back))
         data: bytes = slim(out).SerializeToString()
         return data
+
+    def _integers(self, given_back: set[str]) -> set[str]:
+        """Names of nodes whose weights are integers in the file."""
+        static = set(self.nodes) - given_back - set(self.kernels) if self.ops else set()
+        # A dense node that is given back has its integers all the same, with finer activations; an LSTM has not.
+        return static | {name for name in self.kernels if name in self.nodes or name not in given_back}
+
+    def _unround(self, out: onnx.ModelProto, integers: set[str]) -> None:
+        """Give weights back, in place, that no node in integers reads: rounding them would serve nobody."""
+        if not self.plain:
+            return
+        readers: dict[str, set[str]] = {}
+        makers = {name: node.name for node in self.model.graph.node for name in node.output}
+        for node in self.model.graph.node:
+            for name in node.input:
+                # A bias may be added by a node of its own: it belongs to the product before it.
+                before = {makers[one] for one in node.input if one in makers} if node.op_type == "Add" else set()
+                readers.setdefault(name, set()).update({node.name} | before)
+        for tensor in out.graph.initializer:
+            if tensor.name in self.plain and not readers.get(tensor.name, set()) & integers:
+                tensor.CopyFrom(self.plain[tensor.name])
 
     def _quantised(self, floats: set[str]) -> onnx.ModelProto:
         """The static part; the last one is kept, because the runtime's quantiser takes seconds."""

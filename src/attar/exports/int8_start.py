@@ -25,9 +25,10 @@ WORK, MOMENTS = 1 << 32, 128
 """Values of activations after which examples are enough, and examples for the moments of inputs at least."""
 
 
-BATCH, HELD, MOST_PASSES = 64, 1 << 22, 8
-"""Examples in a batch; values of an example's activations up to which all layers are watched in one pass, and most
-passes if there are more."""
+BATCH, AT_ONCE = 64, 1 << 26
+"""Examples in a batch at most, and values of activations in it."""
+HELD, MOST_PASSES = 1 << 22, 8
+"""Values of an example's activations up to which all layers are watched in one pass, and most passes if more."""
 
 
 def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
@@ -55,7 +56,12 @@ def rounded(model: onnx.ModelProto, calibrate: Dataset, values: int = 1) -> Int8
     for layer in layers:
         if layer.name in stats:
             _round(work, inner, layer, stats[layer.name], axes)
+    before = {tensor.name: tensor for tensor in model.graph.initializer}
     work.model = inner.model()
+    work.plain = {
+        tensor.name: before[tensor.name] for tensor in work.model.graph.initializer
+        if tensor.name in before and tensor.SerializeToString() != before[tensor.name].SerializeToString()
+    }  # fmt: skip
     work.nodes = [node.name for node in work.model.graph.node if node.op_type in CORE]
     stored = {tensor.name: tensor for tensor in work.model.graph.initializer}
     work.tables = {name: coded(numpy_helper.to_array(stored[name]), 8) for name in table_names(work.model)}
@@ -65,12 +71,13 @@ def rounded(model: onnx.ModelProto, calibrate: Dataset, values: int = 1) -> Int8
 def _moments(model: onnx.ModelProto, calibrate: Dataset, names: list[str], values: int) -> dict[str, Stats]:
     """Statistics of the layers, of some at a time where activations are large: what they saw waits in memory."""
     passes = int(np.clip(np.ceil(values / HELD), 1, MOST_PASSES))
+    step = int(np.clip(AT_ONCE // max(values, 1), 4, BATCH))
     found: dict[str, Stats] = {}
     for first in range(passes):
         some = names[first::passes]
         if some:
             # An adapter of its own, because it keeps its sessions and they their memory.
-            found |= OnnxAdapter.open(model).moments(calibrate.batches(BATCH), some)
+            found |= OnnxAdapter.open(model).moments(calibrate.batches(step), some)
     return found
 
 

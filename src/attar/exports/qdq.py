@@ -22,6 +22,7 @@ from onnx import numpy_helper
 
 from attar.errors import ModelError
 from attar.exports.ranges import Range
+from attar.exports.tidy import tidied
 from attar.types import Array
 
 CORE = ("Conv", "Gemm", "MatMul")
@@ -75,7 +76,7 @@ def lifted(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The float model with shapes, names for all nodes, and what onnxruntime fuses without changing values.
+    """The float model with shapes, names for all nodes, and what onnxruntime and tidy.py fuse without changing values.
 
     Raises ModelError where onnxruntime cannot.
     """
@@ -97,6 +98,7 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     given_in = [value for value in found.graph.input if value.name not in stored]
     del found.graph.input[:]  # before version 4 of the format weights were listed there too
     found.graph.input.extend(given_in)
+    found = tidied(found)
     taken = {node.name for node in found.graph.node if node.name}
     for index, node in enumerate(found.graph.node):
         if not node.name:

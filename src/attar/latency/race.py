@@ -1,14 +1,14 @@
 """The candidates of a latency goal: stages of a plan made into artefacts, timed beside the float model, and judged.
 
-A candidate is named by a number: that of its stage, half more where it was trained, and FLOAT for the model as it came.
+Where the run keeps its work, candidates that an earlier one made and timed are not made again (latency/kept.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any
 
 from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.archive import read_archive
@@ -17,6 +17,8 @@ from attar.evaluate.budget import Budget
 from attar.exports.base import Task
 from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import Latency, latencies
+from attar.latency import kept
+from attar.latency.candidate import FLOAT, SIZED, WHOLE, Candidate
 from attar.latency.made import Coded, Fast, Integers, coded, quickest, ranged, untouched
 from attar.latency.problem import Problem
 from attar.opening import from_archive
@@ -25,36 +27,13 @@ from attar.recover.retrain import retrain
 from attar.recover.settings import RecoverySettings
 from attar.recover.teacher import Teacher
 from attar.run.executor import generator
+from attar.run.kept import key_of
+from attar.search import remember
 from attar.search.bracket import Trial
-from attar.search.loop import Found, Loop
+from attar.search.loop import Found, Loop, Run
 from attar.structure.importance import Subject
 from attar.structure.remove import apart
 from attar.types import Certificate, Score, Splits
-
-FLOAT, WHOLE, TRAINED = -1.0, 0.0, 0.5
-"""Names: the model as it came, integers with all channels, and what is added for a trained one."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One candidate: its file and artefact, and how long the artefact takes (milliseconds on the float model's scale).
-
-    predicted is the planner's; share that of the multiply-adds that went; channels before and after by group.
-    """
-
-    key: float
-    archive: bytes = field(repr=False)
-    fast: Fast = field(repr=False)
-    latency: Latency
-    milliseconds: float
-    predicted: float | None
-    channels: Mapping[str, tuple[int, int]]
-    share: float
-
-    @property
-    def trained(self) -> bool:
-        """Whether it was trained after channels went."""
-        return 0 <= self.key < Sized.FIRST and self.key % 1 == TRAINED
 
 
 @dataclass(frozen=True)
@@ -70,8 +49,6 @@ class Training:
 class Sized:
     """A candidate with the channels of another and coarser codes: that one, the search that codes, and the slope."""
 
-    FIRST: ClassVar[float] = 1e6
-    """From where on names are such candidates'."""
     of: float
     loop: Loop
     slope: float
@@ -96,8 +73,8 @@ class Race:
     sizing: Callable[[OnnxAdapter], Loop] | None = None
     """Where bytes count too: the size goal's search for a model."""
     sized: dict[float, Sized] = field(default_factory=dict)
-    models: dict[float, OnnxAdapter] = field(default_factory=dict)
-    """The float models of candidates, before they are rounded."""
+    mark: str = ""
+    """A hash of all that candidates are made of and timed with, but for what is theirs alone."""
     built: dict[float, Candidate] = field(default_factory=dict)
     verdicts: dict[float, dict[str, tuple[Certificate, Score]]] = field(default_factory=dict)
     """By candidate: of the artefact and of the file, on the certify split."""
@@ -148,8 +125,26 @@ class Race:
         """The candidate of a name, made once."""
         if key not in self.built:
             make = self._float if key == FLOAT else self._coarser if key in self.sized else self._made
-            self.built[key] = make(key)
+            self.built[key] = kept.candidate(self.loop.kept, self._name(key), lambda: make(key))
         return self.built[key]
+
+    def _name(self, key: float) -> str:
+        """What a candidate is kept under."""
+        if key == FLOAT:
+            return key_of("fast", self.mark, key)
+        if key in self.sized:
+            sized = self.sized[key]
+            return key_of("fast", self.mark, self._name(sized.of), sized.loop.candidate(sized.slope).data)
+        stage = self.stages[int(key)]
+        parts = [self._training_parts()] if key != int(key) else []
+        return key_of("fast", self.mark, key, stage.left, sorted(stage.integers), parts)
+
+    def _training_parts(self) -> list[Any]:
+        """What training depends on besides the model."""
+        assert self.training is not None
+        teacher = self.training.teacher
+        return [remember.data_mark(teacher.data), str(self.training.settings), str(teacher.changes), self.loop.kind,
+                self.training.seed, self.loop.marks.get("model")]  # fmt: skip
 
     def _float(self, key: float) -> Candidate:
         """The model as it came."""
@@ -164,18 +159,11 @@ class Race:
         """A stage's candidate: channels out, refitted, trained where its name says so, in codes, timed."""
         index, started = int(key), perf_counter()
         stage = self.stages[index]
-        keep = self.problem.keep(stage)
-        smaller: Any = self.base
-        channels, share, made = {}, 0.0, self.whole
-        if keep:
-            smaller, report = apart(self.base, self.subject, keep)
-            channels, share = dict(report.channels), report.share
-        if keep and key != index:  # the whole model stays what drops are measured from
-            self._train(smaller, index)
-        if keep:
+        smaller, channels, share = self.smaller(key)
+        made = self.whole
+        if channels:
             made = coded(smaller, self.loop.splits.calibrate, self.coder)
             ranged(made, self.integers)
-        self.models[key] = smaller
         islands = [node for name, node in made.nodes.items() if name not in stage.integers]
         fast = quickest(made, self.task, self.integers.harmful, islands)
         latency = self.timed(fast)
@@ -187,6 +175,20 @@ class Race:
             seconds=perf_counter() - started,
         )  # fmt: skip
         return Candidate(key, made.archive, fast, latency, milliseconds, predicted, channels, share)
+
+    def smaller(self, key: float) -> tuple[OnnxAdapter, dict[str, tuple[int, int]], float]:
+        """The float model of a stage's candidate, channels before and after, the share of multiply-adds that went."""
+        index = int(key)
+        keep = self.problem.keep(self.stages[index])
+        if not keep:  # the whole model stays what drops are measured from
+            return self.base, {}, 0.0
+        found: Any = apart(self.base, self.subject, keep)
+        smaller, report = found
+        if key != index:
+            remember.retrained(
+                self.loop.kept, smaller, lambda: self._train(smaller, index), *self._training_parts()
+            )  # fmt: skip
+        return smaller, dict(report.channels), report.share
 
     def _coarser(self, key: float) -> Candidate:
         """The same channels as another's, in fewer bits; the artefact is made of what the file decodes to."""
@@ -221,11 +223,13 @@ class Race:
         """
         candidate, started = self.candidate(slope), perf_counter()
         stage = f"candidate of {candidate.milliseconds:.3g} ms on {split}"
-        verdict, after, moved = self.loop.compared(Runtime(candidate.fast.data, self.task.threads).run, split, stage)
+        verdict, after, moved = self._compared(
+            Runtime(candidate.fast.data, self.task.threads).run, candidate.fast.data, split, stage
+        )
         self.looked.setdefault(slope, verdict)
         if split == "certify":
             twin = from_archive(read_archive(candidate.archive))
-            other, again, _ = self.loop.compared(twin.run, split, "its file")
+            other, again, _ = self._compared(twin.run, candidate.archive, split, "its file")
             self.verdicts[slope] = {"artefact": (verdict, after), "file": (other, again)}
         self.loop.ledger.add(
             "candidate", index=self.shown(slope), trained=candidate.trained, split=split, evaluation=self.loop.count,
@@ -239,6 +243,13 @@ class Race:
             return candidate, other, again, moved
         return candidate, verdict, after, moved
 
+    def _compared(self, run: Run, data: bytes, split: str, stage: str) -> tuple[Certificate, Score, float]:
+        """What these bytes say on a split beside the original; what an earlier run was told is not asked again."""
+        again = remember.Again(self.loop.kept, key_of("outputs", data, self.loop.marks.get(split, "")), run)
+        found = self.loop.compared(again, split, stage)
+        again.keep(found[1].outputs)
+        return found
+
     def _worse(self, one: Certificate, other: Certificate) -> bool:
         """Which of two verdicts decides."""
         if self.budget.guarantee == "bound":
@@ -248,7 +259,7 @@ class Race:
     def shown(self, key: float) -> str:
         """A candidate's name for people."""
         if key in self.sized:
-            return f"{self.shown(self.sized[key].of)}, smaller {int(key - Sized.FIRST) + 1}"
+            return f"{self.shown(self.sized[key].of)}, smaller {int(key - SIZED) + 1}"
         return "float" if key == FLOAT else f"{int(key)}"
 
     def trial(self, key: float) -> Trial:

@@ -13,8 +13,9 @@ from attar.archive import read_archive
 from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import Latency, latencies
 from attar.job import Job
+from attar.latency.candidate import FLOAT, WHOLE, Candidate
 from attar.latency.fast import FastFile
-from attar.latency.race import FLOAT, WHOLE, Candidate, Race
+from attar.latency.race import Race
 from attar.latency.stage import Raced
 from attar.opening import from_archive
 from attar.search.in_order import Outcome

@@ -6,7 +6,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from attar.latency.race import FLOAT, TRAINED, WHOLE, Candidate, Race
+from attar.latency.candidate import FLOAT, TRAINED, WHOLE, Candidate
+from attar.latency.race import Race
 from attar.latency.smaller import SHARE, with_smaller
 from attar.plan.latency import Stage
 from attar.search.bracket import Target, Trial, drop_at, sequence, shown, slope_of, solve, step_of

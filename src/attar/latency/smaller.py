@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 from attar import measuring
 from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.job import Job
-from attar.latency.race import FLOAT, Race, Sized
+from attar.latency.candidate import FLOAT, SIZED
+from attar.latency.race import Race, Sized
 from attar.run.ledger import Ledger
 from attar.search.bracket import Target, land, sequence
 from attar.search.loop import BOLDEST, SAFEST, Loop, first_slope
@@ -28,7 +29,7 @@ def sizing(job: Job, outer: Loop) -> Callable[[OnnxAdapter], Loop]:
         subject, _ = subject.corrected(first_slope(subject), measure, outer.progress)
         loop = Loop(
             subject, job.splits, job.metric, job.budget, kind, Ledger(), outer.progress, outer.original,
-            outer.bytes_before,
+            outer.bytes_before, kept=outer.kept, marks=outer.marks,
         )  # fmt: skip
         loop.before = dict(outer.before)
         return loop
@@ -43,7 +44,7 @@ def with_smaller(
     last = order[-1]
     if race.sizing is None or last == FLOAT or interrupted():
         return list(order)
-    inner = race.sizing(race.models[last])
+    inner = race.sizing(race.smaller(last)[0])
     trials = land(inner.trial, first_slope(inner.subject), target, most, interrupted, inner.finish)
     step = (SAFEST - BOLDEST) / (LOOKS - 1)
     slopes = sequence(trials, target, [SAFEST - step * look for look in range(LOOKS)])
@@ -51,7 +52,7 @@ def with_smaller(
     race.loop.count += inner.count
     kept, size = list(order), len(race.candidate(last).archive)
     for number, slope in enumerate(slopes):
-        key = Sized.FIRST + number
+        key = SIZED + number
         race.sized[key] = Sized(last, inner, slope)
         if len(race.candidate(key).archive) < size:
             kept.append(key)

@@ -20,9 +20,11 @@ from attar.exports.onnx.model import onnx_model
 from attar.exports.onnx.runtime import Runtime
 from attar.exports.qdq import prepared
 from attar.job import Job, image_changes, recovery_settings
-from attar.latency.made import Coded, coded, first_integers, quickest
+from attar.latency import kept
+from attar.latency.candidate import Candidate
+from attar.latency.made import Coded, coded, first_integers, quickest, ranged
 from attar.latency.problem import noise_of, posed, spans
-from attar.latency.race import Candidate, Race, Training
+from attar.latency.race import Race, Training
 from attar.latency.search import search, thinned
 from attar.latency.smaller import sizing
 from attar.latency.table import CostTable, file_of
@@ -30,8 +32,10 @@ from attar.plan.latency import Costs, descent
 from attar.recipe import Recipe, milliseconds
 from attar.recover.teacher import Teacher
 from attar.removal import goal_of
+from attar.run.kept import key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
+from attar.search import remember
 from attar.search.in_order import Outcome
 from attar.search.loop import Loop
 from attar.search.params import SCALING
@@ -94,13 +98,29 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     base = OnnxAdapter.open(prepared(original.model()))
     job = replace(job, adapter=base, original=original)
     subject, _, kind, _ = measuring.measured(job, progress)
-    loop = Loop(subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before)
+    marks = job.marks()
+    marks = marks and {**marks, "original": remember.model_mark(original)}
+    loop = Loop(
+        subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before,
+        kept=job.kept, marks=marks,
+    )  # fmt: skip
     loop.originals()
     progress.stage("integers", 1)
     task = _task(job, loop)
-    seen = base.moments(job.splits.calibrate.batches(measuring.BATCH))
+    seen = remember.moments(
+        job.kept, key_of("moments", marks.get("model"), marks.get("calibrate"), measuring.BATCH),
+        lambda: base.moments(job.splits.calibrate.batches(measuring.BATCH)),
+    )  # fmt: skip
     whole = coded(base, job.splits.calibrate, job.recipe.coder, seen)
-    integers = first_integers(whole, judge_of(original.run, job.splits.calibrate, classes=kind != "regression"), task)
+    mark = key_of("race", marks, kind, str(job.budget), job.metric.name, job.recipe.coder)
+    integers = kept.integers(
+        job.kept, key_of("integers", mark),
+        lambda: first_integers(
+            whole, judge_of(original.run, job.splits.calibrate, classes=kind != "regression"), task
+        ),
+    )  # fmt: skip
+    ranged(whole, integers)
+    mark = key_of("race", mark, str(integers), task.threads, job.recipe.batch, place())
     # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
     stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
     ground = subject_of(base, stats)
@@ -109,7 +129,7 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     table = table_of(task.threads)
     known = costs or table
     # Where integers are not faster, channels are all that there is to save.
-    faster = quickest(whole, task, integers.harmful, ()).integers
+    faster = kept.flag(job.kept, key_of("faster", mark), lambda: quickest(whole, task, integers.harmful, ()).integers)
     stages = thinned(descent(problem.groups, problem.layers, known, integers=faster))
     if hindered := table.save():
         progress.note(f"measured costs could not be kept for the next run: {hindered}")
@@ -122,7 +142,7 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     training, size = _training(job, base), job.recipe.goal == "latency,size"
     return Race(
         loop, base, original, ground, problem, stages, whole, integers, task, known, training, job.recipe.coder,
-        sizing(job, loop) if size else None,
+        sizing(job, loop) if size else None, mark=mark,
     )  # fmt: skip
 
 

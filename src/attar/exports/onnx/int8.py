@@ -10,6 +10,7 @@ on the whole graph.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +19,7 @@ from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
 from attar.exports.int8_floats import NOISE, Choice, fastest
+from attar.exports.int8_islands import harmless_first, most_integers
 from attar.exports.int8_ranges import Int8, best_rule, judge_of, judged, refined
 from attar.exports.int8_search import EVALUATIONS, fewest_floats, worst_first
 from attar.exports.int8_start import dynamic_nodes, measured
@@ -35,6 +37,8 @@ SLOWER = 0.98
 """Of the float model's time, from which on int8 is no gain."""
 KEPT = 1.05
 """Of the float model's time, beyond which the float model is written."""
+HOPELESS = 0.1
+"""Nats of KL, from which on no other range of a tensor here or there is tried."""
 STATIC = "static"
 
 
@@ -124,7 +128,7 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
     routes = routes_of(work, judge, task, moved)
     for route in routes:
         _enter(work, route)
-        if route == STATIC:
+        if route == STATIC and moved[route] < HOPELESS:
             moved[route] = refined(work, judge, moved[route], task.step)
         if task.acceptable(work.build()):
             return Landed(route, [], moved[route])
@@ -135,12 +139,35 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
         work.ops, left = ops, left - 1
         moved[part] = judge(work.build())
         if task.acceptable(work.build()):
-            return Landed(part, [], moved[part])
+            return Landed(part, [], moved[part]) if ops else joined(work, judge, task, (left, moved[part]))
     _enter(work, route)
     work.ops = CORE if work.ops else ()
     order = worst_first(work, work.operators, judge, task.step)
     found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), left)
     return Landed(route, found, kl)
+
+
+def joined(work: Int8, judge: Judge, task: Task, found: tuple[int, float]) -> Landed:
+    """Dense layers and LSTMs in integers, and as many convolutions beside them as pass, where that is faster.
+
+    found: passes that are left, and the KL without convolutions.
+    """
+    left, floor = found
+    alone = Runtime(work.build(), task.threads).once(task.batch)
+    work.ops = CORE
+    order = harmless_first(work, judge, task.batch, floor, task.step)
+
+    def rest(some: Sequence[str]) -> list[str]:
+        return [name for name in order if name not in some]
+
+    some = most_integers(order, lambda tried: task.acceptable(work.build(rest(tried))), left)
+    if some:
+        calls = {"alone": alone, "joined": Runtime(work.build(rest(some)), task.threads).once(task.batch)}
+        faster = latencies(calls)["joined"].ratio < 1 - NOISE
+        if task.like.get("integer_operators", faster):
+            return Landed(DYNAMIC, rest(some), judge(work.build(rest(some))))
+    work.ops = ()
+    return Landed(DYNAMIC, [], floor)
 
 
 def narrower(work: Int8, route: str) -> list[tuple[str, tuple[str, ...]]]:

@@ -15,7 +15,7 @@ from attar.adapters.onnx.session import batch_axes, examples_first, feed_of, fix
 from attar.errors import ModelError
 from attar.types import Array, TensorSpec
 
-PIECE, MOST_VALUES = 256, 1 << 22
+PIECE, MOST_VALUES = 256, 1 << 20
 """Examples that are run at once, and values of their inputs: activations of pictures take gigabytes."""
 
 

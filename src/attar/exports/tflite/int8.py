@@ -125,8 +125,9 @@ class TfliteInt8:
         facts: dict[str, Json] = {
             "kl": kl, "ranges": {rule: count for rule, count in used.items() if count},
             "float_nodes": [_name(work, index) for index in harmful],
-            "float_for_speed": [_name(work, index) for index in slow],
-            "integer_operators": len(whole), "operators": len(work.kinds), "latency_ratio": ratio,
+            "in_float": chosen.name, "float_for_speed": [_name(work, index) for index in slow],
+            "integer_operators": list(chosen.ops), "in_integers": len(whole), "operators": len(work.kinds),
+            "latency_ratio": ratio,
         }  # fmt: skip
         return Artefact(work.build(chosen.floats), tuple(notes), facts)
 
@@ -188,6 +189,11 @@ def fastest(work: Int8, plain: bytes, harmful: Sequence[int], task: Task) -> tup
     Another than the first, which is what was judged, has to be faster beyond noise.
     """
     choices = choices_of(work, harmful)
+    if "float_for_speed" in task.like:
+        slow = set(task.like["float_for_speed"])
+        floats = (*harmful, *(index for index in work.nodes if index not in harmful and _name(work, index) in slow))
+        ops = tuple(op for op in task.like.get("integer_operators", ALL) if op in ALL)
+        choices = [Choice(str(task.like.get("in_float", "nothing")), ops, floats)]
     calls: dict[str, Callable[[], object]] = {"float": work.runtime(plain, task.threads).once(task.batch)}
     for choice in choices:
         work.ops = choice.ops

@@ -51,9 +51,10 @@ class TfliteInt8Weights:
         found = latencies(calls)
         task.step()
         ratios = {way: found[way].ratio for way in ways if way in found}
-        chosen = WIDENED
-        if ratios.get(HYBRID, float("inf")) <= ratios[WIDENED] * (1 - NOISE) and task.acceptable(ways[HYBRID]):
-            chosen = HYBRID
+        faster = ratios.get(HYBRID, float("inf")) <= ratios[WIDENED] * (1 - NOISE)
+        if task.like.get("weights") in ratios:
+            faster = task.like["weights"] == HYBRID
+        chosen = HYBRID if faster and task.acceptable(ways[HYBRID]) else WIDENED
         notes = [f"weights are {chosen}"]
         if ratios[chosen] > 2 - SLOWER:
             notes.append(f"it takes {ratios[chosen]:.2f} of float's time here")

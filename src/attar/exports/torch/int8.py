@@ -194,7 +194,8 @@ class TorchInt8:
         used = {rule: sum(one == rule for one in work.rules.values()) for rule in RULES}
         facts: dict[str, Json] = {
             "kl": kl, "ranges": {rule: count for rule, count in used.items() if count}, "float_layers": harmful,
-            "float_for_speed": [name for name in floats if name not in harmful], "latency_ratio": ratio,
+            "in_float": how, "float_for_speed": [name for name in floats if name not in harmful],
+            "latency_ratio": ratio,
         }  # fmt: skip
         return Artefact(saved(work.build(floats)), tuple(notes), facts)
 
@@ -236,11 +237,11 @@ def fastest(work: Int8, harmful: Sequence[str], task: Task) -> tuple[tuple[str, 
 
     Another than the first, which is what was judged, has to be faster beyond noise.
     """
-    choices = [("nothing", [*harmful])]
-    for kind, names in kinds_of(work).items():
-        extra = [name for name in names if name not in harmful]
-        if extra and len({*extra, *harmful}) < len(work.nodes):
-            choices.append((kind, [*harmful, *extra]))
+    choices = choices_of(work, harmful)
+    if "float_for_speed" in task.like:
+        known = set(work.nodes) - set(harmful)
+        slow = [name for name in task.like["float_for_speed"] if name in known]
+        choices = [(str(task.like.get("in_float", "nothing")), [*harmful, *slow])]
     calls = {"float": Runtime(saved(work.build(work.nodes)), task.threads).once(task.batch)}
     for how, floats in choices:
         calls[how] = Runtime(saved(work.build(floats)), task.threads).once(task.batch)
@@ -249,6 +250,16 @@ def fastest(work: Int8, harmful: Sequence[str], task: Task) -> tuple[tuple[str, 
     ratios = [found[how].ratio for how, _ in choices]
     best = int(np.argmin([ratios[0] * (1 - NOISE), *ratios[1:]]))
     return choices[best], ratios[best]
+
+
+def choices_of(work: Int8, harmful: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """What may be faster in float: in words, and all units that are then."""
+    found = [("nothing", [*harmful])]
+    for kind, names in kinds_of(work).items():
+        extra = [name for name in names if name not in harmful]
+        if extra and len({*extra, *harmful}) < len(work.nodes):
+            found.append((kind, [*harmful, *extra]))
+    return found
 
 
 def kinds_of(work: Int8) -> dict[str, list[str]]:
