@@ -4,7 +4,7 @@
 
 PNG of 256 x 256 x 3, in ten classes: slopes of grey under noise, about 135 kB each; one in a thousand is a copy
 of another, one in two thousand is cut off. Packing is killed by SIGKILL after a tenth of its stacks and goes on. What
-is augmented is the clean folder. A table for `hash` is a fifth as large. Peaks are of the
+is augmented is the clean folder. A table for `hash` is a fifth as large, of 27 columns. Peaks are of the
 resident set, the target is 1 GB.
 """
 
@@ -28,6 +28,8 @@ from PIL import Image
 from timing import machine
 
 SIDE, CLASSES = 256, 10
+WORDS, DIMS = 25, 256
+"""Columns of words in the table, and what they are hashed to."""
 COPIES, BROKEN = 1000, 2000
 MOST = 1_000_000_000
 ATTAR = [sys.executable, "-m", "attar", "data"]
@@ -60,15 +62,15 @@ def fill(folder: Path, size: int) -> int:
 
 
 def table(path: Path, size: int) -> None:
-    """A CSV file of so many bytes: numbers and words."""
+    """A CSV file of so many bytes, like a log of clicks: a label, a price, and words of many columns."""
     random = np.random.default_rng(0)
     with path.open("w") as file:
-        file.write("place,word,price,label\n")
+        file.write("label,price," + ",".join(f"c{k}" for k in range(WORDS)) + "\n")
         while file.tell() < size:
-            places, words = random.integers(0, 5000, 10_000), random.zipf(1.3, 10_000) % 100_000
-            prices = random.gamma(2, 20, 10_000)
-            rows = zip(places, words, prices, strict=True)
-            file.writelines(f"p{place},w{word},{price:.2f},{place % 2}\n" for place, word, price in rows)
+            labels, prices = random.integers(0, 2, 10_000), random.gamma(2, 20, 10_000)
+            words = np.char.add("w", (random.zipf(1.3, (10_000, WORDS)) % 100_000).astype(str))
+            rows = zip(labels, prices, words, strict=True)
+            file.writelines(f"{label},{price:.2f},{','.join(row)}\n" for label, price, row in rows)
 
 
 def run(arguments: list[str], until: Callable[[], bool] = lambda: False) -> tuple[int, float, int]:
@@ -81,7 +83,7 @@ def run(arguments: list[str], until: Callable[[], bool] = lambda: False) -> tupl
             break
         if until():
             child.send_signal(signal.SIGKILL)
-        time.sleep(0.05)
+        time.sleep(0.2)
     code = os.waitstatus_to_exitcode(status)
     if code > 0 and child.stderr is not None:
         print(child.stderr.read().decode()[-2000:], file=sys.stderr)
@@ -126,7 +128,9 @@ def main() -> None:
             "augment": lambda: run(["augment", str(place / "clean"), "-o", str(place / "more"), "--only-copies"]),
             "pack": packing(images, place, count * SIDE * SIDE * 3),
             "unpack": lambda: run(["unpack", str(archive), "-o", str(place / "back")]),
-            "hash": lambda: run(["hash", str(csv), "-o", str(place / "hashed.npz"), "--target", "label"]),
+            "hash": lambda: run(
+                ["hash", str(csv), "-o", str(place / "hashed.npz"), "--target", "label", "--dims", str(DIMS)]
+            ),
         }
         print(f"{machine()}; {count:,} pictures, {size:,} bytes; table of {csv.stat().st_size:,} bytes\n")
         print("| verb | seconds | peak memory, MB | target | |\n|---|---|---|---|---|", flush=True)

@@ -35,6 +35,7 @@ from attar.latent import codes
 from attar.latent.settings import Settings
 from attar.opening import open_model
 from attar.run.progress import Silent
+from attar.sets import images as stacks
 from attar.sets.aims import Near, Viewer, Within
 from attar.sets.fitting import Fitted, fit
 from attar.sets.lossy import LEAST_QUALITY
@@ -147,11 +148,13 @@ def attar(images: Set, aim: str, settings: Settings) -> dict[str, Any]:
     decoding = timed(lambda: back.append(decoded(fitted, parts, images.test.shape)))
     size = network + sum(len(blob) for _, blob in parts)
     whole = network + sum(len(blob) for _, blob in coded(fitted, images.train)) if within is None else None
+    rest = sum(len(blob) for _, blob in stacks.coded(0, stacks.rest(images.test, back[0])))
+    alone = sum(len(blob) for _, blob in stacks.coded(0, images.test))
     name = f"attar, quality {aim[1:]}" if within is None else f"attar, for {FIRST}, drop {aim}"
     return {
         "way": name, "quality": aim, "bytes": size, "network": network, "training images": whole,
         "trained on": len(images.train), "back": back[0], "ratio": fitted.ratio, "train": seconds, "encode": coding,
-        "decode": decoding,
+        "decode": decoding, "exact": size + rest, "alone": alone,
     }  # fmt: skip
 
 
@@ -191,6 +194,7 @@ def text(rows: Sequence[dict[str, Any]], n: int) -> str:
             if row["training images"]
             else ""
         )
+        + f"; without loss (--exact) {row['exact']:,} bytes, by the images' coder alone {row['alone']:,}"
         for row in rows
         if "train" in row
     ]

@@ -181,18 +181,19 @@ def data_loss(
     confidence: float = 0.95,
     steps: int = 6000,
     seed: int = 0,
+    exact: bool = False,
 ) -> Loss | None:
     """What images of a data set may lose, for attar.sets.pack: None for nothing.
 
     quality: 1 less the error's root mean square over the pixels' standard deviation, of images that were not trained
     on. max_drop: points of a model's accuracy, as a certificate bounds them; quality is then 0.7 where it is not given.
-    Raises UsageError, ModelError.
+    exact: what the network leaves is coded beside it, and nothing is lost. Raises UsageError, ModelError.
     """
-    check(quality, max_drop, model)
+    check(quality, max_drop, model, exact)
     if max_drop is None and (quality is None or quality == 1):
         return None
     adapter = None if model is None else open_model(model)
-    return Loss(quality, max_drop, adapter, confidence, Settings(steps=steps, seed=seed))
+    return Loss(quality, max_drop, adapter, confidence, Settings(steps=steps, seed=seed), exact)
 
 
 def inspect(model: object, *, factory: str | None = None) -> list[dict[str, Json]]:

@@ -248,6 +248,7 @@ def pack(
     ] = None,
     for_: Annotated[Path | None, typer.Option("--for", help="Model (ONNX, .pt2) that the images are for.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Points that its accuracy may drop.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Code what --quality leaves, too: images come back.")] = False,
     steps: Annotated[int, typer.Option(help="Steps of training where images may differ.")] = 6000,
     seed: Seed = 0,
     force: Force = False,
@@ -263,7 +264,7 @@ def pack(
         from attar.live import Bars
         from attar.sets.pack import pack as packing
 
-        loss = data_loss(quality, for_, max_drop, steps=steps, seed=seed)
+        loss = data_loss(quality, for_, max_drop, steps=steps, seed=seed, exact=exact)
         with Bars() as progress:
             result = packing(source, out, loss=loss, force=force, progress=progress)
         facts = {**asdict(result), "path": str(result.path)}

@@ -195,6 +195,8 @@ def lost_lines(lost: Lost | None) -> list[str]:
     if lost is None:
         return []
     missed = "" if lost.reached else ": not reached"
+    if lost.exact:
+        missed = "; the rest is coded too, and nothing is lost"
     lines = [f"quality   {lost.quality:.4f} of {lost.held:,} images held out, error {lost.error:.2f} of 255 in all"]
     if lost.agreement is not None:
         lines.append(f"answers   {lost.agreement:.2%} of those held out as before")

@@ -1,4 +1,4 @@
-"""Writes NAME-set and NAME-lossy, .attar and .npz, for the version of the day: python tests/sets/make_golden.py v2"""
+"""Writes NAME-set, -lossy and -exact, .attar and .npz, for the version of the day: make_golden.py v2"""
 
 from __future__ import annotations
 
@@ -43,9 +43,12 @@ def main() -> None:
         small = Path(place) / "x.npz"
         np.savez(small, x=blobs(260, 9, 8, 1)[..., 0], y=np.arange(260) % 3)
         lossy = goal.with_name(f"{sys.argv[1]}-lossy.attar")
-        pack(small, lossy, loss=Loss(0.5, settings=Settings(steps=150, width=4, latents=4)), force=True)
-    write(goal)
-    write(lossy)
+        few = Settings(steps=150, width=4, latents=4)
+        pack(small, lossy, loss=Loss(0.5, settings=few), force=True)
+        exact = goal.with_name(f"{sys.argv[1]}-exact.attar")
+        pack(small, exact, loss=Loss(0.5, settings=few, exact=True), force=True)
+    for made in (goal, lossy, exact):
+        write(made)
 
 
 def write(goal: Path) -> None:

@@ -22,3 +22,4 @@ def test_attar_and_a_rival_are_measured(tmp_path):
     ours = rows[-1]
     assert ours["way"] == "attar, quality 0.3" and ours["network"] < ours["bytes"] < 400 * 784
     assert 0 <= ours["lenet5 agrees"] <= 100 and ours["train"] > 0
+    assert ours["bytes"] < ours["exact"] and "without loss (--exact)" in done.stdout

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,7 +21,7 @@ from attar.data.read import read
 from attar.errors import DataError, FormatError, UsageError
 from attar.latent import codes
 from attar.latent.network import network_from, run_slowly
-from attar.sets import fitting, lossy
+from attar.sets import fitting, images, lossy
 from attar.sets.contents import Source
 from attar.sets.files import look
 from attar.sets.labels import labels_of
@@ -96,6 +98,40 @@ def test_a_quality_of_one_loses_nothing(tmp_path):
     assert np.array_equal(back(result.path, tmp_path / "back")["x"], blobs(300, 8, 8, 1))
 
 
+def test_what_the_network_leaves_brings_every_image_back(tmp_path):
+    arrays = {"x": blobs(300, 12, 10, 1), "colour": blobs(280, 9, 8, 3), "few": blobs(3, 7, 5, 3), "y": np.arange(300)}
+    arrays["x"][:40] = np.random.default_rng(0).integers(0, 256, (40, 12, 10, 1))  # the network leaves everything
+    np.savez(tmp_path / "set.npz", **arrays)
+    result = pack(tmp_path / "set.npz", loss=api.data_loss(0.5, steps=STEPS, exact=True))
+    found = back(result.path, tmp_path / "back")
+    for name, before in arrays.items():
+        assert np.array_equal(found[name], before), name
+    parts = read_archive(result.path).parts
+    assert {"network 1", "network 3", "stack 0 latents 0", "stack 0", "stack 0 part 0"} <= parts.keys()
+    assert result.lost.exact and result.lost.reached and result.lost.error > 1
+
+
+def test_a_rest_that_is_altered_or_missing_is_refused(tmp_path):
+    np.savez(tmp_path / "set.npz", x=blobs(300, 8, 8, 1))
+    path = pack(tmp_path / "set.npz", loss=api.data_loss(0.5, steps=20, exact=True)).path
+    data = path.read_bytes()
+    for at in np.random.default_rng(1).integers(0, len(data), 40):
+        broken = bytearray(data)
+        broken[at] ^= 1
+        (tmp_path / "broken.attar").write_bytes(broken)
+        with pytest.raises(FormatError):
+            unpack(tmp_path / "broken.attar", tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_rest_of_any_pixels_gives_them_back(seed):
+    pixels, made = np.random.default_rng(seed).integers(0, 256, (2, 3, 5, 4, 1), np.uint8)
+    left = images.rest(pixels, made)
+    assert np.array_equal(images.whole(left, made), pixels)
+    assert np.array_equal(images.rest(pixels, pixels), np.full_like(pixels, images.MIDDLE))
+
+
 def test_few_images_lose_nothing(tmp_path):
     np.savez(tmp_path / "set.npz", x=blobs(lossy.FEWEST - 1, 8, 8, 1))
     result = pack(tmp_path / "set.npz", loss=api.data_loss(0.5))
@@ -132,6 +168,8 @@ def test_the_command_line_says_what_was_lost(clothes, tmp_path):
     made = CliRunner().invoke(cli.app, [*line, "--quality", "0.01", "--json", "--force"])
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["lost"]["reached"] is True
+    made = CliRunner().invoke(cli.app, [*line, "--quality", "0.99", "--exact", "--force"])
+    assert made.exit_code == 0 and "the rest is coded too, and nothing is lost" in made.stdout, made.output
     made = CliRunner().invoke(
         cli.app, [*line, "--for", str(LENET), "--max-drop", "0.1", "--quality", "0.01", "--force"]
     )
@@ -147,6 +185,9 @@ def test_the_command_line_says_what_was_lost(clothes, tmp_path):
         ({"quality": None, "max_drop": -1.0, "model": LENET}, "at most 100 points"),
         ({"quality": 1.0, "max_drop": 1.0, "model": LENET}, "Leave out one"),
         ({"quality": 0.8, "model": LENET}, "--max-drop POINTS"),
+        ({"quality": None, "exact": True}, "Pass --quality 0.8"),
+        ({"quality": 1.0, "exact": True}, "Pass --quality 0.8"),
+        ({"quality": 0.8, "model": LENET, "max_drop": 1.0, "exact": True}, "nothing drops"),
     ],
 )
 def test_contradictions_are_refused(options, said):

@@ -158,7 +158,7 @@ def test_every_cut_and_many_flips_are_refused(name):
     refused(data + b"\0")
 
 
-@pytest.mark.parametrize("name", ["v1-set", "v2-set", "v1-lossy"])
+@pytest.mark.parametrize("name", ["v1-set", "v2-set", "v1-lossy", "v3-exact"])
 def test_golden_files_are_read_for_ever(name):
     with np.load(GOLDEN / f"{name}.npz") as expected:
         found = {f"{record.name}|{name}": array for record, arrays in contents(read_archive(GOLDEN / f"{name}.attar"))

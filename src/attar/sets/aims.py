@@ -102,7 +102,7 @@ class Within:
         return max(100 * upper / self.max_drop, self.near.ratio(rows, made))
 
 
-def check(quality: float | None, max_drop: float | None, model: object) -> None:
+def check(quality: float | None, max_drop: float | None, model: object, exact: bool) -> None:
     """That what may be lost can be; raises UsageError."""
     if quality is not None and not 0 < quality <= 1:
         raise UsageError(f"quality: it must be above 0 and at most 1 (lossless). Received {quality!r}. Use 0.8.")
@@ -115,6 +115,12 @@ def check(quality: float | None, max_drop: float | None, model: object) -> None:
         )
     if max_drop is not None and quality == 1:
         raise UsageError("quality: 1 is lossless, and no accuracy drops. Received --max-drop as well. Leave out one.")
+    if exact and (quality is None or quality == 1 or max_drop is not None):
+        raise UsageError(
+            "exact: it goes with what the network alone keeps, and nothing drops. Received "
+            f"quality {quality!r}, max_drop {max_drop!r}. Pass --quality 0.8 and no --max-drop; without --exact and "
+            "--quality nothing is lost either."
+        )
 
 
 def torch_part(name: str) -> Any:

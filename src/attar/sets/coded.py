@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePosixPath
 
-import numpy as np
-
 from attar.archive import blobs
 from attar.archive.parts import PART
 from attar.coding import kernel
@@ -71,17 +69,10 @@ def _stack(work: Work, k: int, stack: Stack, *, alone: bool) -> list[Coded]:
     """A stack that comes back as it is."""
     unit = work.kept.get(k)
     if unit is None:
-        arrays, parts = images.encode(stack_pixels(work.source, stack))
-        unit = [blobs.code_arrays(f"stack {k}", PART, arrays)]
-        unit += [plain(f"stack {k} part {j}", data) for j, data in enumerate(parts)]
+        unit = images.coded(k, stack_pixels(work.source, stack))
         if not alone:
             work.kept.keep(k, unit)
     return unit
-
-
-def plain(name: str, data: bytes) -> Coded:
-    """Bytes as a part."""
-    return blobs.code_arrays(name, PART, {"bytes": np.frombuffer(data, np.uint8)})
 
 
 def _special(source: Source, f: int, record: FileRecord) -> tuple[FileRecord, list[Coded]]:

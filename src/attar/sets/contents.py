@@ -139,13 +139,19 @@ class _Reader:
         while self._decoded and sum(one.nbytes for one in self._decoded.values()) > KEPT:
             self._decoded.popitem(last=False)
         shape = (len(stack), *stack.shape)
-        if f"stack {k} latents 0" in self._archive.parts:
+        if f"stack {k} latents 0" not in self._archive.parts:
+            self._decoded[k] = self._coded(k, shape)
+        elif f"stack {k}" not in self._archive.parts:
             self._decoded[k] = self._made(k, shape)
-            return self._decoded[k]
-        sizes = images.part_sizes(shape[0], count(stack.shape))
-        parts = [self._bytes(f"stack {k} part {j}") for j in range(len(sizes))]
-        self._decoded[k] = images.decode(self._part(f"stack {k}"), parts, shape)
+        else:
+            self._decoded[k] = images.whole(self._coded(k, shape), self._made(k, shape))
         return self._decoded[k]
+
+    def _coded(self, k: int, shape: codes.Shape) -> U8:
+        """A stack as the coder of images has it."""
+        sizes = images.part_sizes(shape[0], count(shape[1:]))
+        parts = [self._bytes(f"stack {k} part {j}") for j in range(len(sizes))]
+        return images.decode(self._part(f"stack {k}"), parts, shape)
 
     def _made(self, k: int, shape: codes.Shape) -> U8:
         """A stack whose images may differ: a network makes them."""

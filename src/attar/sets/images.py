@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.archive import blobs
+from attar.archive.base import SectionInfo
+from attar.archive.parts import PART as PARTS
 from attar.coding.kernel import over_chunks
 from attar.coding.layout import Malformed
 from attar.errors import FormatError
@@ -20,6 +23,8 @@ PART = 1 << 21
 """Bytes of a part at most, but for a single image; part of the file format."""
 MOST_SITES = 1 << 16
 """Bytes of one image at most: larger ones are cut into tiles."""
+MIDDLE = 128
+"""What a pixel less its like is moved by, so that small errors lie together; part of the file format."""
 
 
 def part_sizes(images: int, sites: int) -> list[int]:
@@ -38,6 +43,28 @@ def encode(stack: U8) -> tuple[dict[str, Array], list[bytes]]:
     parts = list(_cut(flat, place.sites))
     model = fit.with_tables(model, fit.counted(model, (np.ascontiguousarray(part.T) for part in parts), place))
     return model.arrays(), over_chunks(lambda part: _encoded(model, part, place), parts)
+
+
+def coded(k: int, stack: U8) -> list[tuple[SectionInfo, bytes]]:
+    """The parts of an archive that a stack becomes, the k-th of its set."""
+    arrays, parts = encode(stack)
+    found = [blobs.code_arrays(f"stack {k}", PARTS, arrays)]
+    return [*found, *(plain(f"stack {k} part {j}", data) for j, data in enumerate(parts))]
+
+
+def plain(name: str, data: bytes) -> tuple[SectionInfo, bytes]:
+    """Bytes as a part."""
+    return blobs.code_arrays(name, PARTS, {"bytes": np.frombuffer(data, np.uint8)})
+
+
+def rest(pixels: U8, made: U8) -> U8:
+    """What is left of pixels where others were made of them: their difference, around MIDDLE, modulo 256."""
+    return pixels - made + np.uint8(MIDDLE)
+
+
+def whole(left: U8, made: U8) -> U8:
+    """Inverse of rest."""
+    return left + made - np.uint8(MIDDLE)
 
 
 def _cut(flat: U8, sites: int) -> Iterator[U8]:

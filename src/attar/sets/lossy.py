@@ -17,6 +17,7 @@ from attar.latent import codes
 from attar.latent.network import U8
 from attar.latent.settings import Settings
 from attar.run.progress import Progress
+from attar.sets import images
 from attar.sets.aims import I64, Near, Viewer, Within
 from attar.sets.contents import Source, stack_pixels
 from attar.sets.fitting import Fitted, fit
@@ -40,13 +41,14 @@ Coded = tuple[SectionInfo, bytes]
 
 @dataclass(frozen=True)
 class Loss:
-    """What may be lost: see `pack`."""
+    """What may be lost: see `pack`. With `exact` it is what the network alone may lose, and the rest is coded too."""
 
     quality: float | None = None
     max_drop: float | None = None
     adapter: Adapter | None = field(default=None, repr=False)
     confidence: float = 0.95
     settings: Settings = field(default_factory=Settings)
+    exact: bool = False
 
     @property
     def least(self) -> float:
@@ -60,7 +62,7 @@ class Lost:
 
     held: their number; error: root mean square in grey levels, of all images that may differ; quality: 1 less its share
     of the pixels' standard deviation, of held ones; agreement: share of them of which the model says the same;
-    reached: whether that is what was asked for.
+    reached: whether that is what was asked for; exact: this is of what the network makes, and the rest is there too.
     """
 
     held: int
@@ -69,6 +71,7 @@ class Lost:
     agreement: float | None
     reached: bool
     certificate: Certificate | None = None
+    exact: bool = False
 
 
 @dataclass
@@ -128,6 +131,10 @@ class Lossy:
         """Whether its images may differ."""
         return stack.shape[2] in self.shares
 
+    def alters(self, channels: int) -> bool:
+        """Whether images of so many channels come back altered."""
+        return channels in self.shares and not self.loss.exact
+
     def networks(self) -> Iterator[Coded]:
         """The part of each network."""
         for channels, share in self.shares.items():
@@ -142,6 +149,8 @@ class Lossy:
         self.pixels += pixels.size
         for j, matrix in enumerate(codes.matrices(latents)):
             yield blobs.code_arrays(f"stack {k} latents {j}", PART, {"latents": matrix}, "dense")
+        if self.loss.exact:
+            yield from images.coded(k, images.rest(pixels, made))
 
     def wanted(self) -> set[int]:
         """Numbers of the images that `lost` needs as they were read back: those of a certificate."""
@@ -165,7 +174,7 @@ class Lossy:
                 certificate = share.viewer.certificate(share.certified, read, self.loss.max_drop, self.loss.confidence)
         reached = ratio <= 1 if certificate is None else certificate.verdict == "certified"
         error = float(np.sqrt(self.error / max(self.pixels, 1)))
-        return Lost(held, error, worst, agreement, reached, certificate)
+        return Lost(held, error, worst, agreement, reached or self.loss.exact, certificate, self.loss.exact)
 
 
 def squares(before: Array, made: Array) -> int:

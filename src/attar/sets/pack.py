@@ -17,8 +17,9 @@ from attar.archive.write import check_free, check_size, part_of, replace_file
 from attar.errors import AttarError, UsageError
 from attar.run.progress import Progress, Silent
 from attar.sets import files
-from attar.sets.coded import Work, coded, plain
+from attar.sets.coded import Work, coded
 from attar.sets.contents import Source, contents
+from attar.sets.images import plain
 from attar.sets.lossy import Loss, Lossy, Lost, squares
 from attar.sets.records import FileRecord, image_shapes, to_json
 from attar.sets.resume import Kept
@@ -54,7 +55,8 @@ def pack(
 ) -> PackedSet:
     """Pack a folder or a file so that every pixel, label, name, number, sample and letter comes back.
 
-    With `loss` images may differ, by as much as it says (quality 1: not at all); all else comes back as it was.
+    With `loss` images may differ, by as much as it says (quality 1, or `exact`: not at all); all else comes back as it
+    was.
 
     The result, PATH.attar beside the original where `out` is not given, has been read back and compared before it gets
     its name. Pixels are kept, not the bytes of the pictures' files: an unpacked PNG may be larger or smaller. Raises
@@ -162,7 +164,7 @@ def _compare(part: Path, work: Work) -> dict[int, Array]:
         same = record.name == source.records[f].name and list(before) == list(arrays)
         for array in record.arrays if same else ():
             one, other = before[array.name], arrays[array.name]
-            if lossy is None or not array.images or array.image_shape[2] not in lossy.shares:
+            if lossy is None or not array.images or not lossy.alters(array.image_shape[2]):
                 same = same and not _differs(one, other)
             else:
                 error += squares(one, other)
@@ -171,7 +173,7 @@ def _compare(part: Path, work: Work) -> dict[int, Array]:
             image += array.images
         if not same:
             raise _altered(f"file {record.name!r}")
-    if lossy is not None and error != lossy.error:
+    if lossy is not None and not lossy.loss.exact and error != lossy.error:
         raise _altered("images")
     return back
 
