@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import attar
 from attar.adapters.base import Adapter
 from attar.errors import FormatError, OutputError, UsageError
+from attar.outputs import MOVING
 from attar.picking import pick
 from attar.run.clock import Clock, seconds_of
 from attar.run.kept import FOLDER, Kept, key_of
@@ -152,23 +154,20 @@ def test_a_unit_comes_back_as_it_was(tmp_path: Path) -> None:
     assert kept.get("other") is None and Kept().get("k") is None
 
 
-def kill_and_go_on(command: list[str], cwd: Path, delays: list[float]) -> int:
-    """Kills a run after each delay; returns how many of them were still at work."""
-    killed = 0
-    for delay in delays:
-        process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    subprocess.run(command, cwd=cwd, check=True, capture_output=True)
-    return killed
+def killed(command: list[str], cwd: Path, delay: float) -> bool:
+    """Kills a run after so many seconds; whether it was still at work."""
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
 
 
 def test_killed_for_real_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     x, y = small_model(tmp_path / "small.onnx")
     np.savez(tmp_path / "data.npz", x=x, y=y)
     subprocess.run(small("whole"), cwd=tmp_path, check=True, capture_output=True)
-    assert kill_and_go_on(small("out"), tmp_path, [0.8, 1.1, 1.4])
+    assert any([killed(small("out"), tmp_path, delay) for delay in (0.8, 1.1, 1.4)])
+    subprocess.run(small("out"), cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "out" / "small.attar").read_bytes() == (tmp_path / "whole" / "small.attar").read_bytes()
 
 
@@ -178,15 +177,54 @@ def test_killed_at_fifty_random_moments_it_ends_with_the_same_bytes(tmp_path: Pa
         words = ["compress", LENET, "--data", FASHION, "--max-drop", 0.5, "-o", out]
         return [sys.executable, "-m", "attar", *map(str, words)]
 
-    started = time.perf_counter()
-    subprocess.run(command("whole"), cwd=tmp_path, check=True, capture_output=True)
-    length, rng = time.perf_counter() - started, np.random.default_rng(0)
+    def seconds(out: str) -> float:
+        started = time.perf_counter()
+        subprocess.run(command(out), cwd=tmp_path, check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    length, rng = seconds("whole"), np.random.default_rng(0)
     whole = (tmp_path / "whole" / "lenet300.attar").read_bytes()
-    killed = 0
     for number in range(50):
-        killed += kill_and_go_on(command(str(number)), tmp_path, [float(rng.uniform(0, length))])
-        assert (tmp_path / str(number) / "lenet300.attar").read_bytes() == whole
-    assert killed >= 40
+        out = tmp_path / str(number)
+        while not killed(command(out.name), tmp_path, float(rng.uniform(0, length))):
+            shutil.rmtree(out)
+            length *= 0.9  # it had ended before: what runs beside it has
+        seconds(out.name)
+        assert (out / "lenet300.attar").read_bytes() == whole
+        assert [path.name for path in (out / FOLDER).iterdir()] == ["candidates"] and pick(out).choices
+
+
+@pytest.mark.parametrize("moved", range(6))
+def test_killed_while_its_files_are_moved_it_can_be_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    replace, left = Path.replace, moved
+
+    def killed_at(self: Path, target: Path) -> Path:
+        nonlocal left
+        if self.parent.name.startswith(".attar-run-"):
+            left -= 1
+            if left < 0:
+                raise Killed
+        return replace(self, target)
+
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(Path, "replace", killed_at)
+    net, data = trained()
+    if moved < 5:
+        with pytest.raises(Killed):
+            attar.compress(net, data, out=tmp_path, max_drop=3)
+        assert len([path for path in tmp_path.iterdir() if path.name[0] != "."]) == moved
+        if moved == 4:
+            (tmp_path / "recipe.toml").write_text("mine")  # another's since
+            with pytest.raises(OutputError, match=r"recipe\.toml"):
+                attar.compress(net, data, out=tmp_path, max_drop=3)
+            (tmp_path / "recipe.toml").unlink()
+    left = 99
+    assert attar.compress(net, data, out=tmp_path, max_drop=3).data == (tmp_path / "NumpyNet.attar").read_bytes()
+    assert pick(tmp_path).choices and not (tmp_path / MOVING).exists()
+    with pytest.raises(OutputError, match="not overwritten"):
+        attar.compress(net, data, out=tmp_path, max_drop=3)
 
 
 def test_another_point_of_a_run(tmp_path: Path) -> None:

@@ -104,19 +104,18 @@ def _compressed(
     names["folder"] = os.fspath(out)
     if work is None:
         job = replace(job, kept=Kept(folder / FOLDER))
+    kept = Kept(folder / FOLDER)
     with outputs.staged(folder) as stage:
         result = _run(job, names, Ledger(stage / names["ledger"], watchers), progress, interrupted, clock)
         progress.stage("files and report", 1)
         result.write_all(stage, names)
+        if result.seen:
+            picking.keep_candidates(kept, result.before, result.seen, {
+                "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
+                "file": names["archive"], "native": names["native"],
+            })  # fmt: skip
         outputs.publish(stage, folder, force)
-    kept = Kept(folder / FOLDER)
-    if result.seen:
-        picking.keep_candidates(kept, result.before, result.seen, {
-            "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
-            "file": names["archive"], "native": names["native"],
-        })  # fmt: skip
-    else:
-        kept.clear()
+    kept.clear(picking.KEY if result.seen else "")
     return result
 
 

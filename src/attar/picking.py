@@ -59,7 +59,7 @@ class Seen:
 
 
 def keep_candidates(kept: Kept, before: Score, seen: Sequence[Seen], facts: Mapping[str, Json]) -> None:
-    """Keep what `pick` needs of a run that has ended: its certified candidates and their scores; all else goes.
+    """Keep what `pick` needs of a run that has ended: its certified candidates and their scores.
 
     facts: confidence, bytes_before, and the names of the archive (file) and of the plain model (native).
     """
@@ -68,7 +68,7 @@ def keep_candidates(kept: Kept, before: Score, seen: Sequence[Seen], facts: Mapp
     for number, one in enumerate(seen):
         told["candidates"].append({"trained": one.trained, **_told(one.after)})
         arrays |= {f"{number}/data": np.frombuffer(one.data, np.uint8), **_arrays(str(number), one.after)}
-    kept.keep_only(KEY, told, arrays)
+    kept.put(KEY, told, arrays)
 
 
 def _told(score: Score) -> dict[str, Json]:
