@@ -41,6 +41,7 @@ SLACK, AIM, PASSES = 0.01, 0.998, 4
 """Share of the bits that may be left over; what is aimed at where they were missed; most passes over the matrices."""
 NOT_FOR_WEIGHTS = (
     "data", "calibrate", "select", "certify", "train", "max_drop", "max_relative_drop", "latency_budget", "time_budget",
+    "tune",
 )  # fmt: skip
 """What needs a network that runs; also metric, goal and remove where they are not the defaults."""
 COMMAND = ("bits", "max_error", "methods", "exclude", "coder")

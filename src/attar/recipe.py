@@ -85,6 +85,7 @@ class Recipe(BaseModel):
     time_budget: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds that a run should take: the best so far is handed back"
     )
+    tune: str | None = Field(None, description="trials (20) or time (5m) for parameters of methods that are not given")
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )
@@ -115,6 +116,15 @@ class Recipe(BaseModel):
                 raise ValueError("must be text that UTF-8 can hold") from None
         return value
 
+    @field_validator("tune", mode="before")
+    @classmethod
+    def _effort(cls, value: Any) -> Any:
+        """A number of trials, or a time with its unit."""
+        if value is None or isinstance(value, bool):
+            return value
+        effort(str(value))
+        return str(value)
+
     @field_validator("goal")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -137,6 +147,8 @@ class Recipe(BaseModel):
         """A time is asked for where it is the goal."""
         if self.latency_budget is not None and self.goal == "size":
             raise ValueError("latency_budget is for a latency goal: add --goal latency")
+        if self.tune is not None and self.goal != "size":
+            raise ValueError("tune is for the goal size: leave --tune or --goal out")
         return self
 
     @field_validator("max_drop", "max_relative_drop")
@@ -162,6 +174,18 @@ def milliseconds(text: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise ValueError("must be a time above zero with its unit: us, ms or s, such as 3ms")
     return value
+
+
+def effort(text: str) -> tuple[int | None, float | None]:
+    """What may be spent on trials: how many, or seconds; raises ValueError for anything else, and for none.
+
+    >>> effort("20"), effort("5m")
+    ((20, None), (None, 300.0))
+    """
+    found = re.fullmatch(r"\s*(?:(\d+)|(\d+(?:\.\d+)?)\s*([smh]))\s*", text, re.ASCII)
+    if found is None or not float(found[1] or found[2]):
+        raise ValueError("must be a number of trials, or a time with its unit, such as 20 or 5m")
+    return (int(found[1]), None) if found[1] else (None, float(found[2]) * {"s": 1, "m": 60, "h": 3600}[found[3]])
 
 
 def make(**fields: Any) -> Recipe:

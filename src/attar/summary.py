@@ -139,6 +139,8 @@ def command(job: Job) -> str:
         value = getattr(job.recipe, name)
         if value is not None and (name in ALWAYS or value != Recipe.model_fields[name].default):
             words += _option(name, value)
+    if job.trials:
+        words += ["--tune", str(job.trials)]
     for option, table, name in (("--epochs", RECOVERY, "epochs"), ("--scale-moves", SCALING, "moves")):
         value = job.recipe.settings.get(table, {}).get(name)
         words += [] if value is None else [option, str(value)]

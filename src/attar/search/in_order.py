@@ -15,6 +15,8 @@ from attar.evaluate.budget import Budget
 from attar.types import Certificate, Score
 
 C_co = TypeVar("C_co", covariant=True)
+Stop = Callable[[], bool]
+"""Whether a run is to end with what it has."""
 
 
 class Tested(Protocol[C_co]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 
@@ -88,9 +88,9 @@ class Loop:
     examples: dict[str, int] = field(default_factory=dict)
     """Examples that candidates were run on, by split."""
 
-    def originals(self) -> None:
-        """Score the original on select and certify."""
-        for name in ("select", "certify"):
+    def originals(self, names: Sequence[str] = ("select", "certify")) -> None:
+        """Score the original on splits."""
+        for name in names:
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
             again = self._again(self.original, self.marks.get("original", ""), name)
@@ -235,6 +235,19 @@ def transcriber(adapter: Adapter) -> Transcribe | None:
     return adapter.transcripts if isinstance(adapter, Hearing) and adapter.hears else None
 
 
+def target_of(loop: Loop) -> Target:
+    """Where a search lands: the budget, on as many examples as there are to certify."""
+    power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
+    confidence = loop.budget.confidence if loop.budget.guarantee == "bound" else 0.5
+    return Target(loop.limit(), len(loop.splits.certify), confidence, power=power)
+
+
+def landing(loop: Loop, target: Target, most: int, interrupted: Callable[[], bool]) -> list[Trial]:
+    """The search's own evaluations, of `most` in all."""
+    share = max(1, round(most * SELECT_SHARE))
+    return land(loop.trial, first_slope(loop.subject), target, share, interrupted, loop.finish)
+
+
 def search(
     loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False, extend: Extend | None = None, *,
     alone: bool = False,
@@ -243,12 +256,8 @@ def search(
 
     extend adds candidates of its own, which are tested with the safest of the others, or alone.
     """
-    limit, bound = loop.limit(), loop.budget.guarantee == "bound"
-    power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
-    confidence = loop.budget.confidence if bound else 0.5
-    target = Target(limit, len(loop.splits.certify), confidence, power=power)
-    share = max(1, round(most * SELECT_SHARE))
-    trials = land(loop.trial, first_slope(loop.subject), target, share, interrupted, loop.finish)
+    limit, bound, target = loop.limit(), loop.budget.guarantee == "bound", target_of(loop)
+    trials = landing(loop, target, most, interrupted)
     looks = 1 if interrupted() else most - len(trials)
     step = min(STEP, (SAFEST - BOLDEST) / max(looks - 1, 1))
     odds = [SAFEST - step * look for look in range(looks)]
