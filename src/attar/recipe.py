@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from attar.errors import UsageError
 
-Preset = Literal["quick", "balanced", "smallest", "fastest"]
+Preset = Literal["quick", "balanced", "smallest", "fastest", "data-free"]
 PRESETS = get_args(Preset)
 """Recipes that come with attar, in presets/: what else is given wins over them."""
 
@@ -34,7 +34,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: Preset | None = Field(
-        None, description="quick, balanced, smallest or fastest: settings for what is not given otherwise"
+        None, description="quick, balanced, smallest, fastest or data-free: settings for what is not given otherwise"
     )
     model: str | None = Field(None, description="the model file")
     factory: str | None = Field(
@@ -191,7 +191,7 @@ def effort(text: str) -> tuple[int | None, float | None]:
 def make(**fields: Any) -> Recipe:
     """A checked recipe, with its preset under what is given; raises UsageError naming field, rule, value and remedy."""
     try:
-        return Recipe(**_over_preset(fields))
+        return Recipe(**over_preset(fields))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "recipe"
@@ -201,12 +201,17 @@ def make(**fields: Any) -> Recipe:
         raise UsageError(f"recipe {name!r}: {rule}. Received {first['input']!r}. {remedy}") from None
 
 
-def _over_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a preset, if one is named, with those given over them, and so for each parameter of a table."""
+def over_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a preset, if one is named, with those given over them, and so for each parameter of a table.
+
+    A wish that is given for weights alone, bits or an error, is instead of the preset's.
+    """
     name = fields.get("preset")
     if name not in PRESETS:
         return dict(fields)
     below = tomllib.loads((Path(__file__).parent / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+    if fields.get("max_error") is not None:
+        below.pop("bits", None)
     given = fields.get("settings", {})
     if not (isinstance(given, Mapping) and all(isinstance(table, Mapping) for table in given.values())):
         return {**below, **fields}
