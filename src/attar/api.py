@@ -125,7 +125,8 @@ def _compressed(
         if result.seen:
             picking.keep_candidates(kept, result.before, result.seen, {
                 "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
-                "file": names["archive"], "native": names["native"], **_own(result),
+                "file": names["archive"], "native": names["native"],
+                "tested": summary.tested(result.events), **_own(result),
             })  # fmt: skip
         outputs.publish(stage, folder, force)
     kept.clear(picking.KEY if result.seen else "")
@@ -339,7 +340,7 @@ def _run(
     final = pipeline.read_back(job, loop, outcome)
     seen = [(candidate.size_bytes, after) for candidate, after in loop.certified]
     own = outcome.candidate.size_bytes, outcome.certificate, holds(outcome.certificate, job.budget.guarantee)
-    picks = picking.offers(outcome.before, seen, job.metric, own)
+    picks = picking.offers(outcome.before, seen, job.metric, own, loop.tested)
     ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names), picks=picks)
     return Result(
         outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,

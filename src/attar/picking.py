@@ -71,7 +71,7 @@ def keep_candidates(kept: Kept, before: Score, seen: Sequence[Seen], facts: Mapp
     """Keep what `pick` needs of a run that has ended: its certified candidates and their scores.
 
     facts: confidence, bytes_before, the names of the archive (file) and of the plain model (native); of a run within
-    its budget also its certificate (own) and the number of its candidate (chosen).
+    its budget also its certificate (own) and the number of its candidate (chosen). tested: candidates that were begun.
     """
     told: Json = {**facts, "metric": before.metric, "before": _told(before), "candidates": []}
     arrays = _arrays("before", before)
@@ -105,7 +105,7 @@ def choices_of(run: Path) -> tuple[list[Choice], Mapping[str, Json]]:
     told, arrays = unit
     try:
         metric = resolve_metric(told["metric"])
-        level = level_of_all(told["confidence"], len(told["candidates"]))
+        level = level_of_all(told["confidence"], told.get("tested", len(told["candidates"])))
         before = _score(told["before"], metric.name, arrays, "before")
         found = [
             Choice(
@@ -127,14 +127,19 @@ def level_of_all(confidence: float, count: int) -> float:
 
 
 def offers(
-    before: Score, seen: Sequence[tuple[int, Score]], metric: Metric, own: tuple[int, Certificate, bool]
+    before: Score,
+    seen: Sequence[tuple[int, Score]],
+    metric: Metric,
+    own: tuple[int, Certificate, bool],
+    tested: int,
 ) -> list[dict[str, Json]]:
     """What `pick` will be able to choose from, for the ledger: bytes, drop, least limit of (bytes, score).
 
-    own: bytes and certificate of the run's own file, and whether its budget is held.
+    own: bytes and certificate of the run's own file, and whether its budget is held. tested: candidates, those too
+    that were given up: which they are depends on what was seen, so that all of them count for the level.
     """
     nbytes, certificate, within = own
-    level = level_of_all(certificate.confidence, len(seen))
+    level = level_of_all(certificate.confidence, tested)
     found: list[dict[str, Json]] = []
     for size, after in seen:
         c = certify(before, after, metric, NO_LIMIT, level)

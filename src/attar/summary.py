@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
 from typing import Any
@@ -110,6 +110,11 @@ def result_fields(
 def full_passes(loop: Loop) -> float:
     """Examples that candidates were run on, in passes over the split that they were of."""
     return sum(count / len(getattr(loop.splits, split)) for split, count in loop.examples.items())
+
+
+def tested(events: Sequence[Mapping[str, Json]]) -> int:
+    """Candidates that a run has begun to test on the certify split."""
+    return sum(event["event"] == "candidate" and event["split"] == "certify" for event in events)
 
 
 def changes(job: Job, outcome: Outcome[Any]) -> dict[str, Json]:

@@ -38,7 +38,7 @@ class Tested(Protocol[C_co]):
         ...
 
     def evaluate(self, slope: float, split: str) -> tuple[C_co, Certificate, Score, float]:
-        """One full evaluation of a candidate on one split: itself, its verdict, its score, its KL."""
+        """One evaluation of a candidate on one split, whole or given up: itself, its verdict, its score, its KL."""
         ...
 
     def cost(self, slope: float) -> float:
