@@ -192,6 +192,19 @@ def test_what_cannot_be_tuned_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -
         compress(tune=3)
 
 
+@pytest.mark.slow
+def test_how_many_channels_go_is_tried_up_to_what_was_asked_for() -> None:
+    root = Path(__file__).parents[1] / "examples"
+    few = {"max_drop": 3, "calibration_examples": 300, "select_examples": 600, "evaluations": 2}
+    result = attar.compress(root / "models/lenet300.onnx", root / "fashion-mnist", remove=0.3, tune=3, **few)
+    trials, (end,) = told(result, "trial"), told(result, "tuned")
+    shares = [one["values"]["remove"] for one in trials]
+    assert shares[0] == 0.3 and all(0 <= share <= 0.3 for share in shares) and len(set(shares)) == 3
+    assert result.recipe.remove == (end["values"]["remove"] if end["taken"] else 0.3)
+    again = attar.compress(root / "models/lenet300.onnx", root / "fashion-mnist", recipe=result.recipe)
+    assert again.data == result.data
+
+
 def test_by_command(tmp_path: Path) -> None:
     x, y = small_model(tmp_path / "small.onnx")
     np.savez(tmp_path / "data.npz", x=x, y=y)
