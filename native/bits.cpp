@@ -12,8 +12,9 @@ namespace {
 struct BitRow {
     const uint8_t* data;
     uint64_t at = 0;
+    uint64_t peek() const { return data[at >> 3] >> (7 - (at & 7)) & 1; }
     uint64_t next() {
-        const uint64_t bit = data[at >> 3] >> (7 - (at & 7)) & 1;
+        const uint64_t bit = peek();
         ++at;
         return bit;
     }
@@ -49,8 +50,11 @@ void read_escapes(const uint8_t* data, size_t size, const uint8_t* lengths, uint
     check(total, size);
     BitRow bits{data};
     for (int plane = 0; plane + 1 < longest; ++plane) {
-        for (size_t i = 0; i < count; ++i) {
-            if (lengths[i] > plane + 1) values[i] |= bits.next() << plane;
+        for (size_t i = 0; i < count && bits.at < total; ++i) {
+            // No processor guesses which of them have a bit left.
+            const uint64_t has = lengths[i] > plane + 1;
+            values[i] |= (bits.peek() & has) << plane;
+            bits.at += has;
         }
     }
     for (size_t i = 0; i < count; ++i) {

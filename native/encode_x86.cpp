@@ -1,4 +1,5 @@
 // The encoder's steps with AVX-512: 16 states a vector, in the order of words, so that words leave by one compression.
+#include "entries_x86.hpp"
 #include "rans.hpp"
 #include "target.hpp"
 
@@ -18,7 +19,11 @@ struct Lookup {
         for (int k = 0; k < 4; ++k) part[k] = _mm512_loadu_si512(packed + 16 * k);
     }
     ATTAR_AVX512 ATTAR_INLINE __m512i operator()(__m512i symbol) const {
-        if (!kSmall) return _mm512_i32gather_epi32(symbol, packed, 4);
+        if (!kSmall) {
+            const __m256i low = load_entries(packed, _mm512_castsi512_si256(symbol));
+            const __m256i high = load_entries(packed, _mm512_extracti64x4_epi64(symbol, 1));
+            return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+        }
         const __m512i low = _mm512_permutex2var_epi32(part[0], symbol, part[1]);
         const __m512i high = _mm512_permutex2var_epi32(part[2], symbol, part[3]);
         return _mm512_mask_mov_epi32(low, _mm512_test_epi32_mask(symbol, _mm512_set1_epi32(32)), high);
@@ -51,8 +56,12 @@ ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<k
     quotient = _mm512_mask_sub_epi32(_mm512_mask_add_epi32(quotient, below, quotient, one), above, quotient, one);
     rest = _mm512_mask_add_epi32(_mm512_mask_sub_epi32(rest, below, rest, frequency), above, rest, frequency);
     __m512i slot = _mm512_add_epi32(_mm512_and_si512(_mm512_srli_epi32(share, 13), _mm512_set1_epi32(0xfff)), rest);
-    // Beyond 64 symbols slots are cumulative. The gather reads two slots, of which the first is meant.
-    if (kSmall) slot = _mm512_and_si512(_mm512_i32gather_epi32(slot, slots, 2), _mm512_set1_epi32(0xffff));
+    // Beyond 64 symbols slots are cumulative. Two slots are read, of which the first is meant.
+    if (kSmall) {
+        const __m256i low = load_entries(slots, _mm512_castsi512_si256(slot));
+        const __m256i high = load_entries(slots, _mm512_extracti64x4_epi64(slot, 1));
+        slot = _mm512_and_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi32(0xffff));
+    }
     return _mm512_add_epi32(_mm512_slli_epi32(quotient, kBits), slot);
 }
 

@@ -7,15 +7,26 @@
 #ifdef ATTAR_X86
 
 #include <cstdint>
+#include <cstring>
 
 namespace attar {
 
-ATTAR_AVX2 ATTAR_INLINE __m128i two(const uint32_t* entries, uint64_t slots) {
-    return _mm_insert_epi32(_mm_cvtsi32_si128(static_cast<int>(entries[static_cast<uint32_t>(slots)])),
-                            static_cast<int>(entries[slots >> 32]), 1);
+// Four bytes at a place that need not be aligned.
+ATTAR_INLINE int four_bytes(const void* at) {
+    int value;
+    std::memcpy(&value, at, 4);
+    return value;
 }
 
-ATTAR_AVX2 ATTAR_INLINE __m256i load_entries(const uint32_t* entries, __m256i slot) {
+template <class T>
+ATTAR_AVX2 ATTAR_INLINE __m128i two(const T* entries, uint64_t slots) {
+    return _mm_insert_epi32(_mm_cvtsi32_si128(four_bytes(entries + static_cast<uint32_t>(slots))),
+                            four_bytes(entries + (slots >> 32)), 1);
+}
+
+// Of entries of two bytes the next one as well.
+template <class T>
+ATTAR_AVX2 ATTAR_INLINE __m256i load_entries(const T* entries, __m256i slot) {
     __m128i a = two(entries, static_cast<uint64_t>(_mm256_extract_epi64(slot, 0)));
     __m128i b = two(entries, static_cast<uint64_t>(_mm256_extract_epi64(slot, 1)));
     __m128i c = two(entries, static_cast<uint64_t>(_mm256_extract_epi64(slot, 2)));

@@ -1,4 +1,6 @@
 // Byte planes into words: one loop, compiled for each instruction set.
+#include <cstring>
+
 #include "planes.hpp"
 #include "target.hpp"
 
@@ -52,8 +54,50 @@ ATTAR_AVX2 void join_avx2(const PlaneBytes& planes, size_t width, size_t count, 
     join_all(planes, width, count, out);
 }
 
-ATTAR_AVX512 void join_avx512(const PlaneBytes& planes, size_t width, size_t count, void* out) {
-    join_all(planes, width, count, out);
+ATTAR_AVX512 ATTAR_INLINE __m512i load(const uint8_t* plane, size_t at, __m512i order) {
+    return _mm512_permutexvar_epi32(order, _mm512_loadu_si512(plane + at));
+}
+
+// 64 numbers at a time. Unpacking interleaves within each 16 bytes of a vector; `order` puts the bytes there that belong.
+ATTAR_AVX512 size_t join_pairs(const PlaneBytes& planes, size_t count, uint8_t* out) {
+    const __m512i order = _mm512_setr_epi32(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
+    const __m512i low = _mm512_set1_epi16(static_cast<int16_t>(planes.low[0] | planes.low[1] << 8));
+    size_t at = 0;
+    for (; at + 64 <= count; at += 64, out += 128) {
+        const __m512i a = load(planes.data[0], at, order), b = load(planes.data[1], at, order);
+        const __m512i words[2] = {_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)};
+        for (int k = 0; k < 2; ++k) {
+            const __m512i word = _mm512_add_epi8(words[k], low);
+            _mm512_storeu_si512(out + 64 * k, _mm512_or_si512(_mm512_srli_epi16(word, 1), _mm512_slli_epi16(word, 15)));
+        }
+    }
+    return at;
+}
+
+ATTAR_AVX512 size_t join_fours(const PlaneBytes& planes, size_t count, uint8_t* out) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    int32_t lows;
+    std::memcpy(&lows, planes.low, 4);
+    const __m512i low = _mm512_set1_epi32(lows);
+    size_t at = 0;
+    for (; at + 64 <= count; at += 64, out += 256) {
+        const __m512i a = load(planes.data[0], at, order), b = load(planes.data[1], at, order);
+        const __m512i c = load(planes.data[2], at, order), d = load(planes.data[3], at, order);
+        const __m512i first = _mm512_unpacklo_epi8(a, b), second = _mm512_unpackhi_epi8(a, b);
+        const __m512i third = _mm512_unpacklo_epi8(c, d), fourth = _mm512_unpackhi_epi8(c, d);
+        const __m512i words[4] = {_mm512_unpacklo_epi16(first, third), _mm512_unpackhi_epi16(first, third),
+                                  _mm512_unpacklo_epi16(second, fourth), _mm512_unpackhi_epi16(second, fourth)};
+        for (int k = 0; k < 4; ++k) {
+            _mm512_storeu_si512(out + 64 * k, _mm512_ror_epi32(_mm512_add_epi8(words[k], low), 1));
+        }
+    }
+    return at;
+}
+
+ATTAR_AVX512 void join_avx512(PlaneBytes planes, size_t width, size_t count, uint8_t* out) {
+    const size_t done = width == 2 ? join_pairs(planes, count, out) : width == 4 ? join_fours(planes, count, out) : 0;
+    for (size_t k = 0; k < width; ++k) planes.data[k] += done;
+    join_all(planes, width, count - done, out + width * done);
 }
 #endif
 
@@ -61,7 +105,7 @@ ATTAR_AVX512 void join_avx512(const PlaneBytes& planes, size_t width, size_t cou
 
 void join_planes(const PlaneBytes& planes, size_t width, size_t count, void* out, Path path) {
 #ifdef ATTAR_X86
-    if (path == Path::avx512) return join_avx512(planes, width, count, out);
+    if (path == Path::avx512) return join_avx512(planes, width, count, static_cast<uint8_t*>(out));
     if (path == Path::avx2) return join_avx2(planes, width, count, out);
 #endif
     (void)path;

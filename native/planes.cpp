@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "buffer.hpp"
@@ -15,7 +16,8 @@ namespace attar {
 
 namespace {
 
-constexpr uint8_t kConstant = 0, kSplit = 1;
+constexpr uint8_t kConstant = 0, kSplit = 1, kCut = 2;
+constexpr unsigned kCutBits = 16;     // sections of an array that is cut are so many words, or a multiple
 constexpr size_t kMost = 8;           // planes
 constexpr size_t kBlock = size_t{1} << 13;  // numbers that are joined while they are in the cache; whole steps of any lanes
 
@@ -127,28 +129,70 @@ void fill(Source value, size_t width, size_t count, uint8_t* out) {
     for (size_t done = 1; done < count; done *= 2) std::memcpy(out + done * width, out, std::min(done, count - done) * width);
 }
 
+// Consecutive words with planes of their own.
+struct Section {
+    std::vector<Plane> planes;
+    size_t count, step;  // words, and words of a part
+    uint8_t* out;
+};
+
+// Reads what words are made of; those of a constant section are made at once.
+void take_section(Reader& reader, uint8_t form, size_t width, size_t count, uint8_t* out, Path path,
+                  std::vector<Section>& sections) {
+    if (form == kConstant) return fill(reader.take(width), width, count, out);
+    if (form != kSplit) throw Malformed("the form must be 0, 1 or 2");
+    sections.push_back({{}, count, part_of(count, kChunk), out});
+    for (size_t k = 0; k < width; ++k) sections.back().planes.push_back(take_plane(reader, count, path));
+}
+
+void decode_sections(std::vector<Section>& sections, size_t width, size_t threads, Path path) {
+    std::vector<std::pair<Section*, size_t>> parts;
+    for (Section& section : sections) {
+        for (size_t start = 0; start < section.count; start += section.step) parts.emplace_back(&section, start);
+    }
+    on_threads(parts.size(), std::min(threads, parts.size() / 2), [&](auto next) {
+        for (size_t p; (p = next()) < parts.size();) {
+            Section& section = *parts[p].first;
+            const size_t start = parts[p].second, stop = std::min(section.count, start + section.step);
+            PartOfWords(section.planes, start / section.step, path).decode(start, stop, section.out);
+        }
+    });
+    for (const Section& section : sections) {
+        for (size_t k = 0; k < width; ++k) {
+            if (section.planes[k].plan) mend(section.planes[k], k, width, section.out);
+        }
+    }
+}
+
 }  // namespace
 
-void decode_planes(Source source, size_t width, size_t count, void* out, size_t threads, Path path) {
-    Reader reader(source);
-    uint8_t* words = static_cast<uint8_t*>(out);
+void decode_planes(const PlaneArray& array, size_t threads, Path path) {
+    Reader reader(array.source);
+    std::vector<Section> sections;
     const uint8_t form = reader.byte();
-    if (form > kSplit) throw Malformed("the form must be 0 or 1");
-    if (form == kConstant) {
-        const Source value = reader.take(width);
-        reader.finish();
-        return fill(value, width, count, words);
+    if (form != kCut) {
+        take_section(reader, form, array.width, array.count, array.out, path, sections);
+    } else {
+        for (size_t at = 0; at < array.count;) {
+            const size_t left = array.count - at;
+            const uint64_t blocks = reader.varint();
+            if (blocks == 0 || blocks - 1 > (left - 1) >> kCutBits) throw Malformed("a section must lie in the array");
+            const size_t count = std::min<size_t>(left, static_cast<size_t>(blocks) << kCutBits);
+            const uint8_t inner = reader.byte();
+            take_section(reader, inner, array.width, count, array.out + at * array.width, path, sections);
+            at += count;
+        }
     }
-    std::vector<Plane> planes;
-    for (size_t k = 0; k < width; ++k) planes.push_back(take_plane(reader, count, path));
     reader.finish();
-    const size_t step = part_of(count, kChunk), parts = (count + step - 1) / step;
-    on_threads(parts, std::min(threads, parts / 2), [&](auto next) {
-        for (size_t p; (p = next()) < parts;) PartOfWords(planes, p, path).decode(p * step, std::min(count, (p + 1) * step), words);
+    decode_sections(sections, array.width, threads, path);
+}
+
+void decode_planes(const std::vector<PlaneArray>& arrays, size_t threads, Path path) {
+    size_t words = 0;
+    for (const PlaneArray& array : arrays) words += array.count;
+    on_threads(arrays.size(), std::min(threads, words / (2 * kChunk)), [&](auto next) {
+        for (size_t k; (k = next()) < arrays.size();) decode_planes(arrays[k], 1, path);
     });
-    for (size_t k = 0; k < width; ++k) {
-        if (planes[k].plan) mend(planes[k], k, width, words);
-    }
 }
 
 }  // namespace attar

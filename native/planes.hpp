@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "bytes.hpp"
 #include "rans.hpp"
@@ -18,7 +19,17 @@ struct PlaneBytes {
 // out[i] has byte k of planes.data[k][i] + planes.low[k], its bits then rotated right by one; width is 1, 2, 4 or 8.
 void join_planes(const PlaneBytes& planes, size_t width, size_t count, void* out, Path path);
 
-// Fills out, `count` words of `width` bytes, at least one; throws Malformed.
-void decode_planes(Source source, size_t width, size_t count, void* out, size_t threads, Path path);
+// An array's bytes, and where its `count` words of `width` bytes go; at least one.
+struct PlaneArray {
+    Source source;
+    size_t width, count;
+    uint8_t* out;
+};
+
+// Fills the words of one array; throws Malformed.
+void decode_planes(const PlaneArray& array, size_t threads, Path path);
+
+// The same of many, each by one thread; throws Malformed.
+void decode_planes(const std::vector<PlaneArray>& arrays, size_t threads, Path path);
 
 }  // namespace attar

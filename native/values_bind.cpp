@@ -2,6 +2,9 @@
 // attar/coding/values.py.
 #include <nanobind/nanobind.h>
 
+#include <deque>
+#include <vector>
+
 #include "path.hpp"
 #include "planes.hpp"
 #include "rans_bind.hpp"
@@ -40,11 +43,13 @@ void unlocked(size_t size, Work work) {
     work();
 }
 
-void check(const Bytes& out, size_t count, size_t width) {
+void check(const uint8_t* out, size_t size, size_t count, size_t width) {
     if (width != 1 && width != 2 && width != 4 && width != 8) throw Malformed("a number must have 1, 2, 4 or 8 bytes");
-    if (count == 0 || out.size() % width != 0 || out.size() / width != count) throw Malformed("out must hold the numbers");
-    if (reinterpret_cast<uintptr_t>(out.data()) % width != 0) throw Malformed("out must be aligned");
+    if (count == 0 || size % width != 0 || size / width != count) throw Malformed("out must hold the numbers");
+    if (reinterpret_cast<uintptr_t>(out) % width != 0) throw Malformed("out must be aligned");
 }
+
+void check(const Bytes& out, size_t count, size_t width) { check(out.data(), out.size(), count, width); }
 
 void decode_values(nb::handle data, nb::handle out, size_t rows, size_t cols, size_t width, int64_t lowest, int64_t highest,
                    size_t threads) {
@@ -56,12 +61,35 @@ void decode_values(nb::handle data, nb::handle out, size_t rows, size_t cols, si
     });
 }
 
+attar::PlaneArray array_of(const Bytes& data, size_t width, uint8_t* out, size_t size) {
+    return {data.source(), width, width == 0 ? 0 : size / width, out};
+}
+
 void decode_planes(nb::handle data, nb::handle out, size_t width, size_t threads) {
     const Bytes from(data, false), to(out, true);
     check(to, width == 0 ? 0 : to.size() / width, width);
     unlocked(to.size(), [&] {
-        attar::decode_planes(from.source(), width, to.size() / width, to.data(), threads, attar::path_in_use());
+        attar::decode_planes(array_of(from, width, to.data(), to.size()), threads, attar::path_in_use());
     });
+}
+
+void decode_planes_of_many(nb::sequence data, nb::handle out, nb::sequence starts, nb::sequence sizes, nb::sequence widths,
+                           size_t threads) {
+    const Bytes to(out, true);
+    const size_t count = nb::len(data);
+    if (nb::len(starts) != count || nb::len(sizes) != count || nb::len(widths) != count) {
+        throw Malformed("each array must have a start, a size and a width");
+    }
+    std::deque<Bytes> held;
+    std::vector<attar::PlaneArray> arrays;
+    for (size_t k = 0; k < count; ++k) {
+        const size_t start = nb::cast<size_t>(starts[k]), size = nb::cast<size_t>(sizes[k]), width = nb::cast<size_t>(widths[k]);
+        if (start > to.size() || size > to.size() - start) throw Malformed("out must hold the numbers");
+        check(to.data() + start, size, width == 0 ? 0 : size / width, width);
+        held.emplace_back(data[k], false);
+        arrays.push_back(array_of(held.back(), width, to.data() + start, size));
+    }
+    unlocked(to.size(), [&] { attar::decode_planes(arrays, threads, attar::path_in_use()); });
 }
 
 }  // namespace
@@ -71,4 +99,6 @@ void bind_values(nb::module_& m) {
           "threads"_a, "Fill out, a matrix of integers of `width` bytes, with the values of a `rans` array; raises Malformed.");
     m.def("decode_planes", &decode_planes, "data"_a, "out"_a, "width"_a, "threads"_a,
           "Fill out, words of `width` bytes, with those of a `planes` array; raises Malformed.");
+    m.def("decode_planes_of_many", &decode_planes_of_many, "data"_a, "out"_a, "starts"_a, "sizes"_a, "widths"_a, "threads"_a,
+          "Fill parts of out, given in bytes, with the words of many `planes` arrays; raises Malformed.");
 }

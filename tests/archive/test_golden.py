@@ -89,4 +89,4 @@ def test_every_form_of_the_format_is_in_them():
                 at += array.nbytes
     assert {("rans", form) for form in range(7)} <= forms
     assert {byte & flag for coder, byte in forms if coder == "dense" for flag in (32, 64, 128)} >= {0, 32, 64, 128}
-    assert {("planes", 0), ("planes", 1), ("raw", None)} <= forms
+    assert {("planes", 0), ("planes", 1), ("planes", 2), ("raw", None)} <= forms

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar import _native as native
-from attar.coding import order, static, twin, values
-from attar.coding.planes import Planes
+from attar.coding import decode_arrays, known_dtype, order, static, twin, values
+from attar.coding.cutting import BLOCK
+from attar.coding.planes import CONSTANT, CUT, Planes
 from attar.coding.rans import Rans
 from attar.coding.streams import signed, sized, varint
 from attar.errors import FormatError
@@ -98,6 +99,71 @@ def test_planes_in_several_chunks_with_escapes_in_each():
         out = np.zeros(floats.size, np.uint32)
         native.decode_planes(data, out, 4, threads)
         assert out.tobytes() == floats.tobytes()
+
+
+def sections(seed):
+    """Words whose bytes change their kind twice: constant, few bits, noise."""
+    noise = words(seed, 3 * BLOCK + 500, 2, "wide")
+    noise[:BLOCK] = 7
+    noise[BLOCK : 2 * BLOCK] &= 0x0FF0
+    return noise
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2), CHANGES, st.integers(1, 3))
+def test_cut_arrays_native_equals_twin(seed, changes, threads):
+    given_words = sections(seed)
+    whole = Planes.encode(given_words.view(np.float16))
+    assert whole[:3] == bytes([CUT, 1, CONSTANT])
+    data = altered(whole, changes)
+    results = [
+        outcome(m.decode_planes, data, np.zeros(given_words.size, np.uint16), 2, threads) for m in (native, twin)
+    ]
+    assert results[0] == results[1] and (changes or results[0] == given_words.tobytes())
+
+
+@pytest.mark.parametrize("blocks", [0, 2, 5, 2**40])
+@pytest.mark.parametrize("module", [native, twin])
+def test_a_section_lies_in_the_array(module, blocks):
+    one = b"\0\1\2"
+    right = bytes([CUT]) + varint(1) + one + varint(1) + one
+    module.decode_planes(right, out := np.zeros(BLOCK + 9, np.uint16), 2, 1)
+    assert (out == 0x0201).all()
+    for wrong in (bytes([CUT]) + varint(1) + one + varint(blocks) + one, right + one, right[:-1], right[:5]):
+        with pytest.raises((ValueError, FormatError)):
+            module.decode_planes(wrong, out, 2, 1)
+    with pytest.raises((ValueError, FormatError), match="form"):
+        module.decode_planes(bytes([CUT]) + varint(2) + right, out, 2, 1)
+
+
+def test_many_arrays_at_once():
+    rng = np.random.default_rng(0)
+    shapes = [(3,), (0, 4), (), (500, 3), (1 << 20, 3), (7, 7)]
+    kinds = ["float32", "float64", "bfloat16", "float16", "float16", "float32"]
+    arrays = [
+        np.asarray(rng.normal(0, 1, shape)).astype(known_dtype(k)) for shape, k in zip(shapes, kinds, strict=True)
+    ]
+    coded = [("planes", Planes.encode(a), a.dtype.name, a.shape) for a in arrays]
+    whole = np.arange(9, dtype=np.int16)
+    coded.insert(2, ("rans", Rans.encode(whole), "int16", (9,)))
+    found = decode_arrays(coded)
+    arrays.insert(2, whole)
+    for one, expected in zip(found, arrays, strict=True):
+        assert (one.dtype, one.shape, one.tobytes()) == (expected.dtype, expected.shape, expected.tobytes())
+        assert one.flags.c_contiguous and one.flags.writeable
+    coded[4] = ("planes", coded[4][1][:-1], *coded[4][2:])
+    with pytest.raises(FormatError, match="planes: the bytes must be"):
+        decode_arrays(coded)
+    assert decode_arrays([]) == []
+
+
+@pytest.mark.parametrize(
+    ("starts", "sizes", "widths", "message"),
+    [([0, 9], [8], [1], "a start"), ([9], [8], [1], "hold"), ([0], [8], [3], "bytes"), ([1], [8], [2], "aligned")],
+)
+def test_the_kernel_checks_the_places_of_many(starts, sizes, widths, message):
+    with pytest.raises(ValueError, match=message):
+        native.decode_planes_of_many([b"\0\2\2\2"], np.zeros(16, np.uint8), starts, sizes, widths, 1)
 
 
 def test_escapes_nest_only_so_deep():

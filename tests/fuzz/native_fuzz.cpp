@@ -198,7 +198,7 @@ void whole(Input in) {
     const auto read = [&](std::vector<uint64_t>& out, Path path) -> std::string {
         const Source source{in.data, in.size};
         try {
-            planes ? decode_planes(source, width, out.size(), out.data(), 2, path)
+            planes ? decode_planes({source, width, out.size(), reinterpret_cast<uint8_t*>(out.data())}, 2, path)
                    : decode_values(source, shape, {out.data(), width, -100, 200}, 2, path);
         } catch (const Malformed& error) {
             return error.what();

@@ -45,6 +45,17 @@ def forms() -> dict:
     return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {"é": [1.5, None]}}
 
 
+def cut() -> dict:
+    """Floats that are cut into sections: rows that were never trained, rows that were, rows of few bits."""
+    rng = np.random.default_rng(7)
+    rows = np.zeros((3 * 256, 256), np.float16)
+    rows[256:512] = np.rint(rng.normal(0, 3, (256, 256)))
+    rows[512:530] = rng.normal(0, 0.02, (18, 256))
+    rows = rows[:530]
+    layer = Layer("cut", "dense", 530, 256, (530, 256))
+    return {"layers": [(layer, Encoded("none", {"rows": rows}))], "remainder": {}, "skeleton": None, "meta": {}}
+
+
 def dense() -> dict:
     """What the dense coder meets: correlated columns, wide rows, a unit, a centre, a period, digits beyond 15."""
     rng = np.random.default_rng(6)
@@ -115,8 +126,8 @@ def write(name: str, given: dict, coder: str = "fast") -> None:
 
 
 if __name__ == "__main__":
-    version, wanted = sys.argv[1], sys.argv[2:] or ["model", "forms", "dense", "methods"]
-    for one, make in {"model": contents, "forms": forms, "dense": dense, "methods": methods}.items():
+    version, wanted = sys.argv[1], sys.argv[2:] or ["model", "forms", "cut", "dense", "methods"]
+    for one, make in {"model": contents, "forms": forms, "cut": cut, "dense": dense, "methods": methods}.items():
         if one in wanted:
             write(f"{version}-{one}", make(), "dense" if one == "dense" else "fast")
     if "methods" in wanted:

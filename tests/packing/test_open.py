@@ -14,6 +14,7 @@ import pytest
 import attar
 from attar import opening
 from attar.archive import read_archive, write_archive
+from attar.archive.packed import decode_pieces
 from attar.errors import FormatError, UsageError
 from attar.packing.pack import pack
 
@@ -47,6 +48,21 @@ def test_one_tensor_is_read_without_the_others(packed: Path) -> None:
     assert opened["float32.weight"].shape == (33, 48)
     with pytest.raises(FormatError, match=r"m.safetensors: float64.weight"):
         opened["float64.weight"]
+
+
+def test_all_tensors_at_once(packed: Path, tmp_path: Path) -> None:
+    opened = attar.open(packed)
+    found = opened.load()
+    assert list(found) == list(opened)
+    for name, array in found.items():
+        alone = opened[name]
+        assert (array.dtype, array.shape, array.tobytes()) == (alone.dtype, alone.shape, alone.tobytes()), name
+    assert attar.open(packed, framework="pt").load()["float32.weight"].shape == (33, 48)
+    # One byte of the tensor's own, with a checksum that holds: the error names the tensor.
+    archive = read_archive(packed)
+    section = next(span for span in archive.files[0].spans if span.name == "float64.weight").pieces[0].section
+    with pytest.raises(FormatError, match=r"section 'm.safetensors: float64.weight': planes"):
+        decode_pieces([section], [archive._blob(section)[:-1]])
 
 
 def test_compressed_models_open_too(tmp_path: Path) -> None:

@@ -48,10 +48,22 @@ def decode(coder: str, data: bytes, dtype: str, shape: list[int]) -> list[int]:
 
 
 def planes(data: Bytes, count: int, width: int) -> list[int]:
-    """Byte planes of numbers whose bits are rotated left by one."""
+    """Byte planes of numbers whose bits are rotated left by one, perhaps in sections."""
+    form = data.take(1)[0]
+    if form != 2:
+        return section(data, form, count, width)
+    words: list[int] = []
+    while len(words) < count:
+        length = min(data.varint() << 16, count - len(words))
+        words += section(data, data.take(1)[0], length, width)
+    return words
+
+
+def section(data: Bytes, form: int, count: int, width: int) -> list[int]:
+    """Numbers of one form."""
     bits = 8 * width
-    if data.take(1)[0] == 0:
-        return [int.from_bytes(data.rest(), "little")] * count
+    if form == 0:
+        return [int.from_bytes(data.take(width), "little")] * count
     words = [0] * count
     for k in range(width):
         plane = data.sized()

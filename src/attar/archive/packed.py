@@ -16,7 +16,7 @@ import numpy as np
 
 from attar.archive import blobs
 from attar.archive.base import ArrayInfo, SectionInfo, SkeletonInfo, broken, count
-from attar.coding import decode_array, encode_array, known_dtype
+from attar.coding import decode_array, decode_arrays, encode_array, known_dtype
 from attar.errors import FormatError
 from attar.types import Array
 
@@ -148,6 +148,16 @@ def decode_piece(section: SectionInfo, data: bytes) -> Array:
         return decode_array(info.coder, data, info.dtype, info.shape)
     except FormatError as error:
         raise FormatError(f"section {section.name!r}: {error}") from error
+
+
+def decode_pieces(sections: Sequence[SectionInfo], data: Sequence[bytes]) -> list[Array]:
+    """The same of many, together, which takes less time where they are small."""
+    infos = [section.arrays[0] for section in sections]
+    try:
+        return decode_arrays([(i.coder, d, i.dtype, i.shape) for i, d in zip(infos, data, strict=True)])
+    except FormatError:
+        # One by one the error is that of a piece, by name.
+        return [decode_piece(section, blob) for section, blob in zip(sections, data, strict=True)]
 
 
 def code_shell(name: str, data: bytes) -> tuple[SectionInfo, bytes]:

@@ -6,7 +6,7 @@ that it is decoded within a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import ml_dtypes
@@ -15,6 +15,7 @@ import numpy as np
 from attar import registry
 from attar.coding.base import Coder
 from attar.coding.kernel import simd_path
+from attar.coding.many import planes_of_many
 from attar.coding.scaled import F32, fused, scaled
 from attar.errors import FormatError, UsageError
 from attar.types import Array
@@ -22,6 +23,7 @@ from attar.types import Array
 __all__ = [
     "EFFORTS",
     "decode_array",
+    "decode_arrays",
     "decode_scaled",
     "effort_for",
     "effort_of",
@@ -40,6 +42,8 @@ DTYPES = (
     "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
 )  # fmt: skip
 """Names that a file may hold; numpy's own and those of ml_dtypes."""
+Coded = tuple[str, bytes | memoryview, str, tuple[int, ...]]
+"""An array's coder, bytes, dtype and shape."""
 _KNOWN = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in DTYPES}
 
 
@@ -89,6 +93,20 @@ def decode_array(coder: str, data: bytes | memoryview, dtype: str, shape: tuple[
     """The exact array; raises FormatError where the bytes cannot be it, or where the coder is unknown."""
     array: Array = _decoder(coder, dtype).decode(data, dtype, shape)
     return array
+
+
+def decode_arrays(coded: Sequence[Coded]) -> list[Array]:
+    """The exact arrays of (coder, bytes, dtype, shape), in order; raises FormatError as `decode_array` does.
+
+    Floats of less than 4 MiB share one block of memory, which lasts as long as one of them.
+    """
+    found: list[Array | None] = [None] * len(coded)
+    together = [k for k, (coder, _, dtype, _) in enumerate(coded) if coder == "planes" and _decoder(coder, dtype)]
+    chosen = [coded[k] for k in together]
+    arrays = planes_of_many([c[1] for c in chosen], [_KNOWN[c[2]] for c in chosen], [c[3] for c in chosen])
+    for k, array in zip(together, arrays, strict=True):
+        found[k] = array
+    return [decode_array(*one) if array is None else array for one, array in zip(coded, found, strict=True)]
 
 
 @cache

@@ -66,17 +66,25 @@ class Rans:
 
 def encode_values(values: Array) -> bytes:
     """The shortest form of a non-empty integer matrix, no uint64; [1, n] for what is not a matrix."""
+    return cheapest(values, 0)[0]
+
+
+def cheapest(values: Array, price: int) -> tuple[bytes, int]:
+    """The shortest form, where a byte less must not cost more nanoseconds of decoding than the price (0: any number),
+    and about how many it takes on one machine, whichever this is.
+    """
     low, high = int(values.min()), int(values.max())
     if low == high:
-        return bytes([CONSTANT]) + signed(low)
+        return bytes([CONSTANT]) + signed(low), 500
     flat = values.ravel()
     forms = []
     if flat.size * (high - low).bit_length() <= 8 * ADAPTIVE_LIMIT:
-        forms.append(_packed(flat.astype(np.int64), low, high))
+        forms.append((_packed(flat.astype(np.int64), low, high), 1000 + 3 * flat.size))
     if flat.size <= ADAPTIVE_LIMIT and high - low < FURTHEST:
-        forms.append(_adaptive(flat.astype(np.int64)))
-    forms.append(_static(values))
-    return min(forms, key=len)
+        data = _adaptive(flat.astype(np.int64))
+        forms.append((data, 800 + 28 * len(data)))
+    forms.append(_static(values, price))
+    return min(forms, key=lambda form: price * len(form[0]) + form[1] if price else len(form[0]))
 
 
 def _packed(values: I64, low: int, high: int) -> bytes:
@@ -93,12 +101,13 @@ def _adaptive(values: I64) -> bytes:
     return bytes([ADAPTIVE]) + signed(centre) + levels.shortest(values - centre, FURTHEST)[1]
 
 
-def _static(values: Array) -> bytes:
-    """Side information, escaped values, chunks."""
-    coded = static.make_plan(values)
+def _static(values: Array, price: int) -> tuple[bytes, int]:
+    """Side information, escaped values, chunks; and the nanoseconds."""
+    coded = static.make_plan(values, price)
     plan = coded.plan
     head = bytes([STATIC + plan.by_row + 2 * plan.by_column]) + sized(static.write_plan(plan))
-    return head + (_escaped(coded.escaped) if plan.alphabet.escape else b"") + static.encode_chunks(coded)
+    escaped = _escaped(coded.escaped) if plan.alphabet.escape else b""
+    return head + escaped + static.encode_chunks(coded), 2500 + coded.nanoseconds
 
 
 def _escaped(escaped: NDArray[np.uint64]) -> bytes:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from attar.coding import kernel, levels, order, streams, symbols, tables
 from attar.coding.fixed import ONE
+from attar.coding.kernel import LANE_BYTES
 from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
@@ -23,6 +24,9 @@ CLOSE = 1.0002
 """Sides whose estimate is this close to the best are planned; plans as close are written, to compare their sizes."""
 SLACK = 64
 """Bits that an estimate may be wrong by in addition."""
+SINGLE, FEWEST_LANES = LANE_BYTES[0][0], LANE_BYTES[1][1]
+SINGLE_NS = 3
+"""Nanoseconds that a symbol takes without lanes."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +50,27 @@ class Plan:
 
 @dataclass(frozen=True)
 class Coded:
-    """A matrix ready to be written: its plan, its symbols row by row, its escaped values in the order of coding, and
-    about how many bits a symbol takes.
+    """A matrix ready to be written: its plan, its symbols row by row, its escaped values in the order of coding,
+    about how many bits a symbol takes, and whether lanes are worth a byte each even where a chunk is short.
     """
 
     plan: Plan
     symbols: U8
     escaped: NDArray[np.uint64]
     bits: float
+    laned: bool
+
+    @property
+    def nanoseconds(self) -> int:
+        """About what the symbols take to decode."""
+        laned = self.laned or self.bits / 8 * self.symbols.size >= SINGLE
+        each = symbols.symbol_ns(self.plan.alphabet.size) if laned else SINGLE_NS
+        return int(each * self.symbols.size) + symbols.ESCAPE_NS * self.escaped.size
 
 
-def make_plan(values: Array) -> Coded:
-    """The plan with the fewest bits for a matrix (or a [1, n]) of integers."""
-    alphabet = symbols.choose(values.ravel())
+def make_plan(values: Array, price: int = 0) -> Coded:
+    """The plan with the fewest bits for a matrix (or a [1, n]) of integers; a price as in rans.cheapest."""
+    alphabet = symbols.choose(values.ravel(), price)
     coded, escaped = alphabet.symbols(values.ravel())
     coded = coded.reshape(values.shape)
     plans = [_planned(coded, alphabet, sides, chosen) for sides, chosen in _likely(coded, alphabet)]
@@ -67,7 +79,8 @@ def make_plan(values: Array) -> Coded:
     if len(close) > 1:
         close.sort(key=lambda one: one[1] + 8 * len(write_plan(one[2])))
     _, code, plan = close[0]
-    return Coded(plan, coded, _ordered(coded, escaped, plan) if escaped.size else escaped, code / coded.size)
+    escaped = _ordered(coded, escaped, plan) if escaped.size else escaped
+    return Coded(plan, coded, escaped, code / coded.size, 0 < FEWEST_LANES * price < SINGLE_NS * coded.size)
 
 
 def _likely(coded: U8, alphabet: Alphabet) -> list[tuple[tuple[bool, bool], Levels]]:
@@ -193,7 +206,8 @@ def encode_chunks(coded: Coded) -> bytes:
     prepared = kernel.kernel().EncodeTables(coded.plan.frequencies)
 
     def one(chunk: Chunk) -> bytes:
-        return kernel.encode(_collected(coded.symbols, chunk), chunk.runs, prepared, coded.bits / 8 * chunk.size)
+        nbytes = max(coded.bits / 8 * chunk.size, SINGLE * coded.laned)
+        return kernel.encode(_collected(coded.symbols, chunk), chunk.runs, prepared, nbytes)
 
     done = kernel.over_chunks(one, coded.plan.chunks())
     return b"".join(sized(data) for data in done[:-1]) + done[-1]

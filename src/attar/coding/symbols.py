@@ -18,6 +18,8 @@ WIDEST, NARROW = 255, 63
 """Values in a window: with the escape a symbol is one byte, or one of the 64 whose tables fit vector registers."""
 NARROWING = 1.002
 """How much longer the code of a narrow window may be: it decodes about twice as fast."""
+ESCAPE_NS = 40
+"""Nanoseconds that an escaped value takes, to be found, read and put in its place."""
 TAILS = (0, 1, 2, 4, 8, 16, 32)
 """Outliers that are tried as escapes, on both sides together."""
 
@@ -69,11 +71,18 @@ class Alphabet:
         return Alphabet(low, width, bool(coder.bits(1, int(self.escape))))
 
 
-def choose(values: Array) -> Alphabet:
-    """The window whose code is expected to be shortest, by the entropy within and the outliers' distances without."""
+def choose(values: Array, price: int = 0) -> Alphabet:
+    """The window whose code is expected to be shortest, by the entropy within and the outliers' distances without.
+
+    A narrow one may take some bits more; with a price, any, where a byte less would cost more nanoseconds of decoding.
+    """
     distinct, counts = _counted(values)
     options = _windows(distinct, counts, np.array([tail for tail in TAILS if tail <= values.size // 4]))
-    priced = sorted(zip(_bits(distinct, counts, options), options, strict=True))
+    bits = _bits(distinct, counts, options)
+    if price:
+        bits = [own + 8 / price * _nanoseconds(distinct, counts, one) for own, one in zip(bits, options, strict=True)]
+        return min(zip(bits, options, strict=True))[1]
+    priced = sorted(zip(bits, options, strict=True))
     narrow = [one for bits, one in priced if one.width <= NARROW and bits <= NARROWING * priced[0][0]]
     return narrow[0] if narrow else priced[0][1]
 
@@ -141,6 +150,18 @@ def _bits(distinct: I64, counts: I64, options: list[Alphabet]) -> list[float]:
             bits += float((outside * (3 + np.log2(distance + 2))).sum()) + 24
         found.append(bits)
     return found
+
+
+def _nanoseconds(distinct: I64, counts: I64, one: Alphabet) -> float:
+    """About what the values take to decode."""
+    total = int(counts.sum())
+    within = int(counts[(distinct >= one.low) & (distinct < one.low + one.width)].sum())
+    return symbol_ns(one.size) * total + ESCAPE_NS * (total - within)
+
+
+def symbol_ns(size: int) -> float:
+    """Nanoseconds that a symbol of an alphabet takes with lanes: tables of up to 64 fit registers."""
+    return 0.15 if size <= NARROW + 1 else 0.3
 
 
 def lengths_of(escaped: NDArray[np.uint64]) -> U8:

@@ -84,6 +84,13 @@ def decode_planes(*args: Any) -> None:
     planes.decode_planes(*args)
 
 
+def decode_planes_of_many(*args: Any) -> None:
+    """As native/planes.hpp does."""
+    from attar.coding import planes
+
+    planes.decode_planes_of_many(*args)
+
+
 def simd_path() -> str:
     """The instruction set in use."""
     return "numpy"

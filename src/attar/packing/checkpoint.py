@@ -14,7 +14,8 @@ import numpy as np
 
 from attar import opening, registry
 from attar.archive import Archive, read_archive
-from attar.archive.packed import FileInfo, SpanInfo, ViewInfo
+from attar.archive.base import SectionInfo
+from attar.archive.packed import CODED_AS, FileInfo, SpanInfo, ViewInfo
 from attar.coding import known_dtype
 from attar.errors import UsageError
 from attar.packing.base import restore
@@ -23,11 +24,12 @@ from attar.types import Array, Json
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What is known of a tensor before it is decoded."""
+    """What is known of a tensor before it is decoded; the section that is all of it, where there is such a one."""
 
     dtype: str
     shape: tuple[int, ...]
     read: Callable[[], Array]
+    section: SectionInfo | None = None
 
 
 class Checkpoint(Mapping[str, Any]):
@@ -65,6 +67,16 @@ class Checkpoint(Mapping[str, Any]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing is held open between reads."""
+
+    def load(self) -> dict[str, Any]:
+        """All tensors by name, decoded together: sooner than one by one where many are small; raises FormatError."""
+        whole = [(name, spec.section) for name, spec in self._specs.items() if spec.section is not None]
+        arrays = dict(zip([n for n, _ in whole], self._archive.pieces([s for _, s in whole]), strict=True))
+        result = {}
+        for name, spec in self._specs.items():
+            array = arrays[name].reshape(spec.shape) if name in arrays else spec.read()
+            result[name] = array if self._convert is None else self._convert(array)
+        return result
 
     def get_tensor(self, name: str) -> Any:
         """As safetensors calls `self[name]`."""
@@ -137,7 +149,8 @@ def _span(archive: Archive, span: SpanInfo) -> TensorSpec:
         flat = np.concatenate(parts) if parts else np.zeros(0, known_dtype(span.dtype))
         return flat.view(known_dtype(span.dtype)).reshape(span.shape)
 
-    return TensorSpec(span.dtype, span.shape, read)
+    alone = len(span.pieces) == 1 and not span.pieces[0].against and span.dtype not in CODED_AS
+    return TensorSpec(span.dtype, span.shape, read, span.pieces[0].section if alone else None)
 
 
 def _view(archive: Archive, file: FileInfo, view: ViewInfo) -> TensorSpec:
