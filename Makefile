@@ -25,7 +25,7 @@ $(VENV)/ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard native/*
 	$(PIP_ENV) $(BIN)/pip install -q -U 'pip>=25.1'
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt 'scikit-build-core>=0.10' 'nanobind>=2.2' cmake ninja
 	$(PIP_ENV) $(BIN)/pip install -q -c constraints.txt --no-build-isolation \
-	  -e '.[onnx,torch,keras,tensorflow,jax,transformers,tflite,torchao,images,data,report,yaml,ray,mlflow,tensorboard,wandb]' --group dev --group bench
+	  -e '.[onnx,torch,keras,tensorflow,jax,transformers,tflite,torchao,images,data,report,yaml,ray,mlflow,tensorboard,wandb,tune]' --group dev --group bench
 	$(PIP_ENV) $(BIN)/pip install -q --no-deps nncodec==2.1.3 zipnn==0.5.4 torch-pruning==1.6.1 \
 	  nncf==3.4.0 ai-edge-quantizer==0.10.0 immutabledict==4.3.1 psutil==7.2.2 pydot==4.0.1 pyparsing==3.3.3 tabulate==0.10.0  # rivals whose stated needs nobody needs here
 	touch $@
@@ -54,7 +54,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.search -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -p attar.estimating -m attar.dataless -m attar.calibration -m attar.parameters -m attar.types
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.search -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -p attar.estimating -m attar.dataless -m attar.tuning -m attar.calibration -m attar.parameters -m attar.types
 	$(BIN)/lint-imports
 
 format: setup
@@ -77,6 +77,7 @@ bench: setup
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/augmentation.py
 	$(BIN)/python benchmarks/selection.py
+	$(BIN)/python benchmarks/calibrated_on.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/int4.py
 	$(BIN)/python benchmarks/false_certificates.py
@@ -92,6 +93,8 @@ bench: setup
 	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/large_folder.py
 	$(BIN)/python benchmarks/efficientnet.py
 	$(BIN)/python benchmarks/efficientnet_channels.py

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import beta
@@ -26,7 +26,7 @@ from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import Trial
 from attar.search.loop import FIRST_KL, Found, Loop, Outcome, search
-from attar.search.pieces import Aim, ends, losses_of, order_of
+from attar.search.pieces import ends, losses_of, order_of
 from attar.search.subject import Candidate
 from attar.types import Certificate, Dataset, Score, Splits
 
@@ -88,15 +88,23 @@ class Simulated(Loop):
         known, bounds = self.shown.get(slope, 0), None
         self.verdicts[split][slope] = verdict = certify(before, after, METRIC, LIMIT)
         if not whole:
-            order, aim = order_of(before.n, self.seed), Aim(LIMIT, SIZES["certify"], self.budget.confidence)
+            order, aim = order_of(before.n, self.seed), self.aim(split)
             for end in ends(before.n):
                 rows = order[:end]
                 few = part_of(before, rows), part_of(after, rows)
                 bounds = None if end == before.n else aim.decided(*losses_of(*few, METRIC))
                 if bounds is not None:
-                    before, after, self.shown[slope] = *few, end
+                    before, after = few
                     verdict = certify(before, after, METRIC, LIMIT)
                     break
+        if split == "select" and bounds is not None:
+            self.shown[slope] = after.n
+        elif split == "certify":
+            known = 0
+            if bounds is None:
+                self.certified.append((self.candidate(slope), after))
+            else:
+                verdict = replace(verdict, verdict="not certified")
         self.count += not known
         self.examples[split] = self.examples.get(split, 0) + after.n - known
         return Found(verdict, before, after, self.model.kl(slope), after.n - known, bounds)

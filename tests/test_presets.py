@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -50,6 +51,30 @@ def test_a_preset_is_under_a_recipe_file_and_options_over_both(tmp_path: Path) -
     ledger = attar.api.preview(MODEL, DATA, recipe=recipe.read(path), preset="quick")
     told = ledger.events[0]["recipe"]
     assert (told["evaluations"], told["coder"], told["calibration_examples"]) == (5, "fast", 1000)
+
+
+def test_data_free_is_for_weights_alone(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    np.savez(path, w=np.random.default_rng(0).normal(size=(128, 96)).astype(np.float32))
+    done = run(cli.app, ["compress", str(path), "--preset", "data-free", "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0 and "at most 4 bits" in done.stdout and "not certified: no data" in done.stdout
+    written = recipe.read(tmp_path / "out/recipe.toml")
+    assert (written.preset, written.bits, written.coder, written.methods) == ("data-free", 4.0, "dense", ["uniform"])
+    again = attar.compress(path, recipe=written)
+    assert again.data == (tmp_path / "out/w.attar").read_bytes()
+    assert attar.compress(path, preset="data-free", bits=3).bits <= 3, "what is given wins"
+    close = attar.compress(path, preset="data-free", max_error=0.02)
+    assert close.recipe.bits is None and close.worst <= 0.02
+    shown = run(cli.app, ["recipe", "show", "--preset", "data-free"])
+    assert shown.exit_code == 0 and "bits = 4.0" in shown.stdout
+    for words, said in (
+        (["compress", str(MODEL), "--preset", "data-free"], "the preset data-free"),
+        (["compress", str(path)], "--preset data-free"),
+        (["compress", str(path), "--preset", "data-free", "--data", str(DATA)], "no data are taken"),
+        (["compress", str(path), "--bits", "4", "--tune", "3"], "tune"),
+    ):
+        wrong = run(cli.app, [*words, "-o", str(tmp_path / "no")])
+        assert wrong.exit_code == 2 and said in wrong.output.replace("\n", " "), wrong.output
 
 
 @pytest.mark.slow

@@ -5,17 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from attar import calibration, dataless, outputs, picking, pipeline, reading, registry, removal, scale_moves, summary
+from attar import (
+    calibration,
+    dataless,
+    outputs,
+    picking,
+    pipeline,
+    reading,
+    registry,
+    removal,
+    scale_moves,
+    summary,
+    tuning,
+)
 from attar import recipe as recipes
 from attar.adapters.base import Adapter, Sparse
 from attar.archive import read_archive
 from attar.beginning import check_apart, job_of, names_of
 from attar.dataless import Blind
 from attar.errors import FormatError, ModelError, UsageError
+from attar.evaluate.certificate import holds
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.job import Job, size_of
@@ -106,20 +119,28 @@ def _compressed(
     names["folder"] = os.fspath(out)
     if work is None:
         job = replace(job, kept=Kept(folder / FOLDER))
+    kept = Kept(folder / FOLDER)
     with outputs.staged(folder) as stage:
         result = _run(job, names, Ledger(stage / names["ledger"], watchers), progress, interrupted, clock)
         progress.stage("files and report", 1)
         result.write_all(stage, names)
+        if result.seen:
+            picking.keep_candidates(kept, result.before, result.seen, {
+                "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
+                "file": names["archive"], "native": names["native"],
+                "tested": summary.tested(result.events), **_own(result),
+            })  # fmt: skip
         outputs.publish(stage, folder, force)
-    kept = Kept(folder / FOLDER)
-    if result.seen:
-        picking.keep_candidates(kept, result.before, result.seen, {
-            "confidence": result.certificate.confidence, "bytes_before": result.bytes_before,
-            "file": names["archive"], "native": names["native"],
-        })  # fmt: skip
-    else:
-        kept.clear()
+    kept.clear(picking.KEY if result.seen else "")
     return result
+
+
+def _own(result: Result) -> dict[str, Json]:
+    """What a run within its budget says of its own file, for `pick`."""
+    if not result.within:
+        return {}
+    number = next(number for number, one in enumerate(result.seen) if one.data == result.data)
+    return {"own": asdict(result.certificate), "chosen": number}
 
 
 def preview(
@@ -306,6 +327,7 @@ def _run(
             job.recipe, job.metric.unit == "points", ledger.events, made.adapter,
             fast=made.fast,
         )  # fmt: skip
+    job = tuning.tuned(job, ledger, progress, lambda: interrupted() or clock.over())
     job = removal.shrunk(job, ledger, progress)
     job = scale_moves.moved(job, ledger, progress)
     loop = pipeline.loop_of(job, ledger, progress)
@@ -320,7 +342,8 @@ def _run(
     progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
     seen = [(candidate.size_bytes, after) for candidate, after in loop.certified]
-    picks = picking.offers(outcome.before, seen, job.metric, job.budget.confidence)
+    own = outcome.candidate.size_bytes, outcome.certificate, holds(outcome.certificate, job.budget.guarantee)
+    picks = picking.offers(outcome.before, seen, job.metric, own, loop.tested)
     ledger.add("result", **summary.result_fields(job, loop, outcome, clock.elapsed(), names), picks=picks)
     return Result(
         outcome.candidate.data, outcome.certificate, outcome.before, outcome.after, job.bytes_before, job.recipe,

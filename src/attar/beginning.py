@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from attar import reading, registry, removal, scale_moves
+from attar import reading, registry, removal, scale_moves, tuning
 from attar import recipe as recipes
 from attar.adapters.base import Adapter
 from attar.errors import OutputError
@@ -53,6 +53,7 @@ def job_of(
     )  # fmt: skip
     removal.check(job)
     scale_moves.check(job)
+    tuning.check(job)
     if plan.goal != "size":
         registry.get("goal", "latency").check(job)
     return job

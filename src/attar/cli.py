@@ -125,6 +125,9 @@ def compress(
     time_budget: Annotated[
         str | None, typer.Option(help="Time that the run should take, e.g. 10m: the best so far is handed back.")
     ] = None,
+    tune: Annotated[
+        str | None, typer.Option(help="Try parameters of methods: so many trials (20), or for so long (5m).")
+    ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Folder in which statistics and codes are kept for further runs.")
     ] = None,
@@ -150,7 +153,7 @@ def compress(
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "preset": preset, "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder,
             "scale": scale, "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
-            "bits": bits, "max_error": share(max_error, "--max-error"),
+            "tune": tune, "bits": bits, "max_error": share(max_error, "--max-error"),
             "goal": goal, "latency_budget": latency_budget, "threads": threads, "batch": batch,
             "methods": methods.split(",") if methods else None,
             "time_budget": seconds_of(time_budget) if time_budget else None,

@@ -36,7 +36,7 @@ MetricName = Annotated[
 ]  # fmt: skip
 Preset = Annotated[
     str | None,
-    typer.Option(help="quick, balanced, smallest or fastest: settings for all that is not given otherwise."),
+    typer.Option(help="quick, balanced, smallest, fastest or data-free: settings for what is not given otherwise."),
 ]
 
 

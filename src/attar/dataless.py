@@ -41,6 +41,7 @@ SLACK, AIM, PASSES = 0.01, 0.998, 4
 """Share of the bits that may be left over; what is aimed at where they were missed; most passes over the matrices."""
 NOT_FOR_WEIGHTS = (
     "data", "calibrate", "select", "certify", "train", "max_drop", "max_relative_drop", "latency_budget", "time_budget",
+    "tune",
 )  # fmt: skip
 """What needs a network that runs; also metric, goal and remove where they are not the defaults."""
 COMMAND = ("bits", "max_error", "methods", "exclude", "coder")
@@ -131,15 +132,16 @@ class Blind:
 
 def job_of(model: object, recipe: Recipe | None, given: Mapping[str, Any]) -> Job | None:
     """The job where a model is weights alone; None for others. Raises UsageError, ModelError, FormatError."""
-    fields = {**(recipe.model_dump(exclude_unset=True) if recipe else {}), **given}
+    fields = recipes.over_preset({**(recipe.model_dump(exclude_unset=True) if recipe else {}), **given})
     path = model if model is not None else fields.get("model")
     alone = isinstance(path, str | Path) and fields.get("factory") is None and TensorsAdapter.accepts(path)
     wished = [name for name in ("bits", "max_error") if fields.get(name) is not None]
     if not alone:
         if wished:
             raise UsageError(
-                f"{wished[0]}: it is for weights without a network: safetensors, GGUF or .npz. Received another model. "
-                "Pass --data and --max-drop: then the drop is measured."
+                f"{wished[0]}: it is for weights without a network: safetensors, GGUF or .npz. Received another model"
+                f"{' and the preset data-free' * (fields.get('preset') == 'data-free')}. Pass --data and --max-drop: "
+                "then the drop is measured."
             )
         return None
     others = [name for name in NOT_FOR_WEIGHTS if fields.get(name) is not None]
@@ -153,7 +155,7 @@ def job_of(model: object, recipe: Recipe | None, given: Mapping[str, Any]) -> Jo
     if len(wished) != 1:
         raise UsageError(
             f"model {Path(str(path)).name!r}: weights without a network are compressed to so many bits or so small an "
-            f"error. Received {'both' if wished else 'neither'}. Pass --bits 4.0 or --max-error 1%."
+            f"error. Received {'both' if wished else 'neither'}. Pass --bits 4.0, --max-error 1% or --preset data-free."
         )
     return _opened(Path(str(path)), recipes.make(**{**fields, "model": str(path)}))
 

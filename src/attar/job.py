@@ -48,6 +48,8 @@ class Job:
     """What was looked for in the sets, and left out of them."""
     kept: Kept = field(default_factory=Kept)
     """Work of this run, or of one that was killed."""
+    trials: int = 0
+    """Trials of parameters that the recipe's come from (attar/tuning.py)."""
 
     def marks(self) -> dict[str, str]:
         """Hashes of the model and the sets, by which work is kept; none where nothing is."""

@@ -109,10 +109,10 @@ def _glance(subject: Subject, examples: int, *, reading: bool) -> int:
     changes, least = len(subject.layers), GLANCE
     if reading:
         changes, least = len({role(layer.name) for layer in subject.layers}), READ
-    return int(np.clip(CORRECTION_WORK / changes / _work(subject), min(least, examples), examples))
+    return int(np.clip(CORRECTION_WORK / changes / work(subject), min(least, examples), examples))
 
 
-def _work(subject: Subject) -> float:
+def work(subject: Subject) -> float:
     """Multiply-adds of an example."""
     counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers if layer.kind != "embedding")
     return max(float(sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)), 1.0)
@@ -131,7 +131,7 @@ def _few(job: Job, subject: Subject) -> Dataset:
     """The examples that sensitivities are measured on: of models that read texts as many as a gradient allows."""
     calibrate, most = job.splits.calibrate, SENSITIVITY_EXAMPLES
     if isinstance(job.adapter, Reading):
-        most = int(np.clip(GRADIENT_WORK / _work(subject), READ, most))
+        most = int(np.clip(GRADIENT_WORK / work(subject), READ, most))
     return calibrate.take(range(min(len(calibrate), most)))
 
 

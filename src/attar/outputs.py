@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ except ImportError:  # Windows
 
 T = TypeVar("T")
 PREFIX = ".attar-run-"
+MOVING = ".attar-moving"
+"""Lies in a folder while files are renamed into it: which they are. A run that is killed then may be given again."""
 
 
 def check_free(folder: Path, names: list[str], force: bool) -> None:
@@ -45,12 +48,28 @@ def _check_names(folder: Path, names: list[str], force: bool) -> None:
                 f"output {str(folder / name)!r}: a {wanted} will be written there. Received a {other} of that name. "
                 "Choose another place with -o."
             )
-    taken = [name for name in names if os.path.lexists(folder / name.rstrip("/"))]
+    half = _half_moved(folder)
+    taken = [name for name in names if os.path.lexists(place := folder / name.rstrip("/")) and place.name not in half]
     if taken and not force:
         raise OutputError(
             f"output {str(folder)!r}: existing files are not overwritten. Received a folder that holds "
             f"{', '.join(taken)}. Choose another place with -o, or pass --force."
         )
+
+
+def _half_moved(folder: Path) -> set[str]:
+    """Names of what a run that was killed while it moved its files has put there, where it is still the same."""
+    try:
+        moved = json.loads((folder / MOVING).read_bytes())
+        return {name for name, mark in moved.items() if os.path.lexists(folder / name) and _mark(folder / name) == mark}
+    except (OSError, ValueError, AttributeError):
+        return set()
+
+
+def _mark(path: Path) -> list[int]:
+    """What tells a file from any other that may come to have its name, and stays when it is renamed."""
+    info = path.lstat()
+    return [info.st_ino, info.st_mtime_ns, info.st_size]
 
 
 @contextlib.contextmanager
@@ -144,10 +163,14 @@ def publish(place: Path, folder: Path, force: bool = True) -> None:
         for path in [inner for file in files for inner in (*file.rglob("*"), file)]:
             _sync(path)
         _check_names(folder, [path.name + "/" * path.is_dir() for path in files], force)
+        if len(files) > 1:
+            (folder / MOVING).write_text(json.dumps({path.name: _mark(path) for path in files}))
+            _sync(folder / MOVING)
         for path in files:
             if path.is_dir() and (folder / path.name).is_dir():
                 (folder / path.name).rename(place / f".before-{path.name}")  # gone with the hidden folder
             path.replace(folder / path.name)
+        (folder / MOVING).unlink(missing_ok=True)
         _sync(folder)
     except OSError as error:
         raise output_error(folder, error) from error

@@ -1,9 +1,13 @@
-"""Parameters checked against what the fields of their dataclass say: type of the default, bounds, choices."""
+"""Parameters by what the fields of their dataclass say: checked against type, bounds and choices, and tried in ranges.
+
+A field's metadata: `help`, `low` and `high` (bounds inclusive) or `choices`. `tune`: (least, most), where what is worth
+trying is less than what is allowed; False where nothing is, as of seeds, and of what a slope decides better.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, TypeVar
 
 from attar.errors import UsageError
@@ -41,3 +45,41 @@ def _broken(field: Field[Any], value: Any) -> str | None:
     if choices is not None and value not in choices:
         return f"one of {', '.join(map(repr, choices))}"
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a parameter may be tried at: one of the choices, or a number from low to high of the default's type."""
+
+    default: Any
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+
+    @property
+    def ratios(self) -> bool:
+        """Whether it is ratios that matter, not differences: of what is above zero and goes over an octave or more."""
+        return self.low > 0 and self.high >= 2 * self.low
+
+    def tidy(self, value: Any) -> Any:
+        """A value within the range as a recipe should hold it: floats of three digits."""
+        if not isinstance(self.default, float):
+            return value
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
+
+
+def ranges(cls: type) -> dict[str, Range]:
+    """What may be tried of a dataclass of parameters, by name."""
+    found = {}
+    for field in fields(cls):
+        told, default = field.metadata, field.default
+        low, high = told.get("tune") or (told.get("low"), told.get("high"))
+        if told.get("tune") is False or isinstance(default, tuple):
+            continue
+        if isinstance(default, bool):
+            found[field.name] = Range(default, (False, True))
+        elif "choices" in told:
+            found[field.name] = Range(default, tuple(told["choices"]))
+        elif low is not None and high is not None:
+            found[field.name] = Range(default, (), low, high)
+    return found

@@ -1,7 +1,8 @@
 """Another point of a finished run: the candidates that were certified, kept, and certified anew for another drop.
 
 A drop that is chosen after the bounds were seen is covered too: each candidate is tested at a level that all of them
-share (Bonferroni), so that all their bounds hold at once.
+share (Bonferroni), so that all their bounds hold at once. The file that the run itself ended with keeps its own
+certificate beside: it was for a drop that stood before anybody looked, and says as much of every larger one.
 """
 
 from __future__ import annotations
@@ -31,11 +32,19 @@ NO_LIMIT = 1e300
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A candidate of a run: its archive, and its certificate at a level that all of them share."""
+    """A candidate of a run: its archive, and its certificate at a level that all of them share.
+
+    own: of the file that the run ended with, if that held its budget, the run's own certificate.
+    """
 
     data: bytes
     trained: bool
     certificate: Certificate
+    own: Certificate | None = None
+
+    def within(self, max_drop: float) -> bool:
+        """Whether it may be handed back for a drop."""
+        return self.certificate.upper <= max_drop or (self.own is not None and self.own.max_drop <= max_drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +68,17 @@ class Seen:
 
 
 def keep_candidates(kept: Kept, before: Score, seen: Sequence[Seen], facts: Mapping[str, Json]) -> None:
-    """Keep what `pick` needs of a run that has ended: its certified candidates and their scores; all else goes.
+    """Keep what `pick` needs of a run that has ended: its certified candidates and their scores.
 
-    facts: confidence, bytes_before, and the names of the archive (file) and of the plain model (native).
+    facts: confidence, bytes_before, the names of the archive (file) and of the plain model (native); of a run within
+    its budget also its certificate (own) and the number of its candidate (chosen). tested: candidates that were begun.
     """
     told: Json = {**facts, "metric": before.metric, "before": _told(before), "candidates": []}
     arrays = _arrays("before", before)
     for number, one in enumerate(seen):
         told["candidates"].append({"trained": one.trained, **_told(one.after)})
         arrays |= {f"{number}/data": np.frombuffer(one.data, np.uint8), **_arrays(str(number), one.after)}
-    kept.keep_only(KEY, told, arrays)
+    kept.put(KEY, told, arrays)
 
 
 def _told(score: Score) -> dict[str, Json]:
@@ -95,12 +105,13 @@ def choices_of(run: Path) -> tuple[list[Choice], Mapping[str, Json]]:
     told, arrays = unit
     try:
         metric = resolve_metric(told["metric"])
-        level = level_of_all(told["confidence"], len(told["candidates"]))
+        level = level_of_all(told["confidence"], told.get("tested", len(told["candidates"])))
         before = _score(told["before"], metric.name, arrays, "before")
         found = [
             Choice(
                 arrays[f"{number}/data"].tobytes(), each["trained"],
                 certify(before, _score(each, metric.name, arrays, str(number)), metric, NO_LIMIT, level),
+                Certificate(**told["own"]) if told.get("own") and told.get("chosen") == number else None,
             ) for number, each in enumerate(told["candidates"])
         ]  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
@@ -116,12 +127,25 @@ def level_of_all(confidence: float, count: int) -> float:
 
 
 def offers(
-    before: Score, seen: Sequence[tuple[int, Score]], metric: Metric, confidence: float
+    before: Score,
+    seen: Sequence[tuple[int, Score]],
+    metric: Metric,
+    own: tuple[int, Certificate, bool],
+    tested: int,
 ) -> list[dict[str, Json]]:
-    """What `pick` will be able to choose from, for the ledger: bytes, drop and bound of candidates (bytes, score)."""
-    level = level_of_all(confidence, len(seen))
-    found = [(size, certify(before, after, metric, NO_LIMIT, level)) for size, after in seen]
-    return [{"bytes": size, "drop": c.drop, "upper": c.upper, "confidence": level} for size, c in found]
+    """What `pick` will be able to choose from, for the ledger: bytes, drop, least limit of (bytes, score).
+
+    own: bytes and certificate of the run's own file, and whether its budget is held. tested: candidates, those too
+    that were given up: which they are depends on what was seen, so that all of them count for the level.
+    """
+    nbytes, certificate, within = own
+    level = level_of_all(certificate.confidence, tested)
+    found: list[dict[str, Json]] = []
+    for size, after in seen:
+        c = certify(before, after, metric, NO_LIMIT, level)
+        upper = min(c.upper, certificate.max_drop) if within and size == nbytes else c.upper
+        found.append({"bytes": size, "drop": c.drop, "upper": upper, "confidence": level})
+    return found
 
 
 def _score(told: Mapping[str, Json], metric: str, arrays: Mapping[str, Array], prefix: str) -> Score:
@@ -138,6 +162,7 @@ def pick(
 ) -> Picked:  # fmt: skip
     """The smallest candidate of a finished run whose bound is within another drop; nothing is computed anew.
 
+    For the run's own drop, or a larger one, it is never larger than the file that the run ended with.
     With `out`, the folder gets its .attar file, the model in its own format, and certificate.json. Where none is within
     the drop, the one of the least bound is taken, and `within` says so. Without max_drop all are listed and none is
     chosen. Raises UsageError, FormatError, OutputError.
@@ -147,10 +172,11 @@ def pick(
         return Picked(choices, None, told["bytes_before"], True)
     if not max_drop >= 0:
         raise UsageError(f"pick: the drop must be zero or more. Received {max_drop!r}.")
-    inside = [one for one in choices if one.certificate.upper <= max_drop]
+    inside = [one for one in choices if one.within(max_drop)]
     chosen = inside[0] if inside else min(choices, key=lambda one: one.certificate.upper)
-    verdict = _against(chosen.certificate, max_drop)
-    chosen = Choice(chosen.data, chosen.trained, verdict)
+    shared = chosen.own is None or not chosen.within(max_drop) or chosen.certificate.upper <= max_drop
+    verdict = _against(chosen.certificate if shared else chosen.own, max_drop)
+    chosen = Choice(chosen.data, chosen.trained, verdict, chosen.own)
     files = [] if out is None else _write(chosen, told, Path(out), force)
     return Picked(choices, chosen, told["bytes_before"], bool(inside), files)
 

@@ -79,6 +79,16 @@ def machine() -> dict[str, Json]:
 
 def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     """Everything measured that the search needs: statistics, the original's scores, sensitivities."""
+    loop, method, factors = prepared(job, ledger, progress)
+    subject = loop.subject
+    levels = {layer.name: _level(layer, subject) for layer in subject.layers}
+    ledger.add("sensitivity", method=method, layers=levels, factors=factors)
+    loop.originals()
+    return loop
+
+
+def prepared(job: Job, ledger: Ledger, progress: Progress) -> tuple[Loop, str, Json]:
+    """A loop that has not looked at any split yet, how sensitivities were found, and what they were corrected by."""
     subject, method, kind, measure = measured(job, progress)
     alike = role if isinstance(job.adapter, Reading) else None
     blunt, marks = subject, job.marks()
@@ -92,16 +102,13 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     key = key_of("corrected", marks.get("model"), marks.get("calibrate"), sharp, methods)
     stats, factors = remember.sensitivities(job.kept, key, blunt.stats, correct)
     subject = replace(blunt, stats=stats)
-    levels = {layer.name: _level(layer, subject) for layer in subject.layers}
-    ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     original = job.original or job.adapter
     loop = Loop(
         subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before,
         kept=job.kept, seed=job.recipe.seed, early_stop=job.recipe.early_stop,
         marks=marks and {**marks, "original": remember.model_mark(original)},
     )  # fmt: skip
-    loop.originals()
-    return loop
+    return loop, method, factors
 
 
 def _level(layer: Layer, subject: Subject) -> float:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from attar.errors import UsageError
 
-Preset = Literal["quick", "balanced", "smallest", "fastest"]
+Preset = Literal["quick", "balanced", "smallest", "fastest", "data-free"]
 PRESETS = get_args(Preset)
 """Recipes that come with attar, in presets/: what else is given wins over them."""
 
@@ -34,7 +34,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: Preset | None = Field(
-        None, description="quick, balanced, smallest or fastest: settings for what is not given otherwise"
+        None, description="quick, balanced, smallest, fastest or data-free: settings for what is not given otherwise"
     )
     model: str | None = Field(None, description="the model file")
     factory: str | None = Field(
@@ -85,6 +85,7 @@ class Recipe(BaseModel):
     time_budget: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds that a run should take: the best so far is handed back"
     )
+    tune: str | None = Field(None, description="trials (20) or time (5m) for parameters of methods that are not given")
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )
@@ -115,6 +116,15 @@ class Recipe(BaseModel):
                 raise ValueError("must be text that UTF-8 can hold") from None
         return value
 
+    @field_validator("tune", mode="before")
+    @classmethod
+    def _effort(cls, value: Any) -> Any:
+        """A number of trials, or a time with its unit."""
+        if value is None or isinstance(value, bool):
+            return value
+        effort(str(value))
+        return str(value)
+
     @field_validator("goal")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -137,6 +147,8 @@ class Recipe(BaseModel):
         """A time is asked for where it is the goal."""
         if self.latency_budget is not None and self.goal == "size":
             raise ValueError("latency_budget is for a latency goal: add --goal latency")
+        if self.tune is not None and self.goal != "size":
+            raise ValueError("tune is for the goal size: leave --tune or --goal out")
         return self
 
     @field_validator("max_drop", "max_relative_drop")
@@ -164,10 +176,22 @@ def milliseconds(text: str) -> float:
     return value
 
 
+def effort(text: str) -> tuple[int | None, float | None]:
+    """What may be spent on trials: how many, or seconds; raises ValueError for anything else, and for none.
+
+    >>> effort("20"), effort("5m")
+    ((20, None), (None, 300.0))
+    """
+    found = re.fullmatch(r"\s*(?:(\d+)|(\d+(?:\.\d+)?)\s*([smh]))\s*", text, re.ASCII)
+    if found is None or not float(found[1] or found[2]):
+        raise ValueError("must be a number of trials, or a time with its unit, such as 20 or 5m")
+    return (int(found[1]), None) if found[1] else (None, float(found[2]) * {"s": 1, "m": 60, "h": 3600}[found[3]])
+
+
 def make(**fields: Any) -> Recipe:
     """A checked recipe, with its preset under what is given; raises UsageError naming field, rule, value and remedy."""
     try:
-        return Recipe(**_over_preset(fields))
+        return Recipe(**over_preset(fields))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "recipe"
@@ -177,12 +201,17 @@ def make(**fields: Any) -> Recipe:
         raise UsageError(f"recipe {name!r}: {rule}. Received {first['input']!r}. {remedy}") from None
 
 
-def _over_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a preset, if one is named, with those given over them, and so for each parameter of a table."""
+def over_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a preset, if one is named, with those given over them, and so for each parameter of a table.
+
+    A wish that is given for weights alone, bits or an error, is instead of the preset's.
+    """
     name = fields.get("preset")
     if name not in PRESETS:
         return dict(fields)
     below = tomllib.loads((Path(__file__).parent / "presets" / f"{name}.toml").read_text(encoding="utf-8"))
+    if fields.get("max_error") is not None:
+        below.pop("bits", None)
     given = fields.get("settings", {})
     if not (isinstance(given, Mapping) and all(isinstance(table, Mapping) for table in given.values())):
         return {**below, **fields}

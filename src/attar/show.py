@@ -127,7 +127,9 @@ def picked_lines(found: Picked) -> list[str]:
     rows = [["bytes", "ratio", "drop", f"bound ({level:.1%})", ""]]
     for one in found.choices:
         c = one.certificate
-        mark = "chosen" if found.chosen is not None and one.data == found.chosen.data else ""
+        own = "" if one.own is None else f"the run's own: {one.own.upper:+.4g} ({one.own.confidence:.1%})"
+        chosen = "chosen" if found.chosen is not None and one.data == found.chosen.data else ""
+        mark = ", ".join(filter(None, [own, chosen]))
         ratio = found.bytes_before / max(len(one.data), 1)
         rows.append([f"{len(one.data):,}", f"{ratio:.1f}x", f"{c.drop:+.4g}", f"{c.upper:+.4g}", mark])
     lines = columns(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
 from typing import Any
@@ -112,6 +112,11 @@ def full_passes(loop: Loop) -> float:
     return sum(count / len(getattr(loop.splits, split)) for split, count in loop.examples.items())
 
 
+def tested(events: Sequence[Mapping[str, Json]]) -> int:
+    """Candidates that a run has begun to test on the certify split."""
+    return sum(event["event"] == "candidate" and event["split"] == "certify" for event in events)
+
+
 def changes(job: Job, outcome: Outcome[Any]) -> dict[str, Json]:
     """The examples, classes and confidences that the candidate changed."""
     data, confidence = job.splits.certify, outcome.certificate.confidence
@@ -139,6 +144,8 @@ def command(job: Job) -> str:
         value = getattr(job.recipe, name)
         if value is not None and (name in ALWAYS or value != Recipe.model_fields[name].default):
             words += _option(name, value)
+    if job.trials:
+        words += ["--tune", str(job.trials)]
     for option, table, name in (("--epochs", RECOVERY, "epochs"), ("--scale-moves", SCALING, "moves")):
         value = job.recipe.settings.get(table, {}).get(name)
         words += [] if value is None else [option, str(value)]

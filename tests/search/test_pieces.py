@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import pytest
 import attar
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
+from attar.search import loop
 from attar.search.bracket import Target, Trial, land
-from attar.search.pieces import Aim, ends, look, order_of
+from attar.search.pieces import Aim, Hope, ends, look, order_of
 from attar.types import Array, Dataset
+from fakes import trained
 
 ROOT = Path(__file__).parents[2]
 N, CLASSES = 6000, 10
@@ -61,6 +64,53 @@ def test_the_rest_is_run_alone(data: Dataset) -> None:
     whole = look(run, data, METRIC, before, order_of(N, 0), AIM, known=first.after.outputs, whole=True)
     assert run.asked == N and whole.new == N - first.new and whole.bounds is None
     assert whole.after.value == pytest.approx(score(Answers(data, 0.05), data, METRIC).value)
+
+
+@pytest.mark.parametrize(("wrong", "most"), [(0.3, 256), (0.02, 2500), (0.011, N), (0.005, N), (0.0, N)])
+def test_only_what_is_as_good_as_lost_is_given_up(data: Dataset, wrong: float, most: int) -> None:
+    before, run = score(Answers(data, 0.0), data, METRIC), Answers(data, wrong)
+    found = look(run, data, METRIC, before, order_of(N, 0), Hope(limit=1.0, examples=N, confidence=0.95))
+    assert found.new <= most and (found.bounds is None) == (found.new == N)
+    assert wrong > 0.01 or found.bounds is None, "what is within the limit is looked at to its end"
+
+
+def test_hardly_anything_that_would_have_passed_is_given_up() -> None:
+    """Losses whose whole mean is exactly at the aim, in many orders: given up in at most a few times CHANCE of them."""
+    rng, n = np.random.default_rng(0), 4000
+    losses = np.zeros(n)
+    losses[:120], losses[120:180] = 100.0, -100.0
+    margin = 1.6449 * losses.std() / np.sqrt(n)
+    hope = Hope(float(losses.mean() + margin) + 1e-9, n, 0.95)
+    given_up = 0
+    for _ in range(300):
+        mixed = rng.permutation(losses)
+        given_up += any(hope.decided(mixed[:end], -100.0, 100.0) is not None for end in ends(n) if end < n)
+    assert given_up <= 0.1 * 300
+
+
+@pytest.mark.usefixtures("numpy_adapter")
+def test_a_run_gives_up_on_certify_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that ends far beyond the limit: the last is given up, the others are seen to their end."""
+    model, data = trained()
+    planned = loop.sequence
+
+    def bold(*given: Any) -> list[float]:
+        first = planned(*given)[0]
+        return [first, 64 * first, 512 * first]
+
+    monkeypatch.setattr(loop, "sequence", bold)
+    found = attar.compress(model, data, max_drop=3)
+    tested = [event for event in found.events if event["event"] == "candidate" and event["split"] == "certify"]
+    assert [event["stopped"] for event in tested] == [False, True], "and nothing is tested behind it"
+    assert [event["examples"] for event in tested] == [1500, 256] and tested[1]["n"] == 256
+    assert (
+        found.certified and found.certificate.n == 1500 and [len(one.data) for one in found.seen] == [len(found.data)]
+    )
+    (offer,) = found.events[-1]["picks"]
+    assert offer["confidence"] == 1 - 0.05 / 2 and offer["upper"] <= 3
+    whole = attar.compress(model, data, max_drop=3, early_stop=False)
+    assert whole.data == found.data and whole.certificate == found.certificate, "what is handed back is the same"
+    assert len(whole.seen) == 2
 
 
 def test_looks_are_at_whole_batches_and_end_with_all() -> None:

@@ -32,7 +32,7 @@ class Method(Protocol):
 
     name: ClassVar[str]
     Params: ClassVar[type]
-    """A frozen dataclass with defaults; field metadata `help`, `low`, `high` (bounds inclusive)."""
+    """A frozen dataclass with defaults; field metadata as attar/parameters.py says."""
 
     @staticmethod
     def points(layer: Layer, weight: Weight, stats: Stats, slopes: Iterable[float], params: Any) -> Iterable[Point]:

@@ -31,11 +31,15 @@ FEW = 4
 class CodebookParams:
     """What can be tuned; the size of the codebook is found for each slope where none is given."""
 
-    size: int = field(default=0, metadata={"help": "values in the codebook; 0: by the slope", "low": 0, "high": 64})
+    size: int = field(
+        default=0, metadata={"help": "values in the codebook; 0: by the slope", "low": 0, "high": 64, "tune": False}
+    )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
     )
-    passes: int = field(default=3, metadata={"help": "estimates of values and prices", "low": 1, "high": 10})
+    passes: int = field(
+        default=3, metadata={"help": "estimates of values and prices", "low": 1, "high": 10, "tune": (1, 6)}
+    )
     rate: bool = field(default=True, metadata={"help": "let the price of a symbol count when it is chosen"})
     zero: bool = field(default=True, metadata={"help": "one of the values is zero"})
 

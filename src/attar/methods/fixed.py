@@ -39,16 +39,18 @@ SMALLEST = 2.0**-14
 class FixedParams:
     """What can be tuned; bits and alpha that are not given are found."""
 
-    bits: int = field(default=0, metadata={"help": "2, 3, 4 or 8; 0: by the slope", "low": 0, "high": 8})
+    bits: int = field(default=0, metadata={"help": "2, 3, 4 or 8; 0: by the slope", "low": 0, "high": 8, "tune": False})
     part: int = field(
-        default=64, metadata={"help": "columns to a scale, beside one for a whole row", "low": 0, "high": 4096}
+        default=64,
+        metadata={"help": "columns to a scale, beside one for a whole row", "low": 0, "high": 4096, "tune": (8, 512)},
     )
     rounding: str = field(
         default="descent", metadata={"help": "descent, adaround, gptq or nearest", "choices": ROUNDINGS}
     )
     range: str = field(default="mse", metadata={"help": "mse, kl or minmax", "choices": RANGES})
     alpha: float = field(
-        default=0.0, metadata={"help": "power of AWQ's column scales; -1: searched", "low": -1.0, "high": 1.0}
+        default=0.0,
+        metadata={"help": "power of AWQ's column scales; -1: searched", "low": -1.0, "high": 1.0, "tune": (0.0, 1.0)},
     )
 
 

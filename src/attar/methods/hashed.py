@@ -31,15 +31,17 @@ class HashedParams:
     """What can be tuned."""
 
     share: int = field(
-        default=0, metadata={"help": "weights to a bucket; 0: 2, 8 and 32 compete", "low": 0, "high": 4096}
+        default=0,
+        metadata={"help": "weights to a bucket; 0: 2, 8 and 32 compete", "low": 0, "high": 4096, "tune": False},
     )
     step: float = field(
-        default=1.0, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0}
+        default=1.0,
+        metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
     )
-    seed: int = field(default=0, metadata={"help": "of the hash", "low": 0, "high": 2**32 - 1})
+    seed: int = field(default=0, metadata={"help": "of the hash", "low": 0, "high": 2**32 - 1, "tune": False})
 
 
 class Hashed:

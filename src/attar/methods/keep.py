@@ -20,7 +20,7 @@ HALF_PRECISION = 2.0**-10
 class KeepParams:
     """Which of the two to offer."""
 
-    half: bool = field(default=True, metadata={"help": "offer float16 beside float32"})
+    half: bool = field(default=True, metadata={"help": "offer float16 beside float32", "tune": False})
 
 
 class Keep:

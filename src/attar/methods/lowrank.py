@@ -32,9 +32,10 @@ FACTOR_BITS = 2.0
 class LowrankParams:
     """What can be tuned; a rank that is not given is found for each slope."""
 
-    rank: int = field(default=0, metadata={"help": "rank; 0: by the slope", "low": 0, "high": 65536})
+    rank: int = field(default=0, metadata={"help": "rank; 0: by the slope", "low": 0, "high": 65536, "tune": False})
     step: float = field(
-        default=1.5, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0}
+        default=1.5,
+        metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}

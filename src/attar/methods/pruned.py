@@ -28,14 +28,16 @@ class PrunedParams:
     """What can be tuned; a share or a pattern that is not given is found for each slope."""
 
     step: float = field(
-        default=1.5, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0}
+        default=1.5,
+        metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
     )
     criterion: str = field(default="obs", metadata={"help": "obs, wanda or magnitude", "choices": masks.CRITERIA})
     share: float = field(
-        default=0.0, metadata={"help": "share of zeros where free; 0: from the slope", "low": 0.0, "high": 1.0}
+        default=0.0,
+        metadata={"help": "share of zeros where free; 0: from the slope", "low": 0.0, "high": 1.0, "tune": (0.0, 0.95)},
     )
     pattern: str = field(
         default="", metadata={"help": "free, or N:M; empty: free, 2:4 and 4:8 compete", "choices": PATTERNS}

@@ -26,13 +26,22 @@ FIRST = ("factors", "codes")
 class ResidualParams:
     """What can be tuned."""
 
-    rank: int = field(default=0, metadata={"help": "rank of the product; 0: by the slope", "low": 0, "high": 65536})
+    rank: int = field(
+        default=0, metadata={"help": "rank of the product; 0: by the slope", "low": 0, "high": 65536, "tune": False}
+    )
     first: str = field(default="", metadata={"help": "factors or codes; empty: both compete", "choices": ("", *FIRST)})
     coarser: float = field(
-        default=1.5, metadata={"help": "slope of codes that are first, over the plan's", "low": 1.0, "high": 16.0}
+        default=1.5,
+        metadata={
+            "help": "slope of codes that are first, over the plan's",
+            "low": 1.0,
+            "high": 16.0,
+            "tune": (1.0, 6.0),
+        },
     )
     step: float = field(
-        default=1.5, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0}
+        default=1.5,
+        metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}

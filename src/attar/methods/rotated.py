@@ -28,12 +28,13 @@ class RotatedParams:
     """What can be tuned."""
 
     step: float = field(
-        default=1.5, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0}
+        default=1.5,
+        metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
     )
-    seed: int = field(default=0, metadata={"help": "of the random signs", "low": 0, "high": 2**32 - 1})
+    seed: int = field(default=0, metadata={"help": "of the random signs", "low": 0, "high": 2**32 - 1, "tune": False})
 
 
 class Rotated:

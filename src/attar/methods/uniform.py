@@ -32,13 +32,18 @@ class UniformParams:
     """What can be tuned; defaults are those that did best on the example models."""
 
     step: float = field(
-        default=1.5, metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0}
+        default=1.5,
+        metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
     )
-    passes: int = field(default=3, metadata={"help": "estimates of the entropy model", "low": 1, "high": 10})
-    sweeps: int = field(default=2, metadata={"help": "sweeps of coordinate descent", "low": 0, "high": 10})
+    passes: int = field(
+        default=3, metadata={"help": "estimates of the entropy model", "low": 1, "high": 10, "tune": (1, 6)}
+    )
+    sweeps: int = field(
+        default=2, metadata={"help": "sweeps of coordinate descent", "low": 0, "high": 10, "tune": (0, 6)}
+    )
     columns: bool = field(default=True, metadata={"help": "a step for each column"})
 
 

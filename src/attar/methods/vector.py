@@ -37,9 +37,13 @@ SHRINK = 0.2
 class VectorParams:
     """What can be tuned; the width and the size of the codebook are found for each slope where none is given."""
 
-    width: int = field(default=0, metadata={"help": "inputs to a vector; 0: by the slope", "low": 0, "high": 8})
-    size: int = field(default=0, metadata={"help": "vectors; 0: by the slope", "low": 0, "high": 4096})
-    passes: int = field(default=2, metadata={"help": "estimates of vectors and prices", "low": 1, "high": 10})
+    width: int = field(
+        default=0, metadata={"help": "inputs to a vector; 0: by the slope", "low": 0, "high": 8, "tune": False}
+    )
+    size: int = field(default=0, metadata={"help": "vectors; 0: by the slope", "low": 0, "high": 4096, "tune": False})
+    passes: int = field(
+        default=2, metadata={"help": "estimates of vectors and prices", "low": 1, "high": 10, "tune": (1, 6)}
+    )
 
 
 class Vector:

@@ -15,7 +15,7 @@ from attar.types import Json
 
 CERTIFIED = "Tested on examples that the search never saw, and kept with the run: this writes it in seconds."
 BEATEN = "Tested on examples that the search never saw. No budget picks it: a smaller file has a lower bound."
-GLANCED = "Seen by the search alone, so it has no certificate and was not kept. A new search with this budget:"
+GLANCED = "Not tested to an end, so it has no certificate and was not kept. A new search with this budget:"
 TIMED = "A new search with this time as its budget:"
 LOST = "Measured only: the ledger names no command that a further search could begin with."
 

@@ -28,6 +28,7 @@ class Ledger:
     data_steps: Sequence[Mapping[str, Json]] = ()
     calibration: Mapping[str, Json] = field(default_factory=dict)
     choice: Mapping[str, Json] = field(default_factory=dict)
+    tuned: Mapping[str, Json] = field(default_factory=dict)
     candidates: Sequence[Mapping[str, Json]] = ()
     result: Mapping[str, Json] = field(default_factory=dict)
 
@@ -54,6 +55,7 @@ def gather(events: Iterable[Mapping[str, Json]]) -> Ledger:
         data_steps=mappings(last.get("data", {}).get("steps")),
         calibration=last.get("calibration", {}),
         choice=last.get("choice", {}),
+        tuned=last.get("tuned", {}),
         candidates=tuple(candidates.values()),
         result=last.get("result", {}),
     )

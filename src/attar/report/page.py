@@ -121,6 +121,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "scaled_by": _MOVES.get(str(ledger.scaling.get("moves")), "by factors"),
         "calibration": {key: number(ledger.calibration.get(key)) for key in ("examples", "excess", "saved_by_twice")},
         "choice": {"of": number(ledger.choice.get("of")), "method": str(ledger.choice.get("method") or "")},
+        "tuned": _tuned(ledger.tuned),
         "changed": changes(result, metric),
         "flipped": _sum(certificate.get("lost"), certificate.get("gained")),
         "flips": sorted(flips, key=lambda flip: flip["direction"] != "lost")[:MOST_FLIPS],
@@ -146,6 +147,18 @@ def _candidates(rows: Sequence[Tried], ways: Sequence[Mapping[str, Any]]) -> dic
         "splits": {row.split for row in rows},
         "error": prediction_error(rows),
         "sides": any(row.lost is not None for row in rows),
+    }
+
+
+def _tuned(told: Mapping[str, Json]) -> dict[str, Json]:
+    """What trials of parameters have earned: how many, on how many examples, saved on others, and what was taken."""
+    before, after = number(told.get("before")), number(told.get("after"))
+    known = before is not None and after is not None and before > 0
+    return {
+        "trials": number(told.get("trials")),
+        "examples": number(told.get("examples")),
+        "saved": 1 - after / before if known else None,  # type: ignore[operator]
+        "values": [(name.removeprefix("settings."), str(value)) for name, value in mapping(told.get("values")).items()],
     }
 
 

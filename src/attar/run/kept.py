@@ -73,13 +73,6 @@ class Kept:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
 
-    def keep_only(self, key: str, told: Json, arrays: Mapping[str, Array]) -> None:
-        """Keep one unit and none of the others: what stays of a run that has ended."""
-        if self.folder is None:
-            return
-        self.put(key, told, arrays)
-        self.clear(key)
-
     def clear(self, but: str = "") -> None:
         """Remove all units but one, and the folder where none is left."""
         with suppress(OSError):

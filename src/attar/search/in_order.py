@@ -15,6 +15,8 @@ from attar.evaluate.budget import Budget
 from attar.types import Certificate, Score
 
 C_co = TypeVar("C_co", covariant=True)
+Stop = Callable[[], bool]
+"""Whether a run is to end with what it has."""
 
 
 class Tested(Protocol[C_co]):
@@ -36,7 +38,7 @@ class Tested(Protocol[C_co]):
         ...
 
     def evaluate(self, slope: float, split: str) -> tuple[C_co, Certificate, Score, float]:
-        """One full evaluation of a candidate on one split: itself, its verdict, its score, its KL."""
+        """One evaluation of a candidate on one split, whole or given up: itself, its verdict, its score, its KL."""
         ...
 
     def cost(self, slope: float) -> float:

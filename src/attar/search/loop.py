@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -14,7 +14,7 @@ from attar.archive import read_archive
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
-from attar.evaluate.score import Transcribe, score
+from attar.evaluate.score import Transcribe, part_of, score
 from attar.evaluate.sequential import separable
 from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
@@ -23,7 +23,7 @@ from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, 
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
 from attar.search.in_order import Outcome, certify_in_order, front
-from attar.search.pieces import PLAIN, Aim, Looked, look, order_of
+from attar.search.pieces import PLAIN, Aim, Hope, Looked, look, order_of
 from attar.search.remember import Again
 from attar.search.subject import Candidate, Subject
 from attar.types import Array, Certificate, Score, Splits
@@ -77,7 +77,9 @@ class Loop:
     marks: dict[str, str] = field(default_factory=dict)
     """Hashes of the original and of the splits, where anything is kept."""
     certified: list[tuple[Candidate, Score]] = field(default_factory=list)
-    """What was seen on the certify split."""
+    """What was seen on the whole of the certify split."""
+    tested: int = 0
+    """Candidates that were begun there."""
     slowest: float = 0.0
     """Seconds that the slowest candidate took, from its making to its score."""
     seed: int = 0
@@ -88,9 +90,9 @@ class Loop:
     examples: dict[str, int] = field(default_factory=dict)
     """Examples that candidates were run on, by split."""
 
-    def originals(self) -> None:
-        """Score the original on select and certify."""
-        for name in ("select", "certify"):
+    def originals(self, names: Sequence[str] = ("select", "certify")) -> None:
+        """Score the original on splits."""
+        for name in names:
             data = getattr(self.splits, name)
             self.progress.stage(f"original on {name}", len(data))
             again = self._again(self.original, self.marks.get("original", ""), name)
@@ -115,8 +117,11 @@ class Loop:
         return self.built[slope]
 
     def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
-        """One full evaluation of a candidate's decoded bytes on one split."""
-        seen = self.seen(slope, split, whole=True)
+        """One full evaluation of a candidate's decoded bytes on one split.
+
+        Of those after the first on the certify split one that is as good as lost is given up, and not certified.
+        """
+        seen = self.seen(slope, split, whole=split != "certify" or not self.certified or not self.stops)
         return self.candidate(slope), seen.verdict, seen.after, seen.kl
 
     def seen(self, slope: float, split: str, *, whole: bool) -> Found:
@@ -126,8 +131,8 @@ class Loop:
         self.subject.put(candidate)
         stage = f"candidate of {candidate.size_bytes:,} bytes on {split}"
         mark = key_of("candidate", candidate.data)
-        if split == "select" and (not whole or slope in self.stopped):
-            found = self._in_pieces(slope, mark, stage, whole=whole)
+        if not whole or (split == "select" and slope in self.stopped):
+            found = self._in_pieces(slope, split, mark, stage, whole=whole)
         else:
             again = self._again(self.subject.adapter, mark, split)
             verdict, after, moved = self.compared(again, split, stage)
@@ -136,31 +141,43 @@ class Loop:
         self.slowest = max(self.slowest, perf_counter() - begun)
         self.examples[split] = self.examples.get(split, 0) + found.new
         if split == "certify":
-            self.certified.append((candidate, found.after))
+            self.tested += 1
+            if found.bounds is None:
+                self.certified.append((candidate, found.after))
+            else:
+                found = replace(found, verdict=replace(found.verdict, verdict="not certified"))
         self._told(candidate, split, found, perf_counter() - started)
         return found
 
-    def _in_pieces(self, slope: float, mark: str, stage: str, *, whole: bool) -> Found:
-        """An evaluation on the select split that stops when it is plain on which side of the limit a candidate is."""
-        before, known = self.before["select"], self.stopped.get(slope)
-        order, data = order_of(before.n, self.seed), self.splits.select
-        again = self._again(self.subject.adapter, key_of("pieces", mark, self.seed), "select", known)
-        aim = Aim(self.limit(), len(self.splits.certify), self.budget.confidence if self._bound() else 0.5)
+    def _in_pieces(self, slope: float, split: str, mark: str, stage: str, *, whole: bool) -> Found:
+        """An evaluation that stops when it is plain on which side of the limit a candidate is (certify: beyond)."""
+        before, known = self.before[split], self.stopped.get(slope) if split == "select" else None
+        order, data = order_of(before.n, self.seed), getattr(self.splits, split)
+        again = self._again(self.subject.adapter, key_of("pieces", mark, self.seed), split, known)
+        aim = self.aim(split)
         self.progress.stage(stage, len(data))
         looked = look(
             again, data, self.metric, before, order, aim, known=known, whole=whole, progress=self.progress.step
         )  # fmt: skip
         again.keep(looked.after.outputs)
         self.count += known is None
-        self.stopped.pop(slope, None)
-        if looked.bounds is not None:
-            self.stopped[slope] = looked.after.outputs
-        return self._of(looked)
+        if split == "select":
+            self.stopped.pop(slope, None)
+            if looked.bounds is not None:
+                self.stopped[slope] = looked.after.outputs
+        elif looked.bounds is None:  # in the split's own order, as every score that is handed back
+            looked = replace(looked, before=before, after=part_of(looked.after, np.argsort(order)))
+        return self._of(looked, self.budget.limit(self.before[split].value))
 
-    def _of(self, looked: Looked) -> Found:
+    def aim(self, split: str) -> Aim:
+        """What stops an evaluation on a split."""
+        kind, confidence = Aim if split == "select" else Hope, self.budget.confidence if self._bound() else 0.5
+        return kind(self.budget.limit(self.before[split].value), len(self.splits.certify), confidence)
+
+    def _of(self, looked: Looked, limit: float) -> Found:
         """What was seen in pieces, as of a split."""
         before, after = looked.before, looked.after
-        verdict = certify(before, after, self.metric, self.limit(), self.budget.confidence)
+        verdict = certify(before, after, self.metric, limit, self.budget.confidence)
         moved = float(divergence(before.outputs, after.outputs, self.kind).mean())
         return Found(verdict, before, after, moved, looked.new, looked.bounds)
 
@@ -235,6 +252,19 @@ def transcriber(adapter: Adapter) -> Transcribe | None:
     return adapter.transcripts if isinstance(adapter, Hearing) and adapter.hears else None
 
 
+def target_of(loop: Loop) -> Target:
+    """Where a search lands: the budget, on as many examples as there are to certify."""
+    power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
+    confidence = loop.budget.confidence if loop.budget.guarantee == "bound" else 0.5
+    return Target(loop.limit(), len(loop.splits.certify), confidence, power=power)
+
+
+def landing(loop: Loop, target: Target, most: int, interrupted: Callable[[], bool]) -> list[Trial]:
+    """The search's own evaluations, of `most` in all."""
+    share = max(1, round(most * SELECT_SHARE))
+    return land(loop.trial, first_slope(loop.subject), target, share, interrupted, loop.finish)
+
+
 def search(
     loop: Loop, most: int = 8, interrupted: Callable[[], bool] = lambda: False, extend: Extend | None = None, *,
     alone: bool = False,
@@ -243,12 +273,8 @@ def search(
 
     extend adds candidates of its own, which are tested with the safest of the others, or alone.
     """
-    limit, bound = loop.limit(), loop.budget.guarantee == "bound"
-    power = 0.5 if loop.metric.relative_to_original and loop.metric.unit == "points" else 1.0
-    confidence = loop.budget.confidence if bound else 0.5
-    target = Target(limit, len(loop.splits.certify), confidence, power=power)
-    share = max(1, round(most * SELECT_SHARE))
-    trials = land(loop.trial, first_slope(loop.subject), target, share, interrupted, loop.finish)
+    limit, bound, target = loop.limit(), loop.budget.guarantee == "bound", target_of(loop)
+    trials = landing(loop, target, most, interrupted)
     looks = 1 if interrupted() else most - len(trials)
     step = min(STEP, (SAFEST - BOLDEST) / max(looks - 1, 1))
     odds = [SAFEST - step * look for look in range(looks)]

@@ -2,7 +2,11 @@
 
 The aim is the drop at which the bound on the certify split would meet the limit. On which side of it a candidate is is
 known by bounds that hold at every number of examples (evaluate/sequential.py): the search, which steps back from what
-is beyond and forward from what is within, has no need of the others. Certify is looked at as a whole, once.
+is beyond and forward from what is within, has no need of the others.
+
+On the certify split a candidate may stop in one way only: given up, where what has been seen leaves hardly a chance
+that the bound on the whole will be within the limit. It is then not certified, which by itself can make no certificate
+false: giving up turns passes into failures and never the reverse (stopping for futility, Lan and Wittes 1988).
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ PIECE, GROWTH = 256, 1.5
 """Examples of the first piece, and how much more have been seen after each."""
 PLAIN = 0.95
 """Confidence of each bound that ends an evaluation."""
+CHANCE = 0.02
+"""Of ending within the limit after all, below which a candidate is given up."""
 Rows = NDArray[np.int64]
 
 
@@ -39,6 +45,20 @@ class Aim:
         """The bounds on the mean of losses [n] where it is plainly beyond the aim or within it, else None."""
         margin = float(ndtri(self.confidence)) * float(losses.std()) / float(np.sqrt(self.examples))
         if not side(losses, low, high, self.limit - margin, PLAIN):
+            return None
+        return sequence_bounds(losses, low, high, PLAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Hope(Aim):
+    """The same for a candidate's test itself, on so many examples: decided only where it is as good as lost."""
+
+    def decided(self, losses: Floats, low: float, high: float) -> tuple[float, float] | None:
+        """The bounds on the mean of losses [n] where the mean of all `examples` will hardly be within the aim."""
+        n, spread = len(losses), float(losses.std())
+        margin = float(ndtri(self.confidence)) * spread / float(np.sqrt(self.examples))
+        luck = float(ndtri(1 - CHANCE)) * spread * float(np.sqrt(1 / n - 1 / self.examples))
+        if float(losses.mean()) - luck <= self.limit - margin:
             return None
         return sequence_bounds(losses, low, high, PLAIN)
 

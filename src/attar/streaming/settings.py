@@ -17,6 +17,7 @@ COPIES = 2
 """A run in memory holds the model in float32, and its weights once more."""
 REFUSED = {
     "train": "recovery runs all of it", "remove": "channels go from all layers at once", "goal": "it is timed whole",
+    "tune": "trials compress all of it",
     "scale-moves": "scales move between layers", "settings.calibration": "examples are chosen by its features",
 }  # fmt: skip
 GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -72,6 +73,7 @@ def check(told: Mapping[str, Any]) -> None:
     tables = told.get("settings", {})
     asked = {
         "train": told.get("train"), "remove": told.get("remove"), "goal": told.get("goal", "size") != "size",
+        "tune": told.get("tune"),
         "scale-moves": tables.get(SCALING, {}).get("moves", "none") != "none",
         "settings.calibration": tables.get(CALIBRATION, {}).get("method", "random") != "random",
     }  # fmt: skip

@@ -24,9 +24,14 @@ class RemovalSettings:
     Runtimes work on blocks of 8 or 16 channels: odd counts make many models slower than they were.
     """
 
-    unit: str = field(default="macs", metadata={"help": "what the share is of", "choices": UNITS})
-    multiple: int = field(default=8, metadata={"help": "kept channels are a multiple of it", "low": 1, "high": 256})
-    floor: float = field(default=0.1, metadata={"help": "least share of a group that stays", "low": 0.0, "high": 1.0})
+    unit: str = field(default="macs", metadata={"help": "what the share is of", "choices": UNITS, "tune": False})
+    multiple: int = field(
+        default=8, metadata={"help": "kept channels are a multiple of it", "low": 1, "high": 256, "tune": False}
+    )
+    floor: float = field(
+        default=0.1,
+        metadata={"help": "least share of a group that stays", "low": 0.0, "high": 1.0, "tune": (0.05, 0.5)},
+    )
 
 
 @dataclass(frozen=True, slots=True)
