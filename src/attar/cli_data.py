@@ -282,9 +282,12 @@ def unpack(
 ) -> None:
     """Write the files of a packed data set."""
     with guard(verbose):
+        from attar.live import Bars
         from attar.sets.unpack import unpack as unpacking
 
-        tell(str(unpacking(archive, out, force=force)))
+        with Bars() as progress:
+            place = unpacking(archive, out, force=force, progress=progress)
+        tell(str(place))
 
 
 def _check_page(place: Path, force: bool) -> None:

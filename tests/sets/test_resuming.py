@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from attar.archive import folder
 from attar.errors import OutputError
 from attar.run.progress import Silent
 from attar.sets import images, tiles
@@ -161,3 +164,80 @@ def test_a_folder_of_another_s_is_left_alone(tmp_path, small):
     (other / "thesis.txt").unlink()
     pack(source, tmp_path / "a.attar", force=True)
     assert not other.exists()
+
+
+HALF = """
+import os, signal, sys
+from attar.archive import folder
+from attar.sets.unpack import unpack
+written, count, after = folder._written, [], int(sys.argv[3])
+def write(*given):
+    if len(count) == after:
+        given[3].write_bytes(b"half of a file")
+        os.kill(os.getpid(), signal.SIGKILL)
+    count.append(written(*given))
+    return count[-1]
+folder._written = write
+unpack(sys.argv[1], sys.argv[2])
+"""
+
+
+@pytest.fixture
+def several(tmp_path):
+    """An archive of images in two stacks, of large ones in tiles, of texts and a table; and the unbroken folder."""
+    source, rng = made(tmp_path / "set"), np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 256, (300, 310), np.uint8)).save(source / "large.png")
+    for k in range(4):
+        (source / f"{k}.txt").write_text(f"one and two and {k}\n" * 30)
+    (source / "table.csv").write_text("a,b\n" + "".join(f"{k},{k % 3}\n" for k in range(200)))
+    pack(source, tmp_path / "set.attar")
+    unpack(tmp_path / "set.attar", tmp_path / "whole")
+    return tmp_path / "set.attar", {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+
+
+def broken_off(archive: Path, goal: Path, after: int) -> None:
+    run = subprocess.run([sys.executable, "-c", HALF, str(archive), str(goal), str(after)], capture_output=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    assert not goal.exists()
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 8])
+def test_unpacking_that_was_killed_goes_on(several, tmp_path, after, monkeypatch):
+    archive, whole = several
+    broken_off(archive, tmp_path / "back", after)
+    written, again = folder._written, []
+    monkeypatch.setattr(folder, "_written", lambda *given: again.append(given[1]) or written(*given))
+    told = Told()
+    unpack(archive, tmp_path / "back", progress=told)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "back").iterdir()} == whole
+    assert len(again) == len(whole) - after
+    assert told.notes == (
+        [f"{after} of {len(whole)} files were there from a run that was interrupted"] if after else []
+    )
+    assert not list(tmp_path.glob(".back*"))
+
+
+def test_what_was_unpacked_of_another_archive_is_not_taken(several, tmp_path):
+    archive, whole = several
+    broken_off(archive, tmp_path / "back", 5)
+    os.utime(archive, ns=(1, 1))
+    told = Told()
+    unpack(archive, tmp_path / "back", progress=told)
+    assert not told.notes and {p.name: p.read_bytes() for p in (tmp_path / "back").iterdir()} == whole
+
+
+def test_unpacking_that_fails_leaves_nothing_and_strangers_folders_alone(several, tmp_path, monkeypatch):
+    archive, whole = several
+    (tmp_path / ".back.work").mkdir()
+    (tmp_path / ".back.work" / "mine").write_text("not attar's")
+    unpack(archive, tmp_path / "back")
+    assert (tmp_path / ".back.work" / "mine").read_text() == "not attar's"
+    assert {p.name for p in (tmp_path / "back").iterdir()} == set(whole)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder, "_written", full)
+    with pytest.raises(OutputError, match="No space left"):
+        unpack(archive, tmp_path / "other")
+    assert not list(tmp_path.glob(".other*")) and not (tmp_path / "other").exists()

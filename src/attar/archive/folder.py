@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -26,35 +27,95 @@ def write_folder(goal: Path, files: Iterable[Named], force: bool) -> Path:
     Raises OutputError where the place has files in it (unless `force`), is no folder, is read-only or full, and what
     the files' own writing raises; nothing is left behind then.
     """
-    if goal.exists() and (not goal.is_dir() or (not force and any(goal.iterdir()))):
-        raise OutputError(
-            f"output {str(goal)!r}: a folder will be written there. Received an existing one with files in it, or a "
-            "file. Choose another place with -o, or pass --force."
-        )
+    _check(goal, force)
     stage = part_of(goal, "folder")
     try:
-        sweep(goal)
-        stage.mkdir(parents=True)
-        names = [_written(stage, name, write) for name, write in files]
-        _move(stage, goal, names)
-    except OSError as error:
-        raise OutputError(
-            f"output {str(goal)!r}: the place must be writable and have room. Received {error.strerror or error}. "
-            "Free some space or choose another place with -o."
-        ) from error
+        with _told(goal):
+            sweep(goal)
+            stage.mkdir(parents=True)
+            names = [_written(stage, name, write) for name, write in files]
+            _move(stage, goal, names)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return goal
 
 
-def _written(stage: Path, name: str, write: Callable[[BinaryIO], object]) -> str:
-    """One file, on the disk; its name."""
+class Begun:
+    """A folder that is being written, hidden beside its place as .NAME.work; a run that was killed goes on with it.
+
+    mark says what the files are made from: those of another mark are removed. What is there under its name is whole.
+    """
+
+    def __init__(self, goal: Path, mark: str, force: bool) -> None:
+        """Raises OutputError, as `write_folder` does."""
+        _check(goal, force)
+        self._goal, self._work = goal, goal.with_name(f".{goal.name}.work")
+        self._stage = self._work / "files"
+        with _told(goal):
+            known = self._work / "mark"
+            # A folder of that name without a mark is somebody else's, but for an empty one.
+            if self._work.exists() and not known.is_file() and any(self._work.iterdir()):
+                self._work = self._stage = part_of(goal, "folder")
+            elif known.is_file() and known.read_text(encoding="utf-8") != mark:
+                shutil.rmtree(self._work)
+            self._stage.mkdir(parents=True, exist_ok=True)
+            if self._work != self._stage:
+                known.write_text(mark, encoding="utf-8")
+
+    def has(self, name: str) -> bool:
+        """Whether an earlier run has written this file."""
+        return (self._stage / PurePosixPath(name)).is_file()
+
+    def finish(self, files: Iterable[Named]) -> Path:
+        """Write those that are missing and move all to their place; what fails leaves nothing, what is killed goes on.
+
+        Raises OutputError and what the files' own writing raises.
+        """
+        try:
+            with _told(self._goal):
+                names = [
+                    name if self.has(name) else _written(self._stage, name, write, self._work / "part")
+                    for name, write in files
+                ]
+                _move(self._stage, self._goal, names)
+        except Exception:
+            shutil.rmtree(self._work, ignore_errors=True)
+            raise
+        shutil.rmtree(self._work, ignore_errors=True)
+        return self._goal
+
+
+def _check(goal: Path, force: bool) -> None:
+    """That a folder may be written there; raises OutputError."""
+    if goal.exists() and (not goal.is_dir() or (not force and any(goal.iterdir()))):
+        raise OutputError(
+            f"output {str(goal)!r}: a folder will be written there. Received an existing one with files in it, or a "
+            "file. Choose another place with -o, or pass --force."
+        )
+
+
+@contextmanager
+def _told(goal: Path) -> Iterator[None]:
+    """What the system refuses, as an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"output {str(goal)!r}: the place must be writable and have room. Received {error.strerror or error}. "
+            "Free some space or choose another place with -o."
+        ) from error
+
+
+def _written(stage: Path, name: str, write: Callable[[BinaryIO], object], part: Path | None = None) -> str:
+    """One file, on the disk, under its name when it is whole where a place for its part is given; its name."""
     place = stage / PurePosixPath(name)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("xb") as target:
+    with (part or place).open("xb" if part is None else "wb") as target:
         write(target)
         target.flush()
         os.fsync(target.fileno())
+    if part is not None:
+        part.replace(place)
     return name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -80,11 +80,17 @@ def index_of(archive: Archive) -> tuple[FileRecord, ...]:
     return from_json(blobs.decode_skeleton(SkeletonInfo(codec, length), data), decoded_limit(archive.nbytes))
 
 
-def contents(archive: Archive) -> Iterator[tuple[FileRecord, dict[str, Array]]]:
-    """Each file with its arrays, in order; raises FormatError."""
+def contents(
+    archive: Archive, there: Callable[[str], bool] = lambda _: False
+) -> Iterator[tuple[FileRecord, dict[str, Array]]]:
+    """Each file with its arrays, in order, but for those that are `there` by name; raises FormatError."""
     records = index_of(archive)
-    reader = _Reader(archive, records)
+    reader, whole = _Reader(archive, records), True
     for f, record in enumerate(records):
+        if there(record.name):
+            reader.pass_over(record)
+            whole = False
+            continue
         found: dict[str, Array] = {}
         for a, array in enumerate(record.arrays):
             if array.images:
@@ -92,7 +98,8 @@ def contents(archive: Archive) -> Iterator[tuple[FileRecord, dict[str, Array]]]:
             else:
                 found[array.name] = reader.values(f, a)
         yield record, found
-    reader.finish()
+    if whole:
+        reader.finish()
 
 
 def _places(stacks: Sequence[Stack]) -> dict[Shape, Iterator[tuple[int, int]]]:
@@ -130,6 +137,13 @@ class _Reader:
                 stack, at = next(self._places[height, width, channels])
                 out[k, y : y + height, x : x + width] = self._stack(stack)[at]
         return out
+
+    def pass_over(self, record: FileRecord) -> None:
+        """A file whose images nobody asks for."""
+        for array in record.arrays:
+            for _ in range(array.images):
+                for _, _, shape in tiles_of(array.image_shape):
+                    next(self._places[shape])
 
     def _stack(self, k: int) -> U8:
         if k in self._decoded:
