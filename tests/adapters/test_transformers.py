@@ -300,10 +300,16 @@ def test_a_word_counts_by_its_gradient_and_a_rare_one_by_its_kin() -> None:
 
 
 def test_inputs_that_were_quiet_may_wake() -> None:
-    found = priors.quiet(Stats(np.diag([4.0, 0.0])[None], np.zeros((1, 2)), 10, 10), 0.3).hessian[0]
+    hessian = np.diag([4.0, 0.0])[None].copy()
+    priors.wake(hessian, 0.3)
+    found = hessian[0]
     assert 0 < found[1, 1] < found[0, 0] and found[0, 1] == 0
-    table = stats_of([0.5, 0.5], 10)
-    assert priors.quiet(table, 0.3) is table
+    same = np.diag([4.0, 4.0])[None].copy()
+    priors.wake(same, 0.3)
+    assert np.allclose(same[0, 0, 0], same[0, 1, 1])
+    table = np.array([[0.9, 0.1]])
+    priors.wake(table, 0.3)
+    assert table.tolist() == [[0.9, 0.1]], "frequencies of words stay"
 
 
 def test_experts_that_few_tokens_visit_are_rounded_by_what_their_kin_saw() -> None:

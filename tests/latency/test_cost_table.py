@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.latency.table import LARGEST_BYTES, CostTable, cache_folder, file_of, read, write
+from attar.latency.table import LARGEST_BYTES, CostTable, file_of, read, write
 from attar.plan.latency import Work
+from attar.run.cache import cache_folder
 
 PLACE = {"runtime": "onnxruntime 1.2.3", "cpu": "x", "threads": "1"}
 WORK = Work("Conv", (("group", (1,)),), (1, 8, 8), (16, 16, 3, 3))

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from threading import get_ident
 from typing import BinaryIO
 
 from attar.archive.write import part_of, sweep, sync_folder
@@ -65,6 +66,18 @@ class Begun:
     def has(self, name: str) -> bool:
         """Whether an earlier run has written this file."""
         return (self._stage / PurePosixPath(name)).is_file()
+
+    def write(self, name: str, make: Callable[[Path], object]) -> None:
+        """A file that `make` writes at the path it is given, unless it is there; threads may write at a time."""
+        if self.has(name):
+            return
+        place = self._stage / PurePosixPath(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = self._work / f"part-{get_ident()}"
+        make(part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(place)
 
     def finish(self, files: Iterable[Named]) -> Path:
         """Write those that are missing and move all to their place; what fails leaves nothing, what is killed goes on.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from attar.archive.folder import Begun
 from attar.augment.audio import sound_span
 from attar.augment.changes import Keyed, Params, change_planes, change_text
 from attar.data.images import FORMATS, MAX_PIXELS, SUFFIXES, pillow_module
@@ -57,9 +59,9 @@ def read_picture(path: Path) -> tuple[Array, Facts]:
     }
 
 
-def write_picture(path: Path, planes: Array, facts: Facts) -> None:
+def write_picture(path: Path, content: Array, facts: Facts) -> None:
     """The image in the format that it came in; of GIF as PNG."""
-    pixels = planes[0, 0] if planes.shape[1] == 1 else np.moveaxis(planes[0], 0, -1)
+    pixels = content[0, 0] if content.shape[1] == 1 else np.moveaxis(content[0], 0, -1)
     pillow_module().fromarray(np.ascontiguousarray(pixels)).save(path, **facts)
 
 
@@ -88,13 +90,13 @@ def read_sound(path: Path) -> tuple[Array, Facts]:
     return samples.reshape(-1, channels).T[None], {"rate": rate}
 
 
-def write_sound(path: Path, sound: Array, facts: Facts) -> None:
+def write_sound(path: Path, content: Array, facts: Facts) -> None:
     """The sound as WAV, 16-bit PCM."""
     with path.open("wb") as raw, wave.open(raw, "wb") as file:
-        file.setnchannels(sound.shape[1])
+        file.setnchannels(content.shape[1])
         file.setsampwidth(2)
         file.setframerate(facts["rate"])
-        file.writeframes(np.ascontiguousarray(sound[0].T).astype("<i2").tobytes())
+        file.writeframes(np.ascontiguousarray(content[0].T).astype("<i2").tobytes())
 
 
 def read_text(path: Path) -> tuple[str, Facts]:
@@ -109,13 +111,13 @@ def read_text(path: Path) -> tuple[str, Facts]:
         ) from None
 
 
-def write_text(path: Path, text: str, facts: Facts) -> None:
+def write_text(path: Path, content: str, facts: Facts) -> None:
     """The text as UTF-8."""
     del facts
-    path.write_bytes(text.encode("utf-8"))
+    path.write_bytes(content.encode("utf-8"))
 
 
-FORMS: dict[str, tuple[tuple[str, ...], Callable[[Path], Any], Callable[[Path, Any, Facts], None]]] = {
+FORMS: dict[str, tuple[tuple[str, ...], Callable[[Path], Any], Callable[..., None]]] = {
     "images": (SUFFIXES, read_picture, write_picture),
     "audio": ((".wav",), read_sound, write_sound),
     "text": ((".txt",), read_text, write_text),
@@ -206,34 +208,34 @@ class FolderSet:
         """The file's name."""
         return self.source.files[at]
 
+    def mark(self) -> list[Any]:
+        """What tells its files from others: names, sizes, times of change."""
+        found = [(self.source.path / name).stat() for name in self.source.files]
+        return [[name, s.st_size, s.st_mtime_ns] for name, s in zip(self.source.files, found, strict=True)]
+
     def write(
-        self, place: Path, params: Params, copies: int, seed: int, only_copies: bool, jobs: int | None,
+        self, begun: Begun, params: Params, copies: int, seed: int, only_copies: bool, jobs: int | None,
         step: Callable[[int], None],
-    ) -> int:  # fmt: skip
-        """The folder with its copies; gives the number of files."""
-        place.mkdir()
+    ) -> Iterator[str]:  # fmt: skip
+        """Write the folder with its copies, but for what is there; gives the names of the files."""
         augmented = set(self.places)
-        for folder in {(place / name).parent for name in self.source.files}:
-            folder.mkdir(parents=True, exist_ok=True)
 
-        def one(at: int) -> int:
+        def one(at: int) -> list[str]:
             name = self.source.files[at]
-            stays = at not in augmented or not only_copies
-            if stays:
-                shutil.copyfile(self.source.path / name, place / name)
-            if at not in augmented:
-                return 1
-            example, facts = self.read(at)
-            for copy in range(1, copies + 1):
-                changed = self.changed(example, at, copy, params, seed)
-                FORMS[self.kind][2](place / copy_name(name, copy), changed, facts)
-            return copies + stays
+            names = [name] if at not in augmented or not only_copies else []
+            for kept in names:
+                begun.write(kept, partial(shutil.copyfile, self.source.path / name))
+            copied = [copy_name(name, copy) for copy in range(1, copies + 1)] if at in augmented else []
+            if not all(map(begun.has, copied)):
+                example, facts = self.read(at)
+                for copy, new in enumerate(copied, 1):
+                    changed = self.changed(example, at, copy, params, seed)
+                    begun.write(new, partial(FORMS[self.kind][2], content=changed, facts=facts))
+            return names + copied
 
-        total = 0
-        for count in map_in_order(one, range(len(self.source.files)), jobs):
-            total += count
+        for names in map_in_order(one, range(len(self.source.files)), jobs):
+            yield from names
             step(1)
-        return total
 
 
 def copy_name(name: str, copy: int) -> str:

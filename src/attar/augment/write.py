@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import attar
+from attar.archive.folder import Begun, Named, named
 from attar.augment.arrays import FITS, ArraySet, array_set
 from attar.augment.changes import Params, chosen
 from attar.augment.folders import FolderSet, open_folder
@@ -64,6 +68,7 @@ def augment(
 
     Parts called test or val get no copies. `target` is a table's column of labels, `kind` (images, audio, tables) what
     arrays hold where their shape does not say. The same set, plan and seed give the same bytes, whatever `jobs` is.
+    A run that was killed goes on with the files of a folder that are missing.
     Raises UsageError, DataError, FormatError, OutputError; nothing is left behind then.
     """
     plan = plan or Plan()
@@ -72,16 +77,39 @@ def augment(
         check_output(examples.source, out, force)
     params = chosen(examples.kinds, plan.changes, "")
     examples.check(params, plan.copies)
-    after = 0
-    if out is not None:
-        with staged(out.parent) as stage:
-            after = guarded(
-                lambda: examples.write(stage / out.name, params, plan.copies, plan.seed, only_copies, jobs, step), out
-            )
-            if out.is_dir():  # empty, or it would have been refused
-                guarded(out.rmdir, out)
-            publish(stage, out.parent)
+    if out is None:
+        return Augmented(examples, plan, params, 0, out)
+    if isinstance(examples, FolderSet):
+        after = len(_folder(examples, out, params, plan, only_copies, jobs, force, step))
+        return Augmented(examples, plan, params, after, out)
+    rows = examples
+    with staged(out.parent) as stage:
+        after = guarded(
+            lambda: rows.write(stage / out.name, params, plan.copies, plan.seed, only_copies, jobs, step), out
+        )
+        if out.is_dir():  # empty, or it would have been refused
+            guarded(out.rmdir, out)
+        publish(stage, out.parent)
     return Augmented(examples, plan, params, after, out)
+
+
+def _folder(
+    examples: FolderSet, out: Path, params: Params, plan: Plan, only_copies: bool, jobs: int | None, force: bool,
+    step: Callable[[int], None],
+) -> list[str]:  # fmt: skip
+    """The names of the files that were written; a run that was killed goes on with those that are missing."""
+    told = {name: asdict(one) for name, one in params.items()}
+    made_of = [attar.__version__, str(examples.source.path.resolve()), told, plan.copies, plan.seed, only_copies]
+    mark = sha256(json.dumps([made_of, examples.mark()], default=str).encode()).hexdigest()
+    begun, names = Begun(named(out), mark, force), []
+
+    def written() -> Iterator[Named]:
+        for name in examples.write(begun, params, plan.copies, plan.seed, only_copies, jobs, step):
+            names.append(name)
+            yield name, lambda _: None
+
+    begun.finish(written())
+    return names
 
 
 def open_set(source: str | Path | Source, plan: Plan, target: str | None, kind: str | None) -> Set:

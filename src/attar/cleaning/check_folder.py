@@ -13,9 +13,10 @@ from attar.cleaning.label_noise import wrong_labels
 from attar.cleaning.patch_features import patch_features
 from attar.cleaning.table_rows import imbalance
 from attar.cleaning.table_steps import CleanSettings
-from attar.files.pictures import ENDINGS, Picture, look, silent, thumbnail
+from attar.files.pictures import ENDINGS, Picture, silent, thumbnail
+from attar.files.seen import seen
 from attar.files.sources import Folder
-from attar.types import Json
+from attar.types import Array, Json
 
 SIDE = 32
 """Pixels of the thumbnails whose labels are checked."""
@@ -37,10 +38,17 @@ def clean_folder(
     thumbnails: list[NDArray[np.uint8]] = []
     checked: list[int] = []
     stride = -(-len(source.files) // MOST_CHECKED)
-    for at, (picture, pixels) in enumerate(look(source.path, source.files)):
+    wanted = set(source.files[::stride]) if settings.find_noisy else set()
+
+    def small(picture: Picture, pixels: Array | None) -> Array | None:
+        taken = pixels is not None and picture.label and picture.path in wanted
+        return thumbnail(pixels, SIDE, colour=True) if pixels is not None and taken else None
+
+    kind = f"every {stride}th of {SIDE}" if settings.find_noisy else "facts"
+    for at, (picture, small_one) in enumerate(seen(source.path, source.files, kind, small)):
         pictures.append(picture)
-        if settings.find_noisy and pixels is not None and picture.label and at % stride == 0:
-            thumbnails.append(thumbnail(pixels, SIDE, colour=True))
+        if small_one is not None:
+            thumbnails.append(small_one)
             checked.append(at)
         step(1)
     stays = np.array([not picture.error for picture in pictures])

@@ -16,10 +16,11 @@ from attar.copies.near import array_crops, crops, grey, near_images, near_texts
 from attar.data.overlap import row_hashes
 from attar.errors import DataError
 from attar.files.notes import read_notes
-from attar.files.pictures import as_images, look, silent
+from attar.files.pictures import Picture, as_images, silent
 from attar.files.recordings import SIDE, listen, spectrum
+from attar.files.seen import seen
 from attar.files.sources import Arrays, Folder, Source, Table, check_output, open_source, save, taken
-from attar.types import Dataset, Json
+from attar.types import Array, Dataset, Json
 
 Pairs = list[tuple[int, int]]
 
@@ -145,10 +146,14 @@ def _of_table(source: Table, *, near: bool) -> Examples:
 def _of_folder(source: Folder, *, near: bool, step: Callable[[int], None]) -> Examples:
     """Image files; broken ones are equal to nothing."""
     rows, thumbnails = [], []
-    for picture, pixels in look(source.path, source.files):
-        rows.append((picture.path, picture.digest or picture.path, picture.label, picture.part))
+
+    def small(_: Picture, pixels: Array | None) -> Array | None:
         plain = np.zeros((8, 8), np.uint8) if pixels is None else grey(pixels[None])[0]
-        thumbnails += [crops(plain[None])[0]] if near else []
+        return crops(plain[None])[0] if near else None
+
+    for picture, crop in seen(source.path, source.files, "crops" if near else "facts", small):
+        rows.append((picture.path, picture.digest or picture.path, picture.label, picture.part))
+        thumbnails += [] if crop is None else [crop]
         step(1)
     names, digests, labels, parts = zip(*rows, strict=True)
     return Examples(names, digests, labels, parts, thumbnails if near else None)

@@ -24,6 +24,7 @@ from attar.coding import decode_array, encode_array, simd_path
 from attar.errors import UsageError
 from attar.methods import grid
 from attar.methods.uniform import Uniform
+from attar.run.cache import cache_folder
 from attar.streaming.settings import memory_bytes
 from attar.types import Layer, Stats, Weight
 
@@ -58,7 +59,7 @@ class Kernels:
 
 def measured(folder: Path | None = None, *, again: bool = False) -> Kernels:
     """The kernels' speeds, from the cache of an earlier call on the same machine and version where there is one."""
-    place = (folder or _cache()) / "kernels.json"
+    place = (folder or cache_folder()) / "kernels.json"
     mark = _mark()
     with suppress(OSError, ValueError, TypeError, LookupError):
         kept = json.loads(place.read_text())
@@ -82,11 +83,6 @@ def read(path: Path) -> Kernels:
             f"--speeds {str(path)!r}: it must be what `attar estimate MODEL --json` has written. Received another "
             f"({error!r}). Measure the machine anew."
         ) from error
-
-
-def _cache() -> Path:
-    """A folder of the user's for what can be found again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attar"
 
 
 def _mark() -> list[str]:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from attar.plan.latency import Work
+from attar.run.cache import cache_folder
 
 VERSION = 1
 LARGEST_BYTES = 16 << 20
@@ -64,18 +64,6 @@ def file_of(place: Mapping[str, str], folder: Path | None = None) -> Path:
     """The file for a machine, in the user's cache folder where none is given."""
     digest = sha256(json.dumps([VERSION, sorted(place.items())]).encode()).hexdigest()[:20]
     return (folder or cache_folder()) / "costs" / f"{digest}.json"
-
-
-def cache_folder() -> Path:
-    """Where this system keeps what programs can make again: XDG_CACHE_HOME, LOCALAPPDATA, or their defaults."""
-    named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    if named and Path(named).is_absolute():
-        return Path(named) / "attar"
-    usual = "Library/Caches" if sys.platform == "darwin" else ".cache"
-    try:
-        return Path.home() / usual / "attar"
-    except RuntimeError:  # a user without a home
-        return Path(tempfile.gettempdir()) / "attar"
 
 
 def read(path: Path, place: Mapping[str, str]) -> dict[str, float]:

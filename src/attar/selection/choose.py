@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from attar.data.fit import fit_inputs
 from attar.data.images import TRAIN
 from attar.data.read import read
 from attar.errors import DataError, UsageError
-from attar.files.pictures import look, part_and_label, silent, thumbnail
+from attar.files.pictures import Picture, part_and_label, silent, thumbnail
+from attar.files.seen import seen
 from attar.files.sources import Arrays, Folder, Source, Table, open_source, taken
 from attar.run.executor import generator
 from attar.selection.base import Indices, Pool
@@ -196,10 +198,14 @@ def _rows(source: Source, target: str | None, seed: int) -> Iterator[Array]:
         features = table_features(source.frame.drop(columns=[] if name is None else [name]), seed)
         yield from (features[at : at + BLOCK] for at in range(0, len(features), BLOCK))
     elif isinstance(source, Folder):
-        for start in range(0, len(source.files), BLOCK):
-            seen = look(source.path, source.files[start : start + BLOCK])
-            blank = np.zeros((SIDE, SIDE, 3), np.uint8)
-            yield np.stack([blank if x is None else thumbnail(x, SIDE, colour=True) for _, x in seen]) / 255
+        found = seen(source.path, source.files, f"colours of {SIDE}", _small)
+        while some := [one for _, one in islice(found, BLOCK)]:
+            yield np.stack([np.zeros((SIDE, SIDE, 3), np.uint8) if one is None else one for one in some]) / 255
     else:
         inputs, _ = _only(source)
         yield from (inputs_of(inputs, slice(at, at + BLOCK)) for at in range(0, _size(source), BLOCK))
+
+
+def _small(_: Picture, pixels: Array | None) -> Array | None:
+    """What is looked at of an image."""
+    return None if pixels is None else thumbnail(pixels, SIDE, colour=True)
