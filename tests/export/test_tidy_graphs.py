@@ -51,6 +51,16 @@ def test_a_convolution_without_a_bias_gets_one():
     assert kinds(made) == {"Conv": 1} and len(made.graph.node[0].input) == 3
 
 
+def test_a_bias_takes_no_name_that_somebody_else_reads():
+    nodes = [
+        node("Conv", "x w", "a"), node("Add", "a d", "b"), node("Sigmoid", "b", "c"), node("Conv", "c v w_bias", "y"),
+    ]  # fmt: skip
+    weights = {"w": random(4, 4, 1, 1), "d": scalar(0.5), "v": random(4, 4, 1, 1), "w_bias": random(4)}
+    made = same(nodes, weights)
+    biases = [one.input[2] for one in made.graph.node if one.op_type == "Conv"]
+    assert len(set(biases)) == 2 and "w_bias" in biases
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("padded", [False, True])
 def test_arithmetic_before_a_convolution(groups, padded):

@@ -232,6 +232,7 @@ def test_unpacking_that_fails_leaves_nothing_and_strangers_folders_alone(several
     (tmp_path / ".back.work" / "mine").write_text("not attar's")
     unpack(archive, tmp_path / "back")
     assert (tmp_path / ".back.work" / "mine").read_text() == "not attar's"
+    assert {p.name for p in tmp_path.glob(".back*")} == {".back.work"}
     assert {p.name for p in (tmp_path / "back").iterdir()} == set(whole)
 
     def full(*_):

@@ -51,17 +51,19 @@ class Begun:
         """Raises OutputError, as `write_folder` does."""
         _check(goal, force)
         self._goal, self._work = goal, goal.with_name(f".{goal.name}.work")
-        self._stage = self._work / "files"
         with _told(goal):
+            sweep(goal)
             known = self._work / "mark"
             # A folder of that name without a mark is somebody else's, but for an empty one.
             if self._work.exists() and not known.is_file() and any(self._work.iterdir()):
-                self._work = self._stage = part_of(goal, "folder")
-            elif known.is_file() and known.read_text(encoding="utf-8") != mark:
+                self._work = part_of(goal, "folder")
+            elif known.is_file() and known.read_text(encoding="utf-8", errors="replace") != mark:
                 shutil.rmtree(self._work)
-            self._stage.mkdir(parents=True, exist_ok=True)
-            if self._work != self._stage:
-                known.write_text(mark, encoding="utf-8")
+            self._stage = self._work / "files"
+            # The mark comes first: a run that is killed here leaves a folder that the next one knows.
+            self._work.mkdir(parents=True, exist_ok=True)
+            (self._work / "mark").write_text(mark, encoding="utf-8")
+            self._stage.mkdir(exist_ok=True)
 
     def has(self, name: str) -> bool:
         """Whether an earlier run has written this file."""
@@ -75,7 +77,7 @@ class Begun:
         place.parent.mkdir(parents=True, exist_ok=True)
         part = self._work / f"part-{get_ident()}"
         make(part)
-        with part.open("rb") as file:
+        with part.open("r+b") as file:
             os.fsync(file.fileno())
         part.replace(place)
 

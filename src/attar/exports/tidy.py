@@ -154,7 +154,7 @@ class _Graph:
         self._put(conv, parts.reshape(weight.shape), self._bias(conv, len(weight)))
         moved = (step.offset / scale.factor).astype(np.float32)
         shaped = moved if moved.size == 1 else moved.reshape(-1, *[1] * (weight.ndim - 2))
-        constant = self._store(f"{before.output[0]}_offset", shaped)
+        constant = self._store(self._fresh(f"{before.output[0]}_offset"), shaped)
         before.op_type = "Add"
         del before.input[:]
         before.input.extend([step.x, constant])
@@ -173,7 +173,7 @@ class _Graph:
             sixth = None if after is None else self.step(after, 1, 0)
             if not divided and (after is None or sixth is None or not _is(sixth, 1 / 6)):
                 continue
-            gate = f"{product.output[0]}_gate"
+            gate = self._fresh(f"{product.output[0]}_gate")
             if after is not None and not divided:
                 self._drop(after)
                 product.output[0] = after.output[0]
@@ -231,8 +231,20 @@ class _Graph:
         conv.input.append(name)
         for place, values in ((1, weight), (2, bias)):
             name = conv.input[place]
-            shared = len(self.readers[name]) > 1 or (name not in self.stored and name in self.maker)
-            conv.input[place] = self._store(f"{name}_{conv.name}" if shared else name, values.astype(np.float32))
+            while not self._own(name, conv):
+                name = f"{name}_{conv.name or 'conv'}"
+            conv.input[place] = self._store(name, values.astype(np.float32))
+
+    def _fresh(self, name: str) -> str:
+        """A name that nothing has."""
+        while name in self.stored or name in self.maker or name in self.given or name in self.outside:
+            name += "_"
+        return name
+
+    def _own(self, name: str, conv: onnx.NodeProto) -> bool:
+        """Whether a stored tensor of this name is, or would be, of no use to anybody else."""
+        taken = name in self.outside or name in self.given or name in self.maker
+        return not taken and all(node is conv for node in self.readers[name])
 
     def _store(self, name: str, values: NDArray[np.float32]) -> str:
         tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
