@@ -74,7 +74,8 @@ def upper_factor(hessian: F64) -> F64:
 
     The cost of an error e in column j, when the later columns make up for it in the best way, is 1/2 (e R_jj)^2.
     """
-    return np.asarray(np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1])
+    # Laid out anew, for whoever solves with it would copy it beside this one.
+    return np.ascontiguousarray(np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1])
 
 
 def feedback_rows(factor: F64) -> F32:

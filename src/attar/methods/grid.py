@@ -77,14 +77,15 @@ def regularised(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F6
     if hessian.ndim == 2:
         floor = 1e-3 * hessian.mean(1, keepdims=True) + 1e-12
         return np.asarray(hessian + floor)
-    if weight.bias is None:
-        hessian = hessian + stats.mean[:, :, None] * stats.mean[:, None, :]
-    variance = np.diagonal(hessian, axis1=1, axis2=2)
+    if weight.bias is None:  # thousands of columns: every matrix of that size counts
+        hessian = stats.mean[:, :, None] * stats.mean[:, None, :]
+        hessian += stats.hessian
+    variance = np.diagonal(hessian, axis1=1, axis2=2).copy()
     # Words of one text are less alike than the patches of one image.
     samples = max(stats.samples, stats.count / ALIKE if layer.kind == "dense" else 0, 1)
     keep = 1 - min(0.95, shrink * float(np.sqrt(2000 / samples)))
     index = np.arange(layer.cols)
-    result = keep * hessian
+    result = keep * hessian if hessian is stats.hessian else np.multiply(keep, hessian, out=hessian)
     result[:, index, index] = variance + 1e-3 * variance.mean(1, keepdims=True) + 1e-12
     return np.asarray(result)
 
@@ -110,7 +111,7 @@ def ordered(hessian: F64, order: NDArray[np.int64] | None = None) -> Ordered:
     if hessian.ndim == 2:
         hessian = np.take_along_axis(hessian, order, 1)
         return Ordered(order, hessian, np.sqrt(hessian), None, hessian)
-    hessian = np.take_along_axis(np.take_along_axis(hessian, order[:, :, None], 1), order[:, None, :], 2)
+    hessian = hessian[np.arange(len(order))[:, None, None], order[:, :, None], order[:, None, :]]
     factor = feedback.upper_factor(hessian)
     pivots = np.square(np.diagonal(factor, axis1=1, axis2=2))
     return Ordered(order, hessian, factor, feedback.feedback_rows(factor), pivots)
@@ -121,14 +122,52 @@ def optimal_step(slope: float, factor: float) -> float:
     return factor * float(np.sqrt(12 * slope / np.log(2)))
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a layer's problems have in common whatever the step: columns in order and in units of their own steps.
+
+    order [groups, cols]; exponent [groups, cols or 1] in that order; hessian, rows and pivots as a Problem has them,
+    but for the pivots' being float64 and without the columns' steps.
+    """
+
+    order: NDArray[np.int64]
+    exponent: NDArray[np.int16]
+    hessian: F32
+    rows: F32 | None
+    pivots: F64
+
+
+def framed(
+    layer: Layer, weight: Weight, stats: Stats, shrink: float, *,
+    columns: bool = True, order: NDArray[np.int64] | None = None,
+) -> Frame:  # fmt: skip
+    """Choose the order (by falling diagonal where none is given) and the columns' steps, and scale by them."""
+    h = ordered(regularised(layer, weight, stats, shrink), order)
+    h = replace(h, factor=h.pivots)  # it is as large as the Hessian, and of no further use
+    exponent = _column_exponents(layer, h.pivots, columns)
+    column_step = np.broadcast_to(steps(exponent, 1.0), h.pivots.shape)
+    if h.rows is None:
+        hessian, rows = h.hessian * np.square(column_step), None
+    else:
+        hessian, rows = h.hessian, h.rows  # of its own
+        hessian *= column_step[:, :, None]
+        hessian *= column_step[:, None, :]
+        rows *= column_step[:, :, None]
+        rows /= column_step[:, None, :]
+    return Frame(h.order, exponent, np.ascontiguousarray(hessian, np.float32), rows, h.pivots)
+
+
 def pose(
     layer: Layer, weight: Weight, stats: Stats, step: float, shrink: float, *,
     columns: bool = True, order: NDArray[np.int64] | None = None,
 ) -> Problem:  # fmt: skip
     """Choose the order (by falling diagonal where none is given) and the steps, and scale everything by them."""
-    h = ordered(regularised(layer, weight, stats, shrink), order)
-    h = replace(h, factor=h.pivots)  # it is as large as the Hessian, and of no further use
-    column_exponent = _column_exponents(layer, h.pivots, columns)
+    return posed(layer, weight, stats, step, framed(layer, weight, stats, shrink, columns=columns, order=order))
+
+
+def posed(layer: Layer, weight: Weight, stats: Stats, step: float, h: Frame) -> Problem:
+    """The problem at a step; the frame is left as it is, and serves other steps."""
+    column_exponent = h.exponent
     row_exponent = -exponents(np.sqrt(row_sensitivity(layer, stats)), LOWEST_STEP)
     row_exponent = np.minimum(row_exponent, _longest(weight, step, column_exponent))
     row_step = steps(row_exponent, step).reshape(layer.groups, -1)
@@ -137,20 +176,13 @@ def pose(
     scaled = scaled / (column_step[:, :, None] * row_step[:, None, :])
     if weight.bias is not None:
         scaled[np.take_along_axis(diagonal(stats.hessian), h.order, 1) <= 0] = 0
-    if h.rows is None:
-        hessian, rows = h.hessian * np.square(column_step), None
-    else:
-        hessian = h.hessian  # of its own, and of no further use
-        hessian *= column_step[:, :, None]
-        hessian *= column_step[:, None, :]
-        rows = np.ascontiguousarray(h.rows * column_step[:, :, None] / column_step[:, None, :], np.float32)
     stiffness = 0.5 * row_sensitivity(layer, stats).reshape(layer.groups, -1) * np.square(row_step)
     own = column_exponent
     if own.shape == h.order.shape:
         own = np.empty_like(column_exponent)
         np.put_along_axis(own, h.order, column_exponent, axis=1)
     return Problem(
-        h.order, row_exponent, own, step, np.ascontiguousarray(scaled), np.ascontiguousarray(hessian, np.float32), rows,
+        h.order, row_exponent, own, step, np.ascontiguousarray(scaled), h.hessian, h.rows,
         stiffness.astype(np.float32), (h.pivots * np.square(column_step)).astype(np.float32),
     )  # fmt: skip
 

@@ -58,11 +58,12 @@ class Uniform:
     def points(
         layer: Layer, weight: Weight, stats: Stats, slopes: Iterable[float], params: UniformParams | None = None
     ) -> Iterable[Point]:
-        """One point for each slope."""
+        """One point for each slope; the second moment is factored once."""
         params = params or UniformParams()
+        frame = grid.framed(layer, weight, stats, params.shrink, columns=params.columns)
         for slope in slopes:
             choice = {"method": Uniform.name, "slope": slope, **asdict(params)}
-            encoded = Uniform.encode(layer, weight, stats, choice)
+            encoded = Uniform._encoded(layer, weight, stats, slope, params, frame)
             loss = distortion(layer, weight, Uniform.decode(encoded), stats)
             yield Point(rate_bits(encoded), loss, choice, encoded)
 
@@ -70,9 +71,14 @@ class Uniform:
     def encode(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> Encoded:
         """Codes, step exponents and bias codes for the slope in `choice`."""
         params = UniformParams(**{k: v for k, v in choice.items() if k not in ("method", "slope")})
-        slope = float(choice["slope"])
-        step = grid.optimal_step(slope, params.step)
-        problem = grid.pose(layer, weight, stats, step, params.shrink, columns=params.columns)
+        frame = grid.framed(layer, weight, stats, params.shrink, columns=params.columns)
+        return Uniform._encoded(layer, weight, stats, float(choice["slope"]), params, frame)
+
+    @staticmethod
+    def _encoded(
+        layer: Layer, weight: Weight, stats: Stats, slope: float, params: UniformParams, frame: grid.Frame
+    ) -> Encoded:
+        problem = grid.posed(layer, weight, stats, grid.optimal_step(slope, params.step), frame)
         codes = grid.in_place(solve(problem, slope, params.passes, params.sweeps), problem.order)
         return Encoded(Uniform.name, *pack(layer, weight, stats, codes, problem))
 

@@ -1,4 +1,4 @@
-"""What methods offer for one layer at one slope: a task that runs anywhere, of plain values alone."""
+"""What methods offer for one layer: a task that runs anywhere, of plain values alone."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Rows = NDArray[Any]
 
 
 def offers(
-    layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Settings, slope: float
+    layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Settings, slopes: Sequence[float]
 ) -> Iterator[Point]:
-    """What every method offers, each made when it is asked for; raises UsageError where all of them decline it."""
+    """What every method offers at each slope, made when it is asked for; raises UsageError where all decline."""
     reasons = []
     for name in methods:
         method = registry.get("method", name)
         reason = declined(method, layer, stats)
         if reason is None:
-            yield from method.points(layer, weight, stats, [slope], params_of(name, settings))
+            yield from method.points(layer, weight, stats, slopes, params_of(name, settings))
         else:
             reasons.append(f"{name}: {reason}")
     if len(reasons) == len(methods):
@@ -38,20 +38,20 @@ def offers(
 
 def every(
     layer: Layer, weight: Weight, moments: Stats, sensitivity: Rows | None, methods: Sequence[str], settings: Settings,
-    slope: float,
+    slopes: Sequence[float],
 ) -> list[Point]:  # fmt: skip
     """All offers. moments are statistics without a sensitivity: they are shared, and stay when it is corrected."""
     stats = replace(moments, sensitivity=sensitivity)
-    return list(offers(layer, weight, stats, methods, settings, slope))
+    return list(offers(layer, weight, stats, methods, settings, slopes))
 
 
 def first(
     layer: Layer, weight: Weight, moments: Stats, sensitivity: Rows | None, methods: Sequence[str], settings: Settings,
-    slope: float,
+    slopes: Sequence[float],
 ) -> tuple[Point, Weight]:  # fmt: skip
     """The first offer, and the weights that come back from it."""
     stats = replace(moments, sensitivity=sensitivity)
-    point = next(offers(layer, weight, stats, methods, settings, slope))
+    point = next(offers(layer, weight, stats, methods, settings, slopes))
     method = registry.get("method", point.choice["method"])
     encoded = point.encoded or method.encode(layer, weight, stats, point.choice)
     return point, method.decode(encoded)

@@ -94,19 +94,19 @@ class Subject:
                 return rule.methods or self.methods, {**(self.settings or {}), **rule.settings}
         return self.methods, self.settings or {}
 
-    def points(self, layer: Layer, slope: float) -> list[Point]:
-        """What every method offers for one layer at one slope; raises UsageError where all of them decline it."""
-        return every(*self._task(layer, slope))
+    def points(self, layer: Layer, *slopes: float) -> list[Point]:
+        """What every method offers for one layer at each slope; raises UsageError where all of them decline it."""
+        return every(*self._task(layer, *slopes))
 
     def sample(self, layer: Layer, slope: float) -> tuple[Point, Weight]:
         """The first point that a method offers for a layer at a slope, and the weights that come back from it."""
         return first(*self._task(layer, slope))
 
-    def _task(self, layer: Layer, slope: float) -> tuple[Any, ...]:
+    def _task(self, layer: Layer, *slopes: float) -> tuple[Any, ...]:
         """What `every` and `first` take."""
         stats = self.stats[layer.name]
         moments = stats if stats.sensitivity is None else replace(stats, sensitivity=None)
-        return layer, self.weights[layer.name], moments, stats.sensitivity, *self.allowed(layer), slope
+        return layer, self.weights[layer.name], moments, stats.sensitivity, *self.allowed(layer), slopes
 
     def _sent(self, layer: Layer, slope: float) -> tuple[Any, ...]:
         """The same as a task: arrays of weights and moments are shared among all tasks of a run."""

@@ -17,7 +17,7 @@ from attar.search.bracket import slope_of, step_of
 from attar.streaming.base import Part, Stream, flow
 from attar.streaming.original import Known
 from attar.streaming.rounding import sensitive
-from attar.streaming.sliced import rounded, some
+from attar.streaming.sliced import rates_of, some
 from attar.types import Array
 
 ROWS = 256
@@ -76,5 +76,5 @@ def _part_bits(stream: Stream, known: Known, number: int, part: Part, slopes: li
     for layer in stream.model.layers_of(number):
         rows = np.sort(rng.choice(layer.rows, min(ROWS, layer.rows), replace=False))
         few = some(layer, part.read(layer.name), stats.pop(layer.name), rows)
-        bits += [rounded(stream, *few, slope)[1] * layer.rows / len(rows) for slope in slopes]
+        bits += np.array(rates_of(stream, *few, slopes)) * layer.rows / len(rows)
     return np.asarray(bits)

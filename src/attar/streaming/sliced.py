@@ -40,6 +40,12 @@ def rounded(stream: Stream, layer: Layer, weight: Weight, stats: Stats, slope: f
     return _joined([encoded for encoded, _, _ in made]), sum(m[1] for m in made), sum(m[2] for m in made)
 
 
+def rates_of(stream: Stream, layer: Layer, weight: Weight, stats: Stats, slopes: Sequence[float]) -> list[float]:
+    """Predicted bits of a layer at each slope, as `rounded` tells them of one that it need not cut."""
+    offered = {layer.name: subject_of(stream, layer, weight, stats).points(layer, *slopes)}
+    return [at_slope(offered, slope).rate_bits for slope in slopes]
+
+
 def some(layer: Layer, weight: Weight, stats: Stats, rows: Array) -> tuple[Layer, Weight, Stats]:
     """A layer of some of the rows."""
     bias = None if weight.bias is None else weight.bias[rows]
