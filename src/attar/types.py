@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,17 +111,33 @@ class Point:
     encoded: Encoded | None = field(default=None, compare=False, repr=False)
 
 
+class Pixels(Protocol):
+    """How a model's own preprocessing makes its input of 8-bit images."""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of what `framed` returns; None where they depend on the image's."""
+
+    def framed(self, image: Array) -> Array:
+        """uint8 [height, width, channels] of an image uint8 [h, w, channels] of any size: resized and cropped."""
+
+    def scales(self) -> tuple[Array, Array]:
+        """mean and std [channels]: the model takes (pixel - mean) / std, pixels from 0 to 255."""
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A model's input or output: name, dtype (numpy name), shape with None where it is free (the batch, usually).
 
-    An optional input is handed over where the data have an array of its name.
+    An optional input is handed over where the data have an array of its name. pixels is the model's own way with
+    8-bit images, where it came with one.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
     optional: bool = False
+    pixels: Pixels | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

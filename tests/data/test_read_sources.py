@@ -202,10 +202,10 @@ def test_the_size_of_a_models_image() -> None:
     def size(*shape: int | None) -> tuple[int | None, ...]:
         return image_size([TensorSpec("x", "float32", shape)])
 
-    assert size(None, 3, 32, 48) == size(None, 32, 48, 3) == (32, 48, 3)
-    assert size(None, 28, 28) == size(None, 1, 28, 28) == (28, 28, 1)
-    assert size(None, 3, None, None) == (None, None, 3)
-    assert size(None, 784) == size(None, 16, 32, 32) == (None, None, None)
+    assert size(None, 3, 32, 48) == size(None, 32, 48, 3) == (32, 48, 3, None)
+    assert size(None, 28, 28) == size(None, 1, 28, 28) == (28, 28, 1, None)
+    assert size(None, 3, None, None) == (None, None, 3, None)
+    assert size(None, 784) == size(None, 16, 32, 32) == (None, None, None, None)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "RGB", "RGBA", "CMYK"])

@@ -16,7 +16,7 @@ import numpy as np
 
 from attar.data.arrays import LABELS, dataset
 from attar.data.extras import extra
-from attar.data.images import TEST, TRAIN, Size, read_image, stacked
+from attar.data.images import ANY, TEST, TRAIN, Size, read_image, stacked
 from attar.data.limits import MAX_BYTES
 from attar.errors import DataError, FormatError
 from attar.types import Array, Dataset
@@ -29,7 +29,7 @@ def is_saved(folder: Path) -> bool:
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file() or bool(_parquet(folder))
 
 
-def read_saved(folder: Path, size: Size = (None, None, None)) -> Dataset | dict[str, Dataset]:
+def read_saved(folder: Path, size: Size = ANY) -> Dataset | dict[str, Dataset]:
     """Columns as inputs by name (one as x), the column of labels as labels; parts train and test where there are any.
 
     Images are made to fit `size`. Raises FormatError for what is not whole, DataError for columns that are no numbers

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from attar.data.images import pictured
 from attar.errors import DataError, UsageError
 from attar.types import Array, Dataset, TensorSpec
 
@@ -30,7 +31,9 @@ def fit_inputs(
     - shape: as it is; a missing channel axis added, an axis of one removed; channels last <-> first where one fits;
       [n, h, w] flattened to [n, h * w], and back for one channel;
     - dtype: uint8 becomes float / 255 (unless `scale` is given), other numbers the model's float; integers stay exact;
-    - float inputs x become (scale * x - mean) / std, mean and std for all or one for each channel.
+    - float inputs x become (scale * x - mean) / std, mean and std for all or one for each channel;
+    - uint8 images of a model with preprocessing of its own (`TensorSpec.pixels`): framed by it where they have another
+      size than it makes, and scaled by it where none of scale, mean and std is given.
 
     Raises DataError that names both shapes and dtypes, for NaN or infinity with their count, UsageError for a bad
     scale, mean or std.
@@ -42,8 +45,11 @@ def fit_inputs(
     fitted: dict[str, Array] = {}
     for spec in specs:
         if spec.name in chosen:
-            values = _shaped(chosen[spec.name], spec, dataset.origin)
-            fitted[spec.name] = _typed(values, spec, dataset.origin, scale, mean, std)
+            given, scales = chosen[spec.name], (scale, mean, std)
+            if spec.pixels is not None and given.dtype == np.uint8:
+                given = pictured(given, spec.pixels, spec.shape)
+                scales = scales if scales != (None, None, None) else (1.0, *spec.pixels.scales())
+            fitted[spec.name] = _typed(_shaped(given, spec, dataset.origin), spec, dataset.origin, *scales)
     return Dataset(fitted, dataset.labels, dataset.origin, dataset.class_names)
 
 

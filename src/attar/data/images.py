@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from attar.data.limits import MAX_BYTES
 from attar.errors import DataError, FormatError, UsageError
-from attar.types import Array, Dataset, TensorSpec
+from attar.types import Array, Dataset, Pixels, TensorSpec
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 CHANNELS = (1, 3, 4)
@@ -18,11 +18,24 @@ TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 64 << 20
 """Most pixels of one image."""
-Size = tuple[int | None, int | None, int | None]
-"""Height, width and channels of a model's images; None where they are free or not known."""
 
 
-def read_image_folder(folder: Path, size: Size = (None, None, None)) -> Dataset | dict[str, Dataset]:
+class Size(NamedTuple):
+    """Height, width and channels of a model's images, None where they are free or not known; its own way to get there.
+
+    With `pixels` that way is taken, otherwise images are stretched to height and width.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    channels: int | None = None
+    pixels: Pixels | None = None
+
+
+ANY = Size()
+
+
+def read_image_folder(folder: Path, size: Size = ANY) -> Dataset | dict[str, Dataset]:
     """Images [n, height, width] (all grey) or [n, height, width, 3], uint8, with labels by sorted folder name.
 
     A flat folder has no labels; folders train and test (or val) inside give those parts. Images are resized to `size`,
@@ -46,15 +59,15 @@ def read_image_folder(folder: Path, size: Size = (None, None, None)) -> Dataset 
 def image_size(specs: Sequence[TensorSpec]) -> Size:
     """Height, width and channels that a model of one image input takes."""
     if len(specs) != 1 or len(specs[0].shape) not in (3, 4):
-        return None, None, None
-    shape = specs[0].shape
+        return ANY
+    shape, pixels = specs[0].shape, specs[0].pixels
     if len(shape) == 3:
-        return shape[1], shape[2], 1
+        return Size(shape[1], shape[2], 1, pixels)
     if shape[1] not in CHANNELS and shape[3] not in CHANNELS:
-        return None, None, None
+        return ANY
     last = shape[3] in CHANNELS
     height, width, channels = shape[1:] if last else (shape[2], shape[3], shape[1])
-    return (height, width, channels) if height and width else (None, None, channels)
+    return Size(height, width, channels, pixels) if height and width else Size(None, None, channels, pixels)
 
 
 def _read_part(folder: Path, size: Size) -> Dataset:
@@ -136,14 +149,37 @@ def read_image(source: Path | BinaryIO, place: str, size: Size) -> Array:
                 raise DataError(
                     f"{place}: 8 bits for each channel are read. Received mode {image.mode}. Give arrays (.npz)."
                 )
-            height, width, channels = size
+            height, width, channels, pixels = size
             grey = channels == 1 or (channels != 3 and image.mode in ("1", "L", "LA"))
             plain = image.convert("L" if grey else "RGB")
+            if pixels is not None:
+                return framed(np.asarray(plain, np.uint8), pixels)
             if height is not None and width is not None and plain.size != (width, height):
                 plain = plain.resize((width, height), pillow.Resampling.BILINEAR)
             return np.asarray(plain, np.uint8)
     except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise FormatError(f"{place}: it must be a whole image. Received: {error}.") from None
+
+
+def framed(image: Array, pixels: Pixels) -> Array:
+    """An image uint8 [h, w] or [h, w, channels] as a model's own preprocessing resizes and crops it, likewise."""
+    if image.ndim == 2:
+        return pixels.framed(image[..., None])[..., 0]
+    return pixels.framed(image)
+
+
+def pictured(images: Array, pixels: Pixels, shape: Sequence[int | None]) -> Array:
+    """Images uint8 [n, h, w] or [n, h, w, c] (or [n, c, h, w]) framed where they have not the size that comes of it.
+
+    shape is the model's input; what is no image for it stays as it is.
+    """
+    channels = shape[1] if len(shape) == 4 else 1
+    if images.ndim == 4 and images.shape[-1] != channels and images.shape[1] == channels:
+        images = np.moveaxis(images, 1, -1)
+    grey, coloured = images.ndim == 3 and channels == 1, images.ndim == 4 and images.shape[-1] == channels
+    if not (grey or coloured) or images.shape[1:3] == pixels.size:
+        return images
+    return np.stack([framed(image, pixels) for image in images])
 
 
 def pillow_module() -> Any:

@@ -24,6 +24,7 @@ from attar.adapters.transformers import sites as transformers_sites
 from attar.adapters.transformers.adapter import CONFIG
 from attar.adapters.transformers.batches import by_length, put, unpadded
 from attar.adapters.transformers.fisher import Lookups, fisher
+from attar.adapters.transformers.pixels import pixels_of
 from attar.adapters.transformers.run import Running
 from attar.adapters.transformers.skeleton import damaged, dumped, parsed
 from attar.adapters.transformers.speech import Speech
@@ -61,6 +62,7 @@ class TransformersModel(TorchModel):
         self.suffixes = ("",)
         self._beside: list[Path] = []
         self._lookups: dict[str, Lookups] = {}
+        self._pixels = pixels_of(source.network, files)
 
     @classmethod
     def opened(cls, model: object) -> Self:
@@ -116,8 +118,8 @@ class TransformersModel(TorchModel):
         return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True))
 
     def labelled(self, data: Dataset) -> Dataset:
-        """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""
-        return labelled(data, self._task)
+        """Labels as its outputs are numbered; see text.py."""
+        return labelled(data, self._task, self.network.config)
 
     @property
     def task(self) -> Task:
@@ -147,7 +149,7 @@ class TransformersModel(TorchModel):
 
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs, batch and length free."""
-        return specs(self.network)
+        return specs(self.network, self._pixels)
 
     @property
     def _most(self) -> int:

@@ -168,7 +168,7 @@ class StreamedModel:
                     f"data {data.origin!r}: streaming reads {ids} of one length without padding. Received others. "
                     "Give a long text (.txt), or windows of equal length."
                 )
-        return labelled(data, self._task)
+        return labelled(data, self._task, self._decoder.network.config)
 
     def skeleton(self) -> bytes:
         """As that of a model in memory."""

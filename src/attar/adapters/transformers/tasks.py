@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from attar.adapters.torch.inputs import first_tensor
 from attar.errors import FormatError
-from attar.types import Json, TensorSpec
+from attar.types import Json, Pixels, TensorSpec
 
 CLASSES = 255
 """Most classes of the tokens that do not come next."""
@@ -155,10 +155,10 @@ def coarse(logits: Tensor, ids: Tensor, *, best: bool = False) -> Tensor:
     return torch.log_softmax(torch.cat([own, dealt.logsumexp(-1)], -1), -1)
 
 
-def specs(network: Any) -> list[TensorSpec]:
-    """What the model takes, the batch and the length free."""
+def specs(network: Any, pixels: Pixels | None = None) -> list[TensorSpec]:
+    """What the model takes, the batch and the length free; pixels is its own way with images."""
     config, main = network.config, str(network.main_input_name)
-    found = [_main(config, main)]
+    found = [replace(_main(config, main), pixels=pixels)]
     if main == "input_ids":
         found.append(TensorSpec("attention_mask", "int64", (None, None), optional=True))
     if getattr(config, "is_encoder_decoder", False):

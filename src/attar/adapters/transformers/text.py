@@ -41,8 +41,14 @@ def examples(texts: Texts, files: Mapping[str, bytes], task: Task, window: int, 
     return windows(texts, tokenizer_of(files), task, min(window, int(most)), config)
 
 
-def labelled(data: Dataset, task: Task) -> Dataset:
-    """Of a language model: the token that comes next is class 0 of its outputs, padding does not count."""
+def labelled(data: Dataset, task: Task, config: Any) -> Dataset:
+    """Of a language model: the token that comes next is class 0 of its outputs, padding does not count.
+
+    Of a classifier: folders named like the configuration's classes have their numbers; raises DataError where only
+    some are.
+    """
+    if task.kind == "scores":
+        return numbered(data, {str(name): int(n) for name, n in (getattr(config, "label2id", None) or {}).items()})
     if task.kind not in ("next", "same"):
         return data
     after = int(task.kind == "next")
@@ -50,6 +56,22 @@ def labelled(data: Dataset, task: Task) -> Dataset:
     if task.mask in data.inputs:
         labels = np.where(data.inputs[task.mask][:, after:] != 0, labels, IGNORED)
     return replace(data, labels=labels)
+
+
+def numbered(data: Dataset, numbers: Mapping[str, int]) -> Dataset:
+    """Labels [n] by the model's own numbers of their classes, where it has these classes."""
+    unknown = [name for name in data.class_names if name not in numbers]
+    if data.labels is None or len(unknown) == len(data.class_names):
+        return data
+    if unknown:
+        raise DataError(
+            f"data {data.origin!r}: its classes must be classes of the model. Received {unknown[0]!r}, which "
+            f"config.json has not among its {len(numbers)} ({next(iter(numbers))!r}, ...). Rename it."
+        )
+    table = np.array([numbers[name] for name in data.class_names], np.int64)
+    names = {number: name for name, number in numbers.items()}
+    ordered = tuple(names.get(number, str(number)) for number in range(max(names) + 1))
+    return replace(data, labels=table[data.labels], class_names=ordered)
 
 
 def windows(texts: Texts, tokenizer: Any, task: Task, window: int, config: Any) -> Dataset:
