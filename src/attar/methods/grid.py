@@ -6,7 +6,7 @@ water-filling) in whole quarter octaves, so that side information is small integ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,15 +106,20 @@ class Ordered:
 
 def ordered(hessian: F64, order: NDArray[np.int64] | None = None) -> Ordered:
     """The Hessian with its factor, by falling diagonal where no order [groups, cols] is given."""
+    order, hessian = arranged(hessian, order)
+    if hessian.ndim == 2:
+        return Ordered(order, hessian, np.sqrt(hessian), None, hessian)
+    factor = feedback.upper_factor(hessian)
+    return Ordered(order, hessian, factor, feedback.feedback_rows(factor), np.square(diagonal(factor)))
+
+
+def arranged(hessian: F64, order: NDArray[np.int64] | None) -> tuple[NDArray[np.int64], F64]:
+    """The order, by falling diagonal where none is given, and the Hessian in it, anew."""
     if order is None:
         order = np.argsort(-diagonal(hessian), axis=1, kind="stable")
     if hessian.ndim == 2:
-        hessian = np.take_along_axis(hessian, order, 1)
-        return Ordered(order, hessian, np.sqrt(hessian), None, hessian)
-    hessian = hessian[np.arange(len(order))[:, None, None], order[:, :, None], order[:, None, :]]
-    factor = feedback.upper_factor(hessian)
-    pivots = np.square(np.diagonal(factor, axis1=1, axis2=2))
-    return Ordered(order, hessian, factor, feedback.feedback_rows(factor), pivots)
+        return order, np.take_along_axis(hessian, order, 1)
+    return order, hessian[np.arange(len(order))[:, None, None], order[:, :, None], order[:, None, :]]
 
 
 def optimal_step(slope: float, factor: float) -> float:
@@ -141,20 +146,25 @@ def framed(
     layer: Layer, weight: Weight, stats: Stats, shrink: float, *,
     columns: bool = True, order: NDArray[np.int64] | None = None,
 ) -> Frame:  # fmt: skip
-    """Choose the order (by falling diagonal where none is given) and the columns' steps, and scale by them."""
-    h = ordered(regularised(layer, weight, stats, shrink), order)
-    h = replace(h, factor=h.pivots)  # it is as large as the Hessian, and of no further use
-    exponent = _column_exponents(layer, h.pivots, columns)
-    column_step = np.broadcast_to(steps(exponent, 1.0), h.pivots.shape)
-    if h.rows is None:
-        hessian, rows = h.hessian * np.square(column_step), None
-    else:
-        hessian, rows = h.hessian, h.rows  # of its own
-        hessian *= column_step[:, :, None]
-        hessian *= column_step[:, None, :]
-        rows *= column_step[:, :, None]
-        rows /= column_step[:, None, :]
-    return Frame(h.order, exponent, np.ascontiguousarray(hessian, np.float32), rows, h.pivots)
+    """Choose the order (by falling diagonal where none is given) and the columns' steps, and scale by them.
+
+    Of thousands of columns, four matrices in float64 are held at once, the caller's among them.
+    """
+    order, hessian = arranged(regularised(layer, weight, stats, shrink), order)
+    factor = None if hessian.ndim == 2 else feedback.upper_factor(hessian)
+    pivots = hessian if factor is None else np.square(diagonal(factor))
+    exponent = _column_exponents(layer, pivots, columns)
+    column_step = np.broadcast_to(steps(exponent, 1.0), pivots.shape)
+    if factor is None:
+        return Frame(order, exponent, np.asarray(hessian * np.square(column_step), np.float32), None, pivots)
+    hessian *= column_step[:, :, None]
+    hessian *= column_step[:, None, :]
+    scaled = np.ascontiguousarray(hessian, np.float32)
+    del hessian
+    rows = feedback.feedback_rows(factor)
+    rows *= column_step[:, :, None]
+    rows /= column_step[:, None, :]
+    return Frame(order, exponent, scaled, rows, pivots)
 
 
 def pose(
