@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import attar
 from adapters.transformers_models import folder, loaded
-from attar import api, cli
+from attar import api, cli, stored
 from attar.errors import OutputError
 
 RECIPE = "[settings.text]\nwindow = 12\n\n[settings.uniform]\npasses = 1\nsweeps = 0\n"
@@ -70,7 +70,7 @@ def test_layers_and_sections_are_listed(run: Path) -> None:
     rows = attar.inspect(run / "out" / "bert.attar")
     assert any(row["name"] == "embeddings.word_embeddings.weight" for row in rows)
     assert len(attar.inspect(folder("bert"))) > 10
-    assert all(row["error"] is None for row in api.verify(run / "out" / "bert.attar"))
+    assert all(row["error"] is None for row in stored.verify(run / "out" / "bert.attar"))
 
 
 def test_the_original_is_never_replaced(tmp_path: Path) -> None:

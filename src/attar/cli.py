@@ -209,12 +209,12 @@ def expand(
 ) -> None:
     """Write the plain model of a .attar file, in the format it came from."""
     with guard(verbose):
-        from attar import api
+        from attar import stored
         from attar.opening import made_by
 
         reach(factory)
         with _bars() as progress:
-            place = api.expand(
+            place = stored.expand(
                 archive, out, into=made_by(factory), force=force, sparse=sparse, stream=stream, progress=progress
             )
         tell(str(place))
@@ -247,10 +247,10 @@ def evaluate(
 def inspect(model: ModelArg, factory: Factory = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """List a model's or archive's layers: shape, bits per weight, zeros, bytes, share of the file."""
     with guard(verbose):
-        from attar import api, show
+        from attar import show, stored
 
         reach(factory)
-        rows = api.inspect(model, factory=factory)
+        rows = stored.inspect(model, factory=factory)
         tell(json_line(rows) if as_json else show.layer_table(rows))
 
 
@@ -305,9 +305,9 @@ def verify(
 ) -> None:
     """Check archives: read, compare and decode every section. Exit code 1 where one is damaged."""
     with guard(verbose):
-        from attar import api, show
+        from attar import show, stored
 
-        found = {str(path): api.verify(path) for path in archives}
+        found = {str(path): stored.verify(path) for path in archives}
         tell(json_line(found) if as_json else show.verify_lines(found, every=verbose))
         if any(row["error"] for rows in found.values() for row in rows):
             raise typer.Exit(1)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import attar
 from adapters.onnx_models import model, node, random
-from attar import api
+from attar import stored
 from attar.adapters.keras.adapter import KerasAdapter
 from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.adapters.torch.adapter import FactorySpec, TorchAdapter
@@ -194,8 +194,8 @@ def test_expand_sparse(archives, tmp_path) -> None:
         def note(self, text):
             notes.append(text)
 
-    plain = api.expand(archives / "net.attar", tmp_path / "plain.onnx")
-    sparse = api.expand(archives / "net.attar", tmp_path, sparse=True, progress=Noting())
+    plain = stored.expand(archives / "net.attar", tmp_path / "plain.onnx")
+    sparse = stored.expand(archives / "net.attar", tmp_path, sparse=True, progress=Noting())
     assert sparse == tmp_path / "net.onnx"
     assert (archives / "net.attar").stat().st_size < sparse.stat().st_size < 0.6 * plain.stat().st_size
     batch = {ort.InferenceSession(str(plain)).get_inputs()[0].name: np.ones((3, 1, 28, 28), np.float32)}
@@ -210,7 +210,7 @@ def test_expand_sparse(archives, tmp_path) -> None:
 def test_what_has_no_layout_is_refused(archives, tmp_path, monkeypatch) -> None:
     monkeypatch.delattr(OnnxAdapter, "save_sparse")
     with pytest.raises(ModelError, match="Received a onnx model, whose files have none"):
-        api.expand(archives / "net.attar", tmp_path / "n.onnx", sparse=True)
+        stored.expand(archives / "net.attar", tmp_path / "n.onnx", sparse=True)
     assert list(tmp_path.iterdir()) == []
     for name in ("save_sparse", "sparse_suffixes"):
         assert not hasattr(KerasAdapter, name)
@@ -272,9 +272,9 @@ def test_only_state_dicts_have_compressed_rows(tmp_path) -> None:
 
 
 def test_expand_of_a_state_dict(archives, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(api, "from_archive", lambda *_: TorchAdapter.open(tied()))
-    path = api.expand(archives / "net.attar", tmp_path, into=Net(), sparse=True)
+    monkeypatch.setattr(stored, "from_archive", lambda *_: TorchAdapter.open(tied()))
+    path = stored.expand(archives / "net.attar", tmp_path, into=Net(), sparse=True)
     assert path == tmp_path / "net.pt" and torch.load(path, weights_only=True)["a.weight"].layout == torch.sparse_csr
     with pytest.raises(OutputError, match="Rename the output"):
-        api.expand(archives / "net.attar", tmp_path / "n.safetensors", into=Net(), sparse=True)
+        stored.expand(archives / "net.attar", tmp_path / "n.safetensors", into=Net(), sparse=True)
     assert [each.name for each in tmp_path.iterdir()] == ["net.pt"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from attar import api, opening, registry
+from attar import opening, registry, stored
 from attar.archive import read_archive
 from attar.errors import FormatError
 
@@ -45,7 +45,7 @@ def test_there_are_attacks_and_they_are_those_of_the_script():
 def test_the_honest_archive_is_whole(tmp_path):
     path = tmp_path / "honest.attar"
     path.write_bytes(make.honest())
-    rows = api.verify(path)
+    rows = stored.verify(path)
     assert [row["section"] for row in rows] == ["first", "second", "remainder", "skeleton"]
     assert not any(row["error"] for row in rows)
 
@@ -56,7 +56,7 @@ def test_refused_by_name_soon_and_within_memory(path):
     tracemalloc.start()
     started = time.perf_counter()
     try:
-        rows = api.verify(path)
+        rows = stored.verify(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

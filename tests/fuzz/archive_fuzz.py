@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "attacks"))
 import make
 from parts_fuzz import changed
 
-from attar import api, pack
+from attar import pack, stored
 from attar.archive import Archive, read_archive
 from attar.errors import FormatError
 from attar.sets.contents import contents
@@ -162,7 +162,7 @@ def main() -> None:
             place.write_bytes(data)
             started = time.monotonic()
             try:
-                rows = api.verify(place)
+                rows = stored.verify(place)
                 refused += any(row["error"] for row in rows)
                 if not any(row["error"] for row in rows):
                     archive = read_archive(data)

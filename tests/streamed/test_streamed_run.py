@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adapters.transformers_models import folder
-from attar import api
+from attar import stored
 from attar.adapters.transformers.adapter import TransformersAdapter
 from attar.adapters.transformers.stream import StreamedModel
 from attar.archive import read_archive
@@ -61,8 +61,8 @@ def test_the_file_is_one_that_everything_reads(llama: Any) -> None:
     assert names == ["ledger.jsonl", "llama.attar", "recipe.toml", "report.html"], "nothing hidden is left"
     assert llama.bytes_after == llama.path.stat().st_size and llama.ratio > 1
     read_archive(llama.path).verify()
-    assert {row["method"] for row in api.inspect(llama.path)} <= {"uniform", "keep"}
-    assert type(api.load(llama.path)).__name__ == "LlamaForCausalLM"
+    assert {row["method"] for row in stored.inspect(llama.path)} <= {"uniform", "keep"}
+    assert type(stored.load(llama.path)).__name__ == "LlamaForCausalLM"
     events = [json.loads(line)["event"] for line in (llama.path.parent / "ledger.jsonl").read_text().splitlines()]
     assert events == ["run", "data", "layers", "sensitivity", "candidate", "result"]
     assert "Certified" in (llama.path.parent / "report.html").read_text() or llama.certificate.verdict != "certified"
