@@ -27,6 +27,25 @@ def test_more_slope_is_smaller_and_worse() -> None:
     assert losses == sorted(losses)
 
 
+def test_slopes_together_are_each_alone() -> None:
+    """The second moment is factored once for all slopes; none of them leaves a trace in what the others see."""
+    for form in ({"bias": False}, {"groups": 3}, {}):
+        layer, weight, stats = problem(60, 90, **form)
+        slopes = [1e-3, 1e-6, 1e-4]
+        for slope, point in zip(slopes, Uniform.points(layer, weight, stats, slopes), strict=True):
+            alone = Uniform.encode(layer, weight, stats, {**point.choice, "slope": slope})
+            assert point.encoded is not None and point.encoded.meta == alone.meta
+            for name, array in alone.arrays.items():
+                np.testing.assert_array_equal(point.encoded.arrays[name], array)
+
+
+def test_statistics_are_left_as_they_are() -> None:
+    layer, weight, stats = problem(20, 30, bias=False)
+    before = stats.hessian.copy()
+    Uniform.encode(layer, weight, stats, {"method": "uniform", "slope": 1e-4})
+    np.testing.assert_array_equal(stats.hessian, before)
+
+
 def test_high_rate_distortion_is_the_theory() -> None:
     """At high rate D = n slope / (2 ln 2) (Gish and Pierce 1968), times the square of the step factor."""
     layer, weight, stats = problem(60, 90, bias=False)

@@ -191,3 +191,10 @@ def test_the_parts_looked_at_stand_for_all(last: int) -> None:
 
 def test_encoded_values_are_what_methods_make() -> None:
     assert isinstance(sliced.rounded(stream(), *layer_of(4, 6), 1e-3)[0], Encoded)
+
+
+def test_rates_at_many_slopes_are_those_at_each() -> None:
+    given, slopes = layer_of(40, 30), [1e-6, 1e-4, 1e-2]
+    together = sliced.rates_of(stream(), *given, slopes)
+    assert together == [sliced.rounded(stream(), *given, slope)[1] for slope in slopes]
+    assert together == sorted(together, reverse=True)
