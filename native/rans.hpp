@@ -85,6 +85,8 @@ void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Ru
 
 // Decode steps of `lanes` (32, 64 or 128) symbols, the last one perhaps shorter, while kAhead bytes may be read; the number
 // of symbols done. NEON leaves the shorter step to others.
+bool has_vbmi2();  // whether decode_vbmi2 may be called
+size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);

@@ -129,6 +129,7 @@ void ChunkDecoder::look_ahead() {
 size_t ChunkDecoder::steps(size_t table, uint8_t* symbols, size_t count) {
     const uint32_t* given = tables_.entries(table);
     if (path_ == Path::avx512 && tables_.alias(table) != nullptr) {
+        if (has_vbmi2()) return decode_vbmi2(tables_.bytes(table), symbols, count, lanes_, cursor_);
         return decode_avx512(*tables_.alias(table), symbols, count, lanes_, cursor_);
     }
     if (path_ == Path::avx512) return decode_avx512(given, symbols, count, lanes_, cursor_);
