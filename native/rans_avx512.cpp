@@ -97,8 +97,10 @@ ATTAR_AVX512 ATTAR_INLINE size_t run512(const Table& table, uint8_t* symbols, si
         odd[g] = _mm512_load_si512(cursor.state + 32 * g + 16);
     }
     const uint8_t* word = cursor.word;
+    Ahead ahead = cursor.ahead;
     size_t at = 0;
     for (; at + lanes <= count && static_cast<size_t>(cursor.readable - word) >= kAhead; at += lanes) {
+        ahead.fetch(lanes);
         for (size_t g = 0; g < kGroups; ++g) {
             __m512i symbol = step(table, even[g], odd[g], 0xffff, 0xffff, word);
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(symbols + at + 32 * g), _mm512_cvtepi16_epi8(symbol));
@@ -120,6 +122,7 @@ ATTAR_AVX512 ATTAR_INLINE size_t run512(const Table& table, uint8_t* symbols, si
         _mm512_store_si512(cursor.state + 32 * g + 16, odd[g]);
     }
     cursor.word = word;
+    cursor.ahead = ahead;
     return at;
 }
 

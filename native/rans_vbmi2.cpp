@@ -133,8 +133,10 @@ ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers& table, uint8_t* symb
     Halves x[kGroups];
     for (size_t g = 0; g < kGroups; ++g) x[g] = load(cursor.state + 32 * g);
     const uint8_t* word = cursor.word;
+    Ahead ahead = cursor.ahead;
     size_t at = 0;
     for (; at + lanes <= count && static_cast<size_t>(cursor.readable - word) >= kAhead; at += lanes) {
+        ahead.fetch(lanes);
         for (size_t g = 0; g < kGroups; g += kAtOnce) {
             const __m512i symbol = ordered(step<kAtOnce == 2, kOnly>(table, x + g, all, word));
             uint8_t* const to = symbols + at + 32 * g;
@@ -154,6 +156,7 @@ ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers& table, uint8_t* symb
     }
     for (size_t g = 0; g < kGroups; ++g) store(x[g], cursor.state + 32 * g);
     cursor.word = word;
+    cursor.ahead = ahead;
     return at;
 }
 
