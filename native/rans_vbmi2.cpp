@@ -98,17 +98,22 @@ ATTAR_VBMI2 ATTAR_INLINE __m512i step(const Registers& table, Halves* x, const _
 // Bytes from the order of words, two groups in turn, to that of the symbols; of one group the first 32.
 ATTAR_VBMI2 ATTAR_INLINE __m512i ordered(__m512i symbol) {
     alignas(64) static constexpr uint8_t kOrder[64] = {
-        0,  32, 2,  34, 4,  36, 6,  38, 8,  40, 10, 42, 12, 44, 14, 46, 16, 48, 18, 50, 20, 52, 22, 54, 24, 56, 26, 58, 28, 60, 30, 62,
-        1,  33, 3,  35, 5,  37, 7,  39, 9,  41, 11, 43, 13, 45, 15, 47, 17, 49, 19, 51, 21, 53, 23, 55, 25, 57, 27, 59, 29, 61, 31, 63};
+        0,  32, 2,  34, 4,  36, 6,  38, 8,  40, 10, 42, 12, 44, 14, 46,  //
+        16, 48, 18, 50, 20, 52, 22, 54, 24, 56, 26, 58, 28, 60, 30, 62,  //
+        1,  33, 3,  35, 5,  37, 7,  39, 9,  41, 11, 43, 13, 45, 15, 47,  //
+        17, 49, 19, 51, 21, 53, 23, 55, 25, 57, 27, 59, 29, 61, 31, 63};
     return _mm512_permutexvar_epi8(_mm512_load_si512(kOrder), symbol);
 }
 
-// Even places of two vectors of words, or odd ones; and back.
+ATTAR_VBMI2 ATTAR_INLINE __m512i joined(__m256i first, __m256i second) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
+}
+
+// Halves of 32 states, and the states of halves.
 ATTAR_VBMI2 ATTAR_INLINE Halves load(const uint32_t* state) {
-    const __m512i first = _mm512_load_si512(state), second = _mm512_load_si512(state + 16);
-    const __m512i low = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(first)), _mm512_cvtepi32_epi16(second), 1);
-    const __m256i a = _mm512_cvtepi32_epi16(_mm512_srli_epi32(first, 16)), b = _mm512_cvtepi32_epi16(_mm512_srli_epi32(second, 16));
-    return {low, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1)};
+    const __m512i a = _mm512_load_si512(state), b = _mm512_load_si512(state + 16);
+    return {joined(_mm512_cvtepi32_epi16(a), _mm512_cvtepi32_epi16(b)),
+            joined(_mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16)), _mm512_cvtepi32_epi16(_mm512_srli_epi32(b, 16)))};
 }
 
 ATTAR_VBMI2 ATTAR_INLINE __m512i whole(__m256i low, __m256i high) {
@@ -163,7 +168,8 @@ ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers& table, uint8_t* symb
 template <bool kOnly>
 ATTAR_VBMI2 ATTAR_INLINE size_t run_any(const Registers& table, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
     if (lanes == 128) return run_groups<4, kOnly>(table, symbols, count, cursor);
-    return lanes == 64 ? run_groups<2, kOnly>(table, symbols, count, cursor) : run_groups<1, kOnly>(table, symbols, count, cursor);
+    if (lanes == 64) return run_groups<2, kOnly>(table, symbols, count, cursor);
+    return run_groups<1, kOnly>(table, symbols, count, cursor);
 }
 
 }  // namespace
@@ -178,7 +184,8 @@ ATTAR_VBMI2 size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_
     const Registers table{_mm512_load_si512(alias.divider), _mm512_load_si512(alias.other),
                           {_mm512_load_si512(alias.scaled[0]), _mm512_load_si512(alias.scaled[1])},
                           {_mm512_load_si512(alias.shift[0]), _mm512_load_si512(alias.shift[1])}};
-    return alias.only ? run_any<true>(table, symbols, count, lanes, cursor) : run_any<false>(table, symbols, count, lanes, cursor);
+    if (alias.only) return run_any<true>(table, symbols, count, lanes, cursor);
+    return run_any<false>(table, symbols, count, lanes, cursor);
 }
 
 #else
