@@ -4,7 +4,8 @@ python benchmarks/coder.py [--repeats 5] [--tiny] [--json FILE]
 
 The codes are the 2-d weights of MiniLM, rounded with one step a matrix to 0.5 .. 6 bits of order-0 entropy. Speeds are
 of whole calls on int8 codes (plan, allocation and all), one thread, medians of interleaved runs; a ratio is between two
-coders in one process. The slow coders (constriction, NNCodec, dense) and the paths of the processor's instructions are
+coders in one process. ATTAR_CLOCK=cpu counts the process's own seconds (but for two threads), for a machine
+that others use. The slow coders (constriction, NNCodec, dense) and the paths of the processor's instructions are
 measured on the twelve matrices of two layers, each path in a process of its own.
 """
 

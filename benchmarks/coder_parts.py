@@ -145,7 +145,7 @@ PARTS: dict[str, tuple[Callable[[list[Array], int], Part], dict[str, str]]] = {
     "avx2": (path, {"ATTAR_SIMD": "avx2"}),
     "scalar": (path, {"ATTAR_SIMD": "scalar"}),
     "twin": (twin, {"ATTAR_NATIVE": "0"}),
-    "threads": (threads, {}),
+    "threads": (threads, {"ATTAR_CLOCK": "wall"}),
     "fused": (fused, {}),
 }
 """By name: what to do, and the environment to do it in besides ATTAR_THREADS=1."""

@@ -10,7 +10,7 @@ namespace attar {
 namespace {
 
 // Frequency, start and whether the symbol is missing, as EncodeTables packs them, for 16 symbols.
-template <bool kSmall>
+template <bool kSmall, bool kGather>
 struct Lookup {
     __m512i part[4];
     const uint32_t* packed;
@@ -19,11 +19,7 @@ struct Lookup {
         for (int k = 0; k < 4; ++k) part[k] = _mm512_loadu_si512(packed + 16 * k);
     }
     ATTAR_AVX512 ATTAR_INLINE __m512i operator()(__m512i symbol) const {
-        if (!kSmall) {
-            const __m256i low = load_entries(packed, _mm512_castsi512_si256(symbol));
-            const __m256i high = load_entries(packed, _mm512_extracti64x4_epi64(symbol, 1));
-            return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-        }
+        if (!kSmall) return load_entries<kGather>(packed, symbol);
         const __m512i low = _mm512_permutex2var_epi32(part[0], symbol, part[1]);
         const __m512i high = _mm512_permutex2var_epi32(part[2], symbol, part[3]);
         return _mm512_mask_mov_epi32(low, _mm512_test_epi32_mask(symbol, _mm512_set1_epi32(32)), high);
@@ -31,8 +27,8 @@ struct Lookup {
 };
 
 // 16 symbols into 16 states; the words that they let go are put before `first`.
-template <bool kSmall>
-ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<kSmall>& lookup, const uint16_t* slots,
+template <bool kSmall, bool kGather>
+ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<kSmall, kGather>& lookup, const uint16_t* slots,
                                        uint16_t*& first, __m512i& seen) {
     const __m512i share = lookup(symbol);
     seen = _mm512_or_si512(seen, share);
@@ -57,18 +53,14 @@ ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<k
     rest = _mm512_mask_add_epi32(_mm512_mask_sub_epi32(rest, below, rest, frequency), above, rest, frequency);
     __m512i slot = _mm512_add_epi32(_mm512_and_si512(_mm512_srli_epi32(share, 13), _mm512_set1_epi32(0xfff)), rest);
     // Beyond 64 symbols slots are cumulative. Two slots are read, of which the first is meant.
-    if (kSmall) {
-        const __m256i low = load_entries(slots, _mm512_castsi512_si256(slot));
-        const __m256i high = load_entries(slots, _mm512_extracti64x4_epi64(slot, 1));
-        slot = _mm512_and_si512(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), _mm512_set1_epi32(0xffff));
-    }
+    if (kSmall) slot = _mm512_and_si512(load_entries<kGather>(slots, slot), _mm512_set1_epi32(0xffff));
     return _mm512_add_epi32(_mm512_slli_epi32(quotient, kBits), slot);
 }
 
-template <bool kSmall, int kGroups>
+template <bool kSmall, bool kGather, int kGroups>
 ATTAR_AVX512 uint32_t steps(const uint8_t* symbols, size_t count, const uint32_t* packed, const uint16_t* slots,
                             uint32_t* state, uint16_t*& first) {
-    const Lookup<kSmall> lookup(packed);
+    const Lookup<kSmall, kGather> lookup(packed);
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
     __m512i x[2 * kGroups], seen = _mm512_setzero_si512();
@@ -87,8 +79,8 @@ ATTAR_AVX512 uint32_t steps(const uint8_t* symbols, size_t count, const uint32_t
             bytes = _mm256_or_si256(bytes, pair);
             const __m512i odds = _mm512_cvtepu16_epi32(_mm256_srli_epi16(pair, 8));
             const __m512i evens = _mm512_cvtepu16_epi32(_mm256_and_si256(pair, _mm256_set1_epi16(0xff)));
-            x[2 * g + 1] = push<kSmall>(x[2 * g + 1], odds, lookup, slots, word, seen);
-            x[2 * g] = push<kSmall>(x[2 * g], evens, lookup, slots, word, seen);
+            x[2 * g + 1] = push<kSmall, kGather>(x[2 * g + 1], odds, lookup, slots, word, seen);
+            x[2 * g] = push<kSmall, kGather>(x[2 * g], evens, lookup, slots, word, seen);
         }
     }
     first = word;
@@ -103,12 +95,12 @@ ATTAR_AVX512 uint32_t steps(const uint8_t* symbols, size_t count, const uint32_t
     return beyond ? 1 : static_cast<uint32_t>(_mm512_cmplt_epi32_mask(seen, _mm512_setzero_si512()));
 }
 
-template <bool kSmall>
+template <bool kSmall, bool kGather>
 uint32_t any(const uint8_t* symbols, size_t count, size_t lanes, const uint32_t* packed, const uint16_t* slots, uint32_t* state,
              uint16_t*& first) {
-    if (lanes == 128) return steps<kSmall, 4>(symbols, count, packed, slots, state, first);
-    if (lanes == 64) return steps<kSmall, 2>(symbols, count, packed, slots, state, first);
-    return steps<kSmall, 1>(symbols, count, packed, slots, state, first);
+    if (lanes == 128) return steps<kSmall, kGather, 4>(symbols, count, packed, slots, state, first);
+    if (lanes == 64) return steps<kSmall, kGather, 2>(symbols, count, packed, slots, state, first);
+    return steps<kSmall, kGather, 1>(symbols, count, packed, slots, state, first);
 }
 
 }  // namespace
@@ -117,8 +109,9 @@ uint32_t encode_avx512(const EncodeTables& tables, size_t table, const uint8_t* 
                        uint32_t* state, uint16_t*& first) {
     const uint32_t* packed = tables.packed(table);
     const uint16_t* slots = tables.slots(table);
-    if (tables.small()) return any<true>(symbols, count, lanes, packed, slots, state, first);
-    return any<false>(symbols, count, lanes, packed, slots, state, first);
+    const auto run = tables.small() ? (gathers() ? any<true, true> : any<true, false>)
+                                    : (gathers() ? any<false, true> : any<false, false>);
+    return run(symbols, count, lanes, packed, slots, state, first);
 }
 
 #else

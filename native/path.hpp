@@ -1,4 +1,4 @@
-// The instruction set in use: the best that the processor has, or what ATTAR_SIMD (scalar, avx2, avx512) asks for.
+// The instruction set in use: the best that the processor has, or what ATTAR_SIMD (scalar, avx2, avx512bw, avx512) asks for.
 #pragma once
 
 #include <cstdlib>
@@ -7,6 +7,15 @@
 #include "rans.hpp"
 
 namespace attar {
+
+// Whether to do without what not all processors with AVX-512 have (VBMI, VBMI2) or have well (gathering).
+inline bool plain_avx512() {
+    static const bool plain = [] {
+        const char* wish = std::getenv("ATTAR_SIMD");
+        return wish != nullptr && std::strcmp(wish, "avx512bw") == 0;
+    }();
+    return plain;
+}
 
 inline Path path_in_use() {
     static const Path path = [] {

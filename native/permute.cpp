@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "path.hpp"
 #include "target.hpp"
 
 namespace attar {
@@ -13,7 +14,7 @@ constexpr size_t kWidest = 2048;
 
 bool permutes(Path path) {
 #ifdef ATTAR_X86
-    return path == Path::avx512 && __builtin_cpu_supports("avx512vbmi");
+    return path == Path::avx512 && !plain_avx512() && __builtin_cpu_supports("avx512vbmi");
 #else
     (void)path;
     return false;

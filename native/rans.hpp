@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tables.hpp"
+#include "target.hpp"
 
 namespace attar {
 
@@ -37,12 +38,34 @@ Path available(Path wish);
 // The most bytes that one step of any path looks at: a word for each lane, and half a vector.
 constexpr size_t kAhead = 2 * kMaxLanes + 16;
 
+// Rows that will be written once their symbols are decoded: vectors leave time to fetch them meanwhile, a few lines a step,
+// where all at once would have to wait for each other.
+struct Ahead {
+    const uint8_t* out = nullptr;  // [rows of the matrix][row_bytes]
+    size_t row_bytes = 0, symbol_bytes = 0;
+    const uint32_t* row = nullptr;
+    const uint32_t* end = nullptr;
+    size_t at = 0;  // in the row
+
+    // As many bytes as some symbols become.
+    ATTAR_INLINE void fetch(size_t symbols) {
+        for (size_t k = 0; k < symbols * symbol_bytes && row != end; k += 64) {
+            ATTAR_PREFETCH_FAR(out + *row * row_bytes + at);
+            at += 64;
+            if (at < row_bytes) continue;
+            at = 0;
+            ++row;
+        }
+    }
+};
+
 // Where decoding stands: states in the order of words, the next word, the end of the words, and how far may be read.
 struct Cursor {
     alignas(64) uint32_t state[kMaxLanes];
     const uint8_t* word;
     const uint8_t* end;
     const uint8_t* readable;
+    Ahead ahead;
 };
 
 // Lane of the i-th symbol of a step in the order of words: groups of 32, in each first the even lanes, then the odd ones.
@@ -60,6 +83,8 @@ class ChunkDecoder {
     void run(size_t table, uint8_t* symbols, size_t count);
     // That the bytes end where the encoder began.
     void finish();
+    // What to fetch during the next runs.
+    void expect(const Ahead& ahead) { cursor_.ahead = ahead; }
 
   private:
     void look_ahead();
@@ -85,6 +110,8 @@ void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Ru
 
 // Decode steps of `lanes` (32, 64 or 128) symbols, the last one perhaps shorter, while kAhead bytes may be read; the number
 // of symbols done. NEON leaves the shorter step to others.
+bool has_vbmi2();  // whether decode_vbmi2 may be called
+size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);

@@ -54,16 +54,10 @@ ATTAR_AVX512 ATTAR_INLINE __m512i step(const Registers& table, __m512i& even, __
 }
 
 // The same where a table is too large for registers.
+template <bool kGather>
 struct Entries {
     const uint32_t* data;
 };
-
-ATTAR_AVX512 ATTAR_INLINE __m512i look_up(const uint32_t* entries, __m512i x) {
-    __m512i slot = _mm512_and_si512(x, _mm512_set1_epi32(0xfff));
-    __m256i low = load_entries(entries, _mm512_castsi512_si256(slot));
-    __m256i high = load_entries(entries, _mm512_extracti64x4_epi64(slot, 1));
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
 
 ATTAR_AVX512 ATTAR_INLINE __m512i advance(__m512i x, __mmask16 active, __m512i entry, const uint8_t*& word) {
     const __m512i low12 = _mm512_set1_epi32(0xfff);
@@ -72,9 +66,12 @@ ATTAR_AVX512 ATTAR_INLINE __m512i advance(__m512i x, __mmask16 active, __m512i e
     return refill(_mm512_mask_add_epi32(x, active, next, _mm512_and_si512(entry, low12)), active, word);
 }
 
-ATTAR_AVX512 ATTAR_INLINE __m512i step(const Entries& table, __m512i& even, __m512i& odd, __mmask16 evens, __mmask16 odds,
-                                       const uint8_t*& word) {
-    __m512i first = look_up(table.data, even), second = look_up(table.data, odd);
+template <bool kGather>
+ATTAR_AVX512 ATTAR_INLINE __m512i step(const Entries<kGather>& table, __m512i& even, __m512i& odd, __mmask16 evens,
+                                       __mmask16 odds, const uint8_t*& word) {
+    const __m512i low12 = _mm512_set1_epi32(0xfff);
+    __m512i first = load_entries<kGather>(table.data, _mm512_and_si512(even, low12));
+    __m512i second = load_entries<kGather>(table.data, _mm512_and_si512(odd, low12));
     even = advance(even, evens, first, word);
     odd = advance(odd, odds, second, word);
     return _mm512_or_si512(_mm512_srli_epi32(first, 24), _mm512_slli_epi32(_mm512_srli_epi32(second, 24), 16));
@@ -100,8 +97,10 @@ ATTAR_AVX512 ATTAR_INLINE size_t run512(const Table& table, uint8_t* symbols, si
         odd[g] = _mm512_load_si512(cursor.state + 32 * g + 16);
     }
     const uint8_t* word = cursor.word;
+    Ahead ahead = cursor.ahead;
     size_t at = 0;
     for (; at + lanes <= count && static_cast<size_t>(cursor.readable - word) >= kAhead; at += lanes) {
+        ahead.fetch(lanes);
         for (size_t g = 0; g < kGroups; ++g) {
             __m512i symbol = step(table, even[g], odd[g], 0xffff, 0xffff, word);
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(symbols + at + 32 * g), _mm512_cvtepi16_epi8(symbol));
@@ -123,21 +122,25 @@ ATTAR_AVX512 ATTAR_INLINE size_t run512(const Table& table, uint8_t* symbols, si
         _mm512_store_si512(cursor.state + 32 * g + 16, odd[g]);
     }
     cursor.word = word;
+    cursor.ahead = ahead;
     return at;
+}
+
+template <class Table>
+ATTAR_AVX512 ATTAR_INLINE size_t run_any(const Table& table, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
+    if (lanes == 128) return run512<4>(table, symbols, count, cursor);
+    return lanes == 64 ? run512<2>(table, symbols, count, cursor) : run512<1>(table, symbols, count, cursor);
 }
 
 }  // namespace
 
 ATTAR_AVX512 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
-    const Registers table = load(alias);
-    if (lanes == 128) return run512<4>(table, symbols, count, cursor);
-    return lanes == 64 ? run512<2>(table, symbols, count, cursor) : run512<1>(table, symbols, count, cursor);
+    return run_any(load(alias), symbols, count, lanes, cursor);
 }
 
 ATTAR_AVX512 size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
-    const Entries table{entries};
-    if (lanes == 128) return run512<4>(table, symbols, count, cursor);
-    return lanes == 64 ? run512<2>(table, symbols, count, cursor) : run512<1>(table, symbols, count, cursor);
+    if (gathers()) return run_any(Entries<true>{entries}, symbols, count, lanes, cursor);
+    return run_any(Entries<false>{entries}, symbols, count, lanes, cursor);
 }
 
 #else

@@ -12,15 +12,18 @@ namespace attar {
 
 namespace {
 
-// For each of the 256 masks of lanes that read a word: which word of the next eight each lane takes.
+// For each of the 256 masks of lanes that read a word: which bytes of the next eight words each lane takes (128: none).
 struct Spread {
-    alignas(32) uint32_t index[256][8];
+    alignas(32) uint8_t bytes[256][32];
     Spread() {
         for (uint32_t mask = 0; mask < 256; ++mask) {
             uint32_t next = 0;
             for (uint32_t lane = 0; lane < 8; ++lane) {
-                index[mask][lane] = next;
-                next += mask >> lane & 1;
+                const uint32_t reads = mask >> lane & 1;
+                for (uint32_t k = 0; k < 4; ++k) {
+                    bytes[mask][4 * lane + k] = static_cast<uint8_t>(reads != 0 && k < 2 ? 2 * next + k : 128);
+                }
+                next += reads;
             }
         }
     }
@@ -31,7 +34,7 @@ const Spread& spread() {
     return table;
 }
 
-// One symbol out of each of eight lanes (all, or those in the mask), as 32-bit numbers.
+// One symbol out of each of eight lanes (all, or those in the mask): their entries.
 template <bool kAll>
 ATTAR_AVX2 ATTAR_INLINE __m256i step(const uint32_t* entries, const Spread& order, __m256i active, __m256i& x,
                                      const uint8_t*& word) {
@@ -43,21 +46,22 @@ ATTAR_AVX2 ATTAR_INLINE __m256i step(const uint32_t* entries, const Spread& orde
     __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
     if (!kAll) low = _mm256_and_si256(active, low);
     uint32_t mask = static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(low)));
-    __m256i words = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(word)));
-    words = _mm256_permutevar8x32_epi32(words, _mm256_load_si256(reinterpret_cast<const __m256i*>(order.index[mask])));
-    x = _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), words), low);
+    __m256i words = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(word)));
+    words = _mm256_shuffle_epi8(words, _mm256_load_si256(reinterpret_cast<const __m256i*>(order.bytes[mask])));
+    x = _mm256_or_si256(_mm256_sllv_epi32(x, _mm256_and_si256(low, _mm256_set1_epi32(16))), words);
     word += 2 * static_cast<size_t>(__builtin_popcount(mask));
-    return _mm256_srli_epi32(entry, 24);
+    return entry;
 }
 
 // The 32 symbols of a group; `active` has a mask for each of its four vectors where it is not all of them.
 template <bool kAll>
 ATTAR_AVX2 ATTAR_INLINE __m256i group(const uint32_t* entries, const Spread& order, const __m256i* active, __m256i* x,
                                       const uint8_t*& word) {
-    __m256i symbol[4];
-    for (size_t v = 0; v < 4; ++v) symbol[v] = step<kAll>(entries, order, active[v], x[v], word);
-    __m256i first = _mm256_or_si256(symbol[0], _mm256_slli_epi32(symbol[2], 16));
-    __m256i second = _mm256_or_si256(symbol[1], _mm256_slli_epi32(symbol[3], 16));
+    __m256i entry[4];
+    for (size_t v = 0; v < 4; ++v) entry[v] = step<kAll>(entries, order, active[v], x[v], word);
+    // Symbols are the highest bytes; those of odd lanes go to the higher halves.
+    __m256i first = _mm256_blend_epi16(_mm256_srli_epi32(entry[0], 24), _mm256_srli_epi32(entry[2], 8), 0xaa);
+    __m256i second = _mm256_blend_epi16(_mm256_srli_epi32(entry[1], 24), _mm256_srli_epi32(entry[3], 8), 0xaa);
     return _mm256_permute4x64_epi64(_mm256_packus_epi16(first, second), 0xd8);
 }
 

@@ -53,7 +53,9 @@ class Decoding {
             if (stop <= start) continue;
             const size_t rows = stop - start;
             uint8_t* symbols = bench.symbols.reserve(rows * plan_.shape.cols);
-            decode_group(order.rows.data() + start, rows, order.spans[level], decoder, symbols, found);
+            const uint32_t* first = order.rows.data() + start;
+            decoder.expect({target_.row(0), target_.row_bytes(), target_.row_bytes() / plan_.shape.cols, first, first + rows});
+            decode_group(first, rows, order.spans[level], decoder, symbols, found);
             for (; start < stop; start += kRowsAtOnce) {
                 expect(start + kRowsAtOnce, stop);
                 put_rows(level, symbols, rows, {start, std::min(start + kRowsAtOnce, stop), stop}, bench);

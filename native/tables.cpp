@@ -74,6 +74,19 @@ void cumulative_entries(const uint16_t* f, size_t alphabet, uint32_t* entry) {
 
 }  // namespace
 
+AliasBytes::AliasBytes(const Alias& alias) : only(false) {
+    for (size_t b = 0; b < kBuckets; ++b) {
+        divider[b] = static_cast<uint8_t>(4 * alias.divider(b));
+        other[b] = static_cast<uint8_t>(alias.other(b));
+        const uint32_t times = 16u * alias.frequency[b];
+        for (size_t k = 0; k < 2; ++k) {
+            shift[k][b] = static_cast<uint8_t>(alias.shift[b] >> (8 * k));
+            scaled[k][b] = static_cast<uint8_t>(times >> (8 * k));
+        }
+        only = only || alias.frequency[b] == kTotal;
+    }
+}
+
 void check(Frequencies frequencies) {
     if (frequencies.tables == 0 || frequencies.tables > kMaxTables) throw Malformed("there must be 1 to 64 tables");
     if (frequencies.alphabet == 0 || frequencies.alphabet > 256) throw Malformed("the alphabet must have 1 to 256 symbols");
@@ -90,6 +103,7 @@ DecodeTables::DecodeTables(Frequencies frequencies, bool entries) : count_(frequ
     if (small) {
         for (size_t t = 0; t < count_; ++t) {
             alias_.push_back(make_alias(frequencies.data + t * frequencies.alphabet, frequencies.alphabet));
+            bytes_.emplace_back(alias_.back());
         }
     }
     if (small && !entries) return;

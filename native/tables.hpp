@@ -45,6 +45,17 @@ struct Alias {
     void set(size_t bucket, int divider, int other) { split[bucket] = static_cast<int16_t>(64 * (divider - 1) + other); }
 };
 
+// The same for processors that permute bytes: four times the divider, the other symbol, and the low and the high bytes of
+// shifts, by bucket; those of 16 times the frequency by symbol.
+struct AliasBytes {
+    explicit AliasBytes(const Alias& alias);
+    alignas(64) uint8_t divider[kBuckets];
+    alignas(64) uint8_t other[kBuckets];
+    alignas(64) uint8_t shift[2][kBuckets];
+    alignas(64) uint8_t scaled[2][kBuckets];
+    bool only;  // whether one symbol has all slots: 16 times as many do not fit
+};
+
 // What a decoder looks up. An entry is symbol << 24 | (frequency - 1) << 12 | position, one for each slot.
 class DecodeTables {
   public:
@@ -52,6 +63,7 @@ class DecodeTables {
     DecodeTables(Frequencies frequencies, bool entries);
     size_t count() const { return count_; }
     const Alias* alias(size_t table) const { return alias_.empty() ? nullptr : &alias_[table]; }
+    const AliasBytes& bytes(size_t table) const { return bytes_[table]; }
     const uint32_t* entries(size_t table) const { return entries_.empty() ? nullptr : &entries_[table * kTotal]; }
     uint32_t entry(size_t table, uint32_t slot) const;
     // All entries of a table with an alias layout.
@@ -60,6 +72,7 @@ class DecodeTables {
   private:
     size_t count_;
     std::vector<Alias> alias_;
+    std::vector<AliasBytes> bytes_;  // of all alias layouts
     std::vector<uint32_t> entries_;
 };
 

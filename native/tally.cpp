@@ -37,23 +37,32 @@ void transpose(const uint8_t* from, size_t from_stride, uint8_t* to, size_t to_s
 
 size_t padded(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
 
+// Vectors of as many bytes as the processor's: longer ones fall apart into single bytes.
 #if defined(__GNUC__) || defined(__clang__)
-using Bytes = uint8_t __attribute__((vector_size(kBlock), aligned(1), may_alias));
+using Bytes16 = uint8_t __attribute__((vector_size(16), aligned(1), may_alias));
+using Bytes32 = uint8_t __attribute__((vector_size(32), aligned(1), may_alias));
+using Bytes64 = uint8_t __attribute__((vector_size(64), aligned(1), may_alias));
 
 // out[b][j] = how many of the lines have bucket b in column j of 64; at most 255 lines.
+template <class Bytes>
 ATTAR_INLINE void count_block(const uint8_t* data, size_t stride, const uint32_t* lines, size_t count, size_t buckets,
                               uint8_t (*out)[kBlock]) {
-    for (size_t b = 0; b < buckets; b += 4) {
-        Bytes sums[4] = {}, wanted[4] = {};
-        for (size_t k = 0; k < 4; ++k) wanted[k] += static_cast<uint8_t>(b + k);
-        for (size_t i = 0; i < count; ++i) {
-            const Bytes line = *reinterpret_cast<const Bytes*>(data + lines[i] * stride);
-            for (size_t k = 0; k < 4; ++k) sums[k] -= reinterpret_cast<Bytes>(line == wanted[k]);
+    for (size_t at = 0; at < kBlock; at += sizeof(Bytes)) {
+        for (size_t b = 0; b < buckets; b += 4) {
+            Bytes sums[4] = {}, wanted[4] = {};
+            for (size_t k = 0; k < 4; ++k) wanted[k] += static_cast<uint8_t>(b + k);
+            for (size_t i = 0; i < count; ++i) {
+                const Bytes line = *reinterpret_cast<const Bytes*>(data + lines[i] * stride + at);
+                for (size_t k = 0; k < 4; ++k) sums[k] -= reinterpret_cast<Bytes>(line == wanted[k]);
+            }
+            for (size_t k = 0; k < 4; ++k) std::memcpy(out[b + k] + at, &sums[k], sizeof(Bytes));
         }
-        for (size_t k = 0; k < 4; ++k) std::memcpy(out[b + k], &sums[k], kBlock);
     }
 }
 #else
+struct Bytes16 {};
+
+template <class Bytes>
 void count_block(const uint8_t* data, size_t stride, const uint32_t* lines, size_t count, size_t buckets,
                  uint8_t (*out)[kBlock]) {
     std::memset(out, 0, buckets * kBlock);
@@ -66,6 +75,7 @@ void count_block(const uint8_t* data, size_t stride, const uint32_t* lines, size
 }
 #endif
 
+template <class Bytes>
 ATTAR_INLINE void tally_plain(const Grid& grid, const uint8_t* level, size_t levels, size_t columns, int16_t* counts) {
     std::vector<std::vector<uint32_t>> of(levels);
     for (size_t i = 0; i < grid.lines; ++i) of[level[i]].push_back(static_cast<uint32_t>(i));
@@ -74,7 +84,7 @@ ATTAR_INLINE void tally_plain(const Grid& grid, const uint8_t* level, size_t lev
         for (size_t l = 0; l < levels; ++l) {
             for (size_t first = 0; first < of[l].size(); first += 255) {
                 const size_t count = std::min<size_t>(255, of[l].size() - first);
-                count_block(grid.line(0) + at, grid.stride, &of[l][first], count, grid.buckets, sums);
+                count_block<Bytes>(grid.line(0) + at, grid.stride, &of[l][first], count, grid.buckets, sums);
                 for (size_t tile = at; tile < std::min(at + kBlock, columns); tile += kTile) {
                     uint8_t turned[kTile][kBucketCount];
                     transpose(sums[0] + (tile - at), kBlock, turned[0], kBucketCount);
@@ -113,10 +123,10 @@ ATTAR_AVX512 void buckets_avx512(const uint8_t* symbols, size_t count, uint8_t z
     buckets_plain(symbols, count, zero, buckets, out);
 }
 ATTAR_AVX2 void tally_avx2(const Grid& grid, const uint8_t* level, size_t levels, size_t columns, int16_t* counts) {
-    tally_plain(grid, level, levels, columns, counts);
+    tally_plain<Bytes32>(grid, level, levels, columns, counts);
 }
 ATTAR_AVX512 void tally_avx512(const Grid& grid, const uint8_t* level, size_t levels, size_t columns, int16_t* counts) {
-    tally_plain(grid, level, levels, columns, counts);
+    tally_plain<Bytes64>(grid, level, levels, columns, counts);
 }
 #endif
 
@@ -176,7 +186,7 @@ void tally(const Grid& grid, const uint8_t* level, size_t levels, size_t columns
     if (path == Path::avx2) return tally_avx2(grid, level, levels, columns, counts);
 #endif
     (void)path;
-    tally_plain(grid, level, levels, columns, counts);
+    tally_plain<Bytes16>(grid, level, levels, columns, counts);
 }
 
 }  // namespace attar

@@ -25,8 +25,11 @@
 #define ATTAR_ALONE __restrict__
 #endif
 
+// Into the nearest cache, or into the one behind it.
 #if defined(__GNUC__) || defined(__clang__)
 #define ATTAR_PREFETCH(address) __builtin_prefetch(address, 1)
+#define ATTAR_PREFETCH_FAR(address) __builtin_prefetch(address, 0, 2)
 #else
 #define ATTAR_PREFETCH(address) (void)(address)
+#define ATTAR_PREFETCH_FAR(address) (void)(address)
 #endif

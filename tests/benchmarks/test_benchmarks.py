@@ -6,7 +6,9 @@ import importlib.util
 import json
 import subprocess
 import sys
+from importlib import reload
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ sys.path.insert(0, str(FOLDER))
 
 import inputs  # noqa: E402
 import rivals  # noqa: E402
+import timing  # noqa: E402
 from acceptance import Line, markdown, number, table  # noqa: E402
 from attar import registry  # noqa: E402
 from attar.search.subject import Subject  # noqa: E402
@@ -102,6 +105,13 @@ def test_numbers_and_tables_are_even():
     assert [number(value, "") for value in (1234.6, 12.34, 0.01234)] == ["1235", "12.3", "0.0123"]
     assert number(-4.016, "%") == "-4.02 %"
     assert len(set(map(len, markdown(["a", "b"], [["long", "1"], ["x", "22"]]).splitlines()))) == 1
+
+
+def test_the_clock_may_be_the_process_own(monkeypatch):
+    monkeypatch.setenv("ATTAR_CLOCK", "cpu")
+    assert reload(timing).timed(lambda: sleep(0.05)) < 0.04
+    monkeypatch.delenv("ATTAR_CLOCK")
+    assert reload(timing).timed(lambda: sleep(0.05)) >= 0.04
 
 
 def test_actions_take_turns():

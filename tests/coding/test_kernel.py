@@ -51,6 +51,22 @@ def test_long_chunks(lanes, alphabet):
     assert (decoded(native, data, symbols.size, runs, frequencies) == symbols).all()
 
 
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("place", [0, 1, 30, 63])
+def test_a_table_of_one_symbol_among_others(lanes, place):
+    # Its frequency is the only one of 13 bits.
+    frequencies = np.zeros((3, 64), np.uint16)
+    frequencies[0, place] = 4096
+    frequencies[1, place], frequencies[1, 5] = 4095, 1
+    frequencies[2] = 64
+    rng = np.random.default_rng(place)
+    runs = np.array([[int(rng.integers(1, 9)), int(rng.integers(1, 300)), k % 3] for k in range(40)], np.int32)
+    symbols = np.concatenate([rng.choice(64, r * w, p=frequencies[t] / 4096) for r, w, t in runs]).astype(np.uint8)
+    data = native.encode(symbols, runs, native.EncodeTables(frequencies), lanes)
+    assert data == twin.encode(symbols, runs, twin.EncodeTables(frequencies), lanes)
+    assert (decoded(native, data, symbols.size, runs, frequencies) == symbols).all()
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 10])
 def test_one_lane_costs_three_bytes_at_most(count):
     frequencies = np.array([[2048, 1024, 1024]], np.uint16)
@@ -199,9 +215,10 @@ def run(**environment):
 def test_all_paths_write_and_read_the_same():
     scalar, twins = run(ATTAR_SIMD="scalar"), run(ATTAR_NATIVE="0")
     avx2, usual = run(ATTAR_SIMD="avx2", ATTAR_THREADS="4"), run()
+    plain = run(ATTAR_SIMD="avx512bw")
     assert scalar[0] == "native scalar" and twins[0] == "numpy"
     assert avx2[0] in ("native avx2", "native neon", "native scalar")
-    assert scalar[1:] == twins[1:] == avx2[1:] == usual[1:]
+    assert scalar[1:] == twins[1:] == avx2[1:] == plain[1:] == usual[1:]
 
 
 def test_missing_extension_is_said_once(monkeypatch, caplog):

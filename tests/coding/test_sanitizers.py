@@ -162,7 +162,7 @@ def whole_arrays(path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cmake") is None or shutil.which("g++") is None, reason="needs cmake and g++")
-@pytest.mark.parametrize("path", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("path", ["scalar", "avx2", "avx512bw", "avx512"])
 def test_sanitized_kernel(tmp_path_factory, tmp_path, path):
     build = tmp_path_factory.getbasetemp() / "sanitized"
     if not (build / "done").exists():
