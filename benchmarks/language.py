@@ -72,7 +72,7 @@ def ours(folder: Path, calibrate: Sequence[str], seen: Sequence[str], new: Seque
     """Every candidate that attar measured on the new texts, the one that it hands back last."""
     result = attar.compress(
         folder, calibrate=calibrate, select=seen, certify=new, metric="cosine", max_drop=1 - COSINE,
-        guarantee="estimate", evaluations=6,
+        guarantee="estimate", evaluations=6, coder="dense",
     )  # fmt: skip
     found = [e for e in result.events if e["event"] == "candidate" and e["split"] == "certify"]
     return [

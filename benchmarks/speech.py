@@ -67,7 +67,7 @@ def rows(work: Path, arguments: argparse.Namespace) -> Iterator[str]:
         model, calibrate=windows(work / "calibrate", arguments.calibrate),
         select=windows(work / "select", arguments.select, skip=200), certify=windows(work / "certify", 20, skip=250),
         metric="perplexity", max_relative_drop=float(np.expm1(arguments.nll)), guarantee="estimate",
-        evaluations=arguments.evaluations, work=arguments.keep,
+        evaluations=arguments.evaluations, coder="dense", work=arguments.keep,
     )  # fmt: skip
     seconds = perf_counter() - start
     archive = work / "whisper.attar"

@@ -26,9 +26,10 @@ Lookups = tuple[Array, Array]
 WIDEST = 2048
 """Rows of a layer from which on their coupling is not measured: it would be as large as the layer, and longer."""
 ALIKE = 8
-"""Positions of an example that tell as much of gradients as another example does."""
-SHRINK = 0.2
-"""Shrinkage of a coupling towards none at 2,000 examples."""
+"""Positions with a label of their own that tell as much of gradients as another example does."""
+SHRINK = 0.15
+"""Shrinkage of a coupling towards none at 2,000 examples. Of 209 passages (MiniLM, one direction for each), half of it
+saves 0.2 bits a weight on passages not seen and 0.06 on e-mails; 0.86 of it costs 0.05 and 0.1."""
 Forward = Callable[[Batch, Callable[[Product], Tensor | None]], Tensor]
 
 
@@ -37,21 +38,18 @@ class Together:
     """Second moments [rows, rows] of the gradients behind the rows of one layer, over its positions."""
 
     sums: Array
-    positions: int = 0
-    examples: int = 0
+    samples: float = 0
 
-    def add(self, gradient: Tensor, examples: int) -> None:
-        """Gradients [..., rows] of so many examples."""
+    def add(self, gradient: Tensor, examples: int, *, labelled: bool) -> None:
+        """Gradients [..., rows] of so many examples; labelled: a label was drawn at each of their positions."""
         flat = gradient.reshape(-1, gradient.shape[-1]).numpy()
         self.sums += flat.T @ flat
-        self.positions += len(flat)
-        self.examples += examples
+        self.samples += max(examples, len(flat) / ALIKE) if labelled else examples
 
     def correlation(self) -> Array:
         """Float32, shrunk towards none the more the fewer examples there were; positive definite."""
         root = np.sqrt(np.maximum(np.diagonal(self.sums), 1e-30))
-        samples = max(self.examples, self.positions / ALIKE, 1)
-        found = self.sums / root[:, None] / root * (1 - min(0.95, SHRINK * float(np.sqrt(2000 / samples))))
+        found = self.sums / root[:, None] / root * (1 - min(0.95, SHRINK * float(np.sqrt(2000 / max(self.samples, 1)))))
         np.fill_diagonal(found, 1.0)
         return found.astype(np.float32)
 
@@ -113,7 +111,7 @@ def fisher(
             if _coupled(product, size):
                 if product.name not in together:
                     together[product.name] = Together(np.zeros((size, size)))
-                together[product.name].add(gradient, product.examples)
+                together[product.name].add(gradient, product.examples, labelled=task.kind in ("next", "same"))
             ids = product.ids()
             if ids is not None:
                 squares = gradient.double().square().sum(-1).reshape(-1).numpy()
