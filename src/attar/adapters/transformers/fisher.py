@@ -51,7 +51,7 @@ class Together:
         root = np.sqrt(np.maximum(np.diagonal(self.sums), 1e-30))
         found = self.sums / root[:, None] / root * (1 - min(0.95, SHRINK * float(np.sqrt(2000 / max(self.samples, 1)))))
         np.fill_diagonal(found, 1.0)
-        return found.astype(np.float32)
+        return np.asarray(found, np.float32)
 
 
 @dataclass
