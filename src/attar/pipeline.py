@@ -90,11 +90,13 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
 def prepared(job: Job, ledger: Ledger, progress: Progress) -> tuple[Loop, str, Json]:
     """A loop that has not looked at any split yet, how sensitivities were found, and what they were corrected by."""
     subject, method, kind, measure = measured(job, progress)
-    alike = role if isinstance(job.adapter, Reading) else None
+    alike, apart = None, frozenset[str]()
+    if isinstance(job.adapter, Reading):
+        alike, apart = role, job.adapter.heads
     blunt, marks = subject, job.marks()
 
     def correct() -> tuple[Mapping[str, Stats], Json]:
-        found, factors = blunt.corrected(first_slope(blunt), measure, progress, alike)
+        found, factors = blunt.corrected(first_slope(blunt), measure, progress, alike, apart)
         return found.stats, factors
 
     sharp = {name: stats.sensitivity for name, stats in blunt.stats.items()}

@@ -78,7 +78,8 @@ class Stats:
     samples: number of examples they came from (fewer than count for convolutions: their patches are correlated).
     sensitivity: [rows], nats of output KL per squared unit of error in each output row (the Fisher diagonal), None
     where not measured. pooled: centred second moment of the mean of x over one example's positions, like hessian;
-    None where an example has one position.
+    None where an example has one position. coupling: [rows, rows], float32, of layers of one group: how errors of two
+    rows go together at the output, a correlation matrix that is positive definite; None where not measured.
     """
 
     hessian: NDArray[np.float64]
@@ -87,6 +88,7 @@ class Stats:
     samples: int
     sensitivity: NDArray[np.float64] | None = None
     pooled: NDArray[np.float64] | None = None
+    coupling: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,6 +272,38 @@ def test_sensitivities_of_a_head_predict_what_a_random_error_does(name: str, hea
     assert (0.3 if head == "lm_head" else 0.7) < float(np.mean(ratios)) < 1.4, ratios
 
 
+@pytest.mark.parametrize("name", ["untied", "llama", "bert"])
+def test_rows_are_coupled_by_their_gradients(name: str) -> None:
+    """An error in two rows that gradients take for one costs more than in two that they take for opposites."""
+    adapter, (few, _) = opened(name), batches(name)
+    assert not any(stats.coupling is not None for stats in adapter.weighed(adapter.moments([few])).values())
+    adapter.fisher([few] * 8)
+    found = adapter.weighed(adapter.moments([few]))
+    assert sum(stats.coupling is not None for stats in found.values()) > 5
+    for layer in adapter.layers():
+        coupling = found[layer.name].coupling if layer.name in found else None
+        if coupling is not None:
+            assert coupling.shape == (layer.rows, layer.rows) and coupling.dtype == np.float32
+            np.testing.assert_array_equal(np.diagonal(coupling), 1)
+            np.testing.assert_allclose(coupling, coupling.T, atol=1e-6)
+            assert np.linalg.eigvalsh(coupling.astype(np.float64)).min() > 0.01
+
+
+@pytest.mark.parametrize(("name", "head"), [("untied", {"lm_head.weight"}), ("vit", set()), ("bert", set())])
+def test_heads_are_those_of_language_models(name: str, head: set[str]) -> None:
+    assert opened(name).heads == head
+
+
+def test_a_head_s_rows_are_known_exactly_and_none_is_worth_nothing() -> None:
+    adapter, (few, _) = opened("untied"), batches("untied")
+    once, often = adapter.fisher([few], 1)["lm_head.weight"], adapter.fisher([few], 2)["lm_head.weight"]
+    np.testing.assert_array_equal(once, often)  # no label is drawn
+    rows = np.array([0.4, 0.0, 0.3, 0.0])
+    found = priors.head(rows)
+    assert found.sum() == pytest.approx(rows.sum()) and found[1] > found[3] > 0.01
+    assert adapter.weighed(adapter.moments([few]))["lm_head.weight"].sensitivity is not None
+
+
 def test_every_layer_that_matters_has_a_sensitivity() -> None:
     for name, spare in (("bert", "pooler.dense.weight"), ("whisper", "model.decoder.embed_positions.weight")):
         adapter = opened(name)

@@ -55,6 +55,13 @@ def test_corrected_with_the_first_method_that_takes_the_layer() -> None:
     assert np.abs(quantised.matrix - restored.matrix).max() > 0
 
 
+def test_layers_apart_are_not_corrected() -> None:
+    one = subject(("lowrank", "uniform"), **DEPTHWISE)
+    after, factors = one.corrected(1e-4, lambda: 0.5, Silent(), apart={"layer"})
+    assert factors == {"layer": 1.0} and not one.adapter.written
+    assert after.stats["layer"].sensitivity is not None
+
+
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_every_stated_bound_is_held(name: str) -> None:
     for field in fields(registry.get("method", name).Params):

@@ -173,6 +173,14 @@ class Texted(Protocol):
 class Reading(Texted, Protocol):
     """One that is in memory as a whole, and knows beforehand what texts are like."""
 
+    @property
+    def heads(self) -> frozenset[str]:
+        """Names of the layers whose rows are the words that may come next, of which a few texts have few.
+
+        What their rows cost is known exactly: it is not corrected by what a few texts show.
+        """
+        ...
+
     def settled(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
         """Statistics of a few texts, with what is known beforehand of all: words that did not occur still exist."""
         ...
@@ -182,7 +190,10 @@ class Reading(Texted, Protocol):
         ...
 
     def weighed(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
-        """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
+        """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen.
+
+        With couplings of rows, and with sensitivities where more is known of rows than their gradients.
+        """
         ...
 
 

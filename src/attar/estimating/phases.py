@@ -27,6 +27,8 @@ TRIALS, LOOKS = 4, 3
 """Candidates that a search tries, and that it tests on the certify split until one fails, of 8 evaluations."""
 PASSES, SEEN = 3, 8
 """Passes of a run block by block, and windows whose gradients it takes."""
+COUPLED = 2048
+"""Rows of a layer from which on it is not measured how they go together."""
 START = 4.0
 """Seconds until libraries are loaded, model and data are read and the report is written, of a small model."""
 FLOATS = 40
@@ -141,6 +143,12 @@ class Unit:
         return 8.0 * sum(m.squares for m in self.shapes.matrices)
 
     @property
+    def couplings(self) -> float:
+        """Bytes of all correlations of rows, float32: those of layers of less than COUPLED rows."""
+        rows = (m.rows**2 * m.copies for m in self.shapes.matrices if m.groups == 1 and m.rows < COUPLED)
+        return 4.0 * sum(rows) * self.shapes.gradients
+
+    @property
     def coded(self) -> float:
         """Bytes of a file."""
         return self.load.bits / 8 * self.shapes.size + 2 * self.shapes.others
@@ -179,7 +187,8 @@ def _in_memory(unit: Unit) -> Estimate:
     tokens = max((load.window if m.positions is None else 1 for m in shapes.matrices), default=1)
     outputs = 4.0 * shapes.outputs * tokens * 2 * (load.select + load.certify)
     # The model, its weights, those of a candidate, and its codes.
-    memory = shapes.base_bytes + 16.0 * shapes.size + unit.statistics + unit.working(unit.kernels.cores) + outputs
+    held = unit.statistics + unit.couplings + unit.working(unit.kernels.cores)
+    memory = shapes.base_bytes + 16.0 * shapes.size + held + outputs
     return Estimate("in memory", phases, memory, unit.coded + shapes.stored_bytes, load)
 
 

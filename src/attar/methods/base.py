@@ -162,17 +162,30 @@ def made(
 def distortion(layer: Layer, weight: Weight, decoded: Weight, stats: Stats) -> float:
     """Nats of output KL by the quadratic model: 1/2 sum_r s_r (e_r H e_r^T + (e_r mu + d_r)^2).
 
-    e = w - w' per row, d = b - b' its bias error (zero where there is no bias), H the centred second moment.
+    e = w - w' per row, d = b - b' its bias error (zero where there is no bias), H the centred second moment. Where a
+    coupling C of rows was measured: 1/2 sum_rt C_rt sqrt(s_r s_t) (e_r H e_t^T + (e_r mu + d_r) (e_t mu + d_t)).
     """
     error = (weight.matrix.astype(np.float64) - decoded.matrix).reshape(layer.groups, -1, layer.cols)
     offset = np.einsum("grc,gc->gr", error, stats.mean).ravel()
     if weight.bias is not None and decoded.bias is not None:
         offset = offset + (weight.bias.astype(np.float64) - decoded.bias)
+    if stats.coupling is not None:
+        return _coupled(error[0], offset, stats)
     if stats.hessian.ndim == 2:
         quadratic = np.einsum("grc,gc->gr", error**2, stats.hessian).ravel()
     else:
         quadratic = np.einsum("grc,grc->gr", error @ stats.hessian, error).ravel()
     return float(0.5 * np.sum(row_sensitivity(layer, stats) * (quadratic + offset**2)))
+
+
+def _coupled(error: NDArray[np.float64], offset: NDArray[np.float64], stats: Stats) -> float:
+    """The distortion of a layer of one group whose rows are coupled; error [rows, cols], offset [rows]."""
+    assert stats.coupling is not None
+    root = np.ones(len(error)) if stats.sensitivity is None else np.sqrt(stats.sensitivity)
+    error, offset = error * root[:, None], offset * root
+    seen = error * stats.hessian[0] if stats.hessian.ndim == 2 else error @ stats.hessian[0]
+    coupling = stats.coupling.astype(np.float64)
+    return float(0.5 * (np.vdot(coupling @ error, seen) + offset @ coupling @ offset))
 
 
 def row_sensitivity(layer: Layer, stats: Stats) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ Layout: everything is transposed and stacked by group, [groups, cols, rows], so 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -45,6 +45,10 @@ class Rate:
     def arguments(self) -> tuple[F32, NDArray[np.int32], int, float]:
         """As the native kernel takes it."""
         return self.price, self.offset, self.radius, self.slope
+
+    def at(self, rows: NDArray[np.int64]) -> Rate:
+        """The rate of some rows."""
+        return replace(self, offset=np.ascontiguousarray(self.offset[:, :, rows]))
 
     def of(self, codes: F32, column: int | slice) -> F32:
         """The price of codes in one column [groups, rows], or in a range of them."""

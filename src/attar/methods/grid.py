@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.methods import feedback
+from attar.methods import coupled, feedback
 from attar.methods.base import row_sensitivity
 from attar.types import Array, Layer, Stats, Weight
 
@@ -25,8 +25,9 @@ FEW_ROWS = 4
 """Rows of a group from which on columns get steps of their own."""
 BIAS_SPAN = 2.0**-20
 """Least reach of a row's steps, relative to the largest bias: bias codes are 32 bits wide."""
-LOWEST_STEP = 2.0**-8
-"""Smallest row or column factor, relative to the largest: a step for what hardly matters need not grow without end."""
+LOWEST_STEP, LOWEST_ROW = 2.0**-8, 2.0**-12
+"""Smallest column and row factors, relative to the largest: a step for what hardly matters need not grow without end.
+Rows may be the words of a vocabulary, of which most hardly ever come next."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Problem:
 
     order [groups, cols]; exponents [rows] and [groups, cols or 1], in the layer's own order; scaled
     [groups, cols, rows]; hessian [groups, cols, cols] or its diagonal [groups, cols]; stiffness [groups, rows];
-    pivots [groups, cols]: R_jj^2.
+    pivots [groups, cols]: R_jj^2. coupling: how rows go together, in units of the steps, halved like the stiffness.
     """
 
     order: NDArray[np.int64]
@@ -47,6 +48,7 @@ class Problem:
     rows: F32 | None
     stiffness: F32
     pivots: F32
+    coupling: coupled.Rows | None = None
 
     def steps(self) -> F32:
         """Every weight's step [groups, cols, rows], in the order of quantisation."""
@@ -175,10 +177,17 @@ def pose(
     return posed(layer, weight, stats, step, framed(layer, weight, stats, shrink, columns=columns, order=order))
 
 
-def posed(layer: Layer, weight: Weight, stats: Stats, step: float, h: Frame) -> Problem:
-    """The problem at a step; the frame is left as it is, and serves other steps."""
+def posed(layer: Layer, weight: Weight, stats: Stats, step: float, h: Frame, *, together: bool = False) -> Problem:
+    """The problem at a step; the frame is left as it is, and serves other steps.
+
+    together: whether rows are to make up for one another where a coupling of them was measured.
+    """
     column_exponent = h.exponent
-    row_exponent = -exponents(np.sqrt(row_sensitivity(layer, stats)), LOWEST_STEP)
+    sensitivity, rows_together = row_sensitivity(layer, stats), None
+    if together and stats.coupling is not None:
+        rows_together = coupled.rows_of(stats.coupling, sensitivity)
+    told = sensitivity if rows_together is None else rows_together.pivots
+    row_exponent = -exponents(np.sqrt(told), LOWEST_ROW)
     row_exponent = np.minimum(row_exponent, _longest(weight, step, column_exponent))
     row_step = steps(row_exponent, step).reshape(layer.groups, -1)
     column_step = np.broadcast_to(steps(column_exponent, 1.0), h.pivots.shape)
@@ -186,7 +195,7 @@ def posed(layer: Layer, weight: Weight, stats: Stats, step: float, h: Frame) -> 
     scaled = scaled / (column_step[:, :, None] * row_step[:, None, :])
     if weight.bias is not None:
         scaled[np.take_along_axis(diagonal(stats.hessian), h.order, 1) <= 0] = 0
-    stiffness = 0.5 * row_sensitivity(layer, stats).reshape(layer.groups, -1) * np.square(row_step)
+    stiffness = 0.5 * sensitivity.reshape(layer.groups, -1) * np.square(row_step)
     own = column_exponent
     if own.shape == h.order.shape:
         own = np.empty_like(column_exponent)
@@ -194,6 +203,7 @@ def posed(layer: Layer, weight: Weight, stats: Stats, step: float, h: Frame) -> 
     return Problem(
         h.order, row_exponent, own, step, np.ascontiguousarray(scaled), h.hessian, h.rows,
         stiffness.astype(np.float32), (h.pivots * np.square(column_step)).astype(np.float32),
+        None if rows_together is None else rows_together.scaled(row_step[0] * np.float32(np.sqrt(0.5))),
     )  # fmt: skip
 
 

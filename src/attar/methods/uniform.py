@@ -8,7 +8,7 @@ delta = f sqrt(12 slope / (ln 2 s d2)) (Gish and Pierce 1968) with a row factor 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar import entropy
-from attar.methods import feedback, grid
-from attar.methods.base import distortion
+from attar.methods import coupled, feedback, grid
+from attar.methods.base import distortion, row_sensitivity
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 
 F32 = NDArray[np.float32]
@@ -60,10 +60,10 @@ class Uniform:
     ) -> Iterable[Point]:
         """One point for each slope; the second moment is factored once."""
         params = params or UniformParams()
-        frame = grid.framed(layer, weight, stats, params.shrink, columns=params.columns)
+        at = Uniform._at(layer, weight, stats, params)
         for slope in slopes:
             choice = {"method": Uniform.name, "slope": slope, **asdict(params)}
-            encoded = Uniform._encoded(layer, weight, stats, slope, params, frame)
+            encoded = at(slope)
             loss = distortion(layer, weight, Uniform.decode(encoded), stats)
             yield Point(rate_bits(encoded), loss, choice, encoded)
 
@@ -71,14 +71,22 @@ class Uniform:
     def encode(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> Encoded:
         """Codes, step exponents and bias codes for the slope in `choice`."""
         params = UniformParams(**{k: v for k, v in choice.items() if k not in ("method", "slope")})
+        return Uniform._at(layer, weight, stats, params)(float(choice["slope"]))
+
+    @staticmethod
+    def _at(layer: Layer, weight: Weight, stats: Stats, params: UniformParams) -> Callable[[float], Encoded]:
+        """What a layer becomes at a slope; what all slopes share is done."""
+        if stats.hessian.ndim == 2 and stats.coupling is not None and params.columns:
+            return lambda slope: _table(layer, weight, stats, slope, params)
         frame = grid.framed(layer, weight, stats, params.shrink, columns=params.columns)
-        return Uniform._encoded(layer, weight, stats, float(choice["slope"]), params, frame)
+        return lambda slope: Uniform._encoded(layer, weight, stats, slope, params, frame)
 
     @staticmethod
     def _encoded(
         layer: Layer, weight: Weight, stats: Stats, slope: float, params: UniformParams, frame: grid.Frame
     ) -> Encoded:
-        problem = grid.posed(layer, weight, stats, grid.optimal_step(slope, params.step), frame)
+        step = grid.optimal_step(slope, params.step)
+        problem = grid.posed(layer, weight, stats, step, frame, together=True)
         codes = grid.in_place(solve(problem, slope, params.passes, params.sweeps), problem.order)
         return Encoded(Uniform.name, *pack(layer, weight, stats, codes, problem))
 
@@ -125,6 +133,26 @@ class Uniform:
         return Encoded(Uniform.name, encoded.arrays, {**encoded.meta, "step": step})
 
 
+def _table(layer: Layer, weight: Weight, stats: Stats, slope: float, params: UniformParams) -> Encoded:
+    """An embedding whose rows are coupled: words do not meet, so that it is its transpose with G as second moment."""
+    assert stats.coupling is not None
+    root = np.sqrt(row_sensitivity(layer, stats))
+    second = np.asarray(stats.coupling * root[:, None] * root, np.float64)
+    frequency = stats.hessian[0] + 1e-3 * stats.hessian.mean() + 1e-12  # as grid.regularised has it
+    turned = replace(layer, kind="dense", rows=layer.cols, cols=layer.rows)
+    seen = Stats(second[None], np.zeros((1, layer.rows)), stats.count, stats.samples, frequency)
+    words = Weight(np.ascontiguousarray(weight.matrix.T))
+    problem = grid.pose(turned, words, seen, grid.optimal_step(slope, params.step), 0.0)
+    codes = grid.in_place(solve(problem, slope, params.passes, params.sweeps), problem.order)
+    rows = np.broadcast_to(problem.column_exponent[0], layer.rows).copy()
+    arrays: dict[str, Array] = {
+        "codes": np.ascontiguousarray(codes.T),
+        "rows": rows,
+        "cols": problem.row_exponent[None],
+    }
+    return Encoded(Uniform.name, arrays, {"step": float(np.float32(problem.step))})
+
+
 def solve(
     problem: grid.Problem, slope: float, passes: int = 3, sweeps: int = 2, zeros: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int32]:
@@ -133,11 +161,21 @@ def solve(
     zeros, of that shape, are the places where only 0 may stand; what that costs is fed back like any other error.
     """
     costs = np.ascontiguousarray(problem.pivots[:, :, None] * problem.stiffness[:, None, :])
+    together = problem.coupling
 
     def once(rate: feedback.Rate | None) -> NDArray[np.int32]:
         if problem.rows is None:
             return feedback.independent(problem.scaled, costs, rate)
+        if together is not None:
+            return coupled.quantise(
+                problem.scaled, problem.rows, problem.pivots, rate or free(problem.scaled), together
+            )
         return feedback.quantise(problem.scaled, problem.rows, costs, rate)
+
+    def swept(codes: NDArray[np.int32], rate: feedback.Rate) -> NDArray[np.int32]:
+        if together is not None:
+            return coupled.descend(problem.scaled, codes, problem.hessian, rate, together)
+        return feedback.descend(problem.scaled, codes, problem.hessian, problem.stiffness, rate)
 
     codes = once(None if zeros is None else held(free(problem.scaled), zeros))
     rate = held(rate_of(codes, slope), zeros)
@@ -147,7 +185,7 @@ def solve(
     if problem.rows is None:
         return codes
     for _ in range(sweeps):
-        codes = feedback.descend(problem.scaled, codes, problem.hessian, problem.stiffness, rate)
+        codes = swept(codes, rate)
         rate = held(rate_of(codes, slope), zeros)
     return codes
 

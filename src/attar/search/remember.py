@@ -23,7 +23,7 @@ class Trained:
     encoded: Mapping[str, Encoded]
 
 
-PARTS = ("hessian", "mean", "sensitivity", "pooled")
+PARTS = ("hessian", "mean", "sensitivity", "pooled", "coupling")
 MOST_OUTPUTS = 1 << 28
 """Bytes of outputs on one split above which they are not kept."""
 
@@ -52,7 +52,7 @@ def weight_parts(weight: Weight) -> list[Array | None]:
 
 def stats_parts(stats: Stats) -> list[Array | int | None]:
     """Statistics as what a hash takes."""
-    return [stats.hessian, stats.mean, stats.count, stats.samples, stats.sensitivity, stats.pooled]
+    return [stats.hessian, stats.mean, stats.count, stats.samples, stats.sensitivity, stats.pooled, stats.coupling]
 
 
 def moments(kept: Kept, key: str, compute: Callable[[], Mapping[str, Stats]]) -> dict[str, Stats]:

@@ -103,6 +103,7 @@ def by_gradients(
 ) -> dict[str, Stats]:
     """The statistics with row sensitivities from gradients; a layer that no gradient reached counts like the others.
 
+    Sensitivities that the statistics have already are those of rows of which more is known, and stay.
     Such a layer does nothing for the output, which another use of the model may look at.
     """
     found, costs, unseen = dict(stats), [], []
@@ -111,7 +112,8 @@ def by_gradients(
         if layer.name not in rows:
             unseen.append((layer, deviation))
             continue
-        sensitivity = tempered(rows[layer.name], deviation)
+        told = stats[layer.name].sensitivity
+        sensitivity = tempered(rows[layer.name], deviation) if told is None else rounded(told)
         found[layer.name] = replace(stats[layer.name], sensitivity=sensitivity)
         costs.append(float(np.sum(sensitivity * np.square(deviation))) / layer.size)
     for layer, deviation in unseen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -184,16 +184,21 @@ class Subject:
         return self
 
     def corrected(
-        self, slope: float, measure: Measure, progress: Progress, alike: Callable[[str], str] | None = None
-    ) -> tuple[Subject, dict[str, float]]:
+        self, slope: float, measure: Measure, progress: Progress, alike: Callable[[str], str] | None = None,
+        apart: Collection[str] = (),
+    ) -> tuple[Subject, dict[str, float]]:  # fmt: skip
         """Sensitivities scaled layer by layer so that the KL predicted for the layer alone is the one it causes.
 
         measure() runs the working copy and returns its mean KL from the original. alike gives the role of a layer by
-        its name: layers of one role are changed together and have one factor. Also returns each layer's factor.
+        its name: layers of one role are changed together and have one factor. Layers apart are left as they
+        are. Also returns each layer's factor.
         """
-        stats, factors = dict(self.stats), {}
+        stats = dict(self.stats)
+        factors: dict[str, float] = {}
         parts: dict[str, list[Layer]] = {}
         for layer in self.layers:
+            if layer.name in apart:
+                continue
             parts.setdefault(layer.name if alike is None else alike(layer.name), []).append(layer)
         progress.stage("layer by layer", len(self.layers))
         tasks = [self._sent(layer, slope) for layers in parts.values() for layer in layers]
@@ -212,11 +217,11 @@ class Subject:
                     self.adapter.write(layer.name, self.weights[layer.name])
             least = UNSEEN * 1e-3 if alike is not None else 0.0  # else nothing that the output shows
             factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > least else 1.0
-            for layer in layers:
-                known = stats[layer.name].sensitivity
-                rows = np.ones(layer.rows) if known is None else known
-                stats[layer.name] = replace(stats[layer.name], sensitivity=rounded(rows * factor))
-                factors[layer.name] = factor
+            factors |= {layer.name: factor for layer in layers}
+        for layer in self.layers:
+            known, factor = stats[layer.name].sensitivity, factors.setdefault(layer.name, 1.0)
+            rows = np.ones(layer.rows) if known is None else known
+            stats[layer.name] = replace(stats[layer.name], sensitivity=rounded(rows * factor))
         return replace(self, stats=stats), factors
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,7 +24,7 @@ from attar.adapters.transformers import priors as transformers_priors
 from attar.adapters.transformers import sites as transformers_sites
 from attar.adapters.transformers.adapter import CONFIG
 from attar.adapters.transformers.batches import by_length, put, unpadded
-from attar.adapters.transformers.fisher import Lookups, fisher
+from attar.adapters.transformers.fisher import Gradients, fisher
 from attar.adapters.transformers.pixels import pixels_of
 from attar.adapters.transformers.run import Running
 from attar.adapters.transformers.skeleton import damaged, dumped, parsed
@@ -61,7 +62,7 @@ class TransformersModel(TorchModel):
         self._files, self._dtype, self._seen = dict(files), dtype, seen
         self.suffixes = ("",)
         self._beside: list[Path] = []
-        self._lookups: dict[str, Lookups] = {}
+        self._gradients = Gradients()
         self._pixels = pixels_of(source.network, files)
 
     @classmethod
@@ -196,17 +197,29 @@ class TransformersModel(TorchModel):
         """Input statistics, without padding."""
         return super().moments(self._parts(batches), only)
 
+    @property
+    def heads(self) -> frozenset[str]:
+        """The head of a language model, by all of its names."""
+        head = self.network.get_output_embeddings() if self._task.kind in ("next", "same") else None  # type: ignore[operator]
+        if head is None:
+            return frozenset()
+        place, tensors = memory(head.weight), self._source.tensors
+        return frozenset(name for name in self._sites if memory(tensors[name]) == place)
+
+    def _of_words(self, name: str) -> bool:
+        """Whether a table is one of words, not of positions or of kinds of segments."""
+        return name not in self._seen.positions and self._sites[name].form.cols >= transformers_priors.FEW
+
     def settled(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
         """Statistics with what is known beforehand of words, positions and experts; see priors.py."""
         tables: dict[str, bool] = {}
         kin: dict[str, list[str]] = {}
         for name, site in self._sites.items():
             if site.form.kind == "embedding":
-                tables[name] = name in self._seen.positions or site.form.cols < transformers_priors.FEW
+                tables[name] = not self._of_words(name)
             if isinstance(self.network.get_submodule(name.rpartition(".")[0]), transformers_load.Slices):
                 kin.setdefault(name.rpartition(".")[0], []).append(name)
-        share = transformers_priors.FOREIGN if self._task.kind == "vector" else transformers_priors.WOKEN
-        return transformers_priors.settled(stats, tables, kin.values(), share)
+        return transformers_priors.settled(stats, tables, kin.values(), transformers_priors.WOKEN)
 
     def _parts(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
@@ -225,18 +238,26 @@ class TransformersModel(TorchModel):
 
         self._runner.raw = True
         try:
-            rows, self._lookups = fisher(forward, self._parts(kept), sites, self._task, spread, seed)
+            self._gradients = fisher(forward, self._parts(kept), sites, self._task, spread, seed)
         finally:
             self._runner.raw = False
-        return rows
+        return self._gradients.rows
 
     def weighed(self, stats: Mapping[str, Stats]) -> Mapping[str, Stats]:
-        """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen."""
+        """Statistics in which a word counts by what its vector does to the output, as `fisher` has last seen.
+
+        Beside them what it has seen of rows whose errors go together, and what is known beforehand of a head's rows.
+        """
         found = dict(stats)
-        for name, (ids, weights) in self._lookups.items():
-            words = name not in self._seen.positions and self._sites[name].form.cols >= transformers_priors.FEW
-            if name in stats and words:
-                found[name] = transformers_priors.weighed(stats[name], ids, weights)
+        for name, coupling in self._gradients.coupling.items():
+            if name in stats:
+                found[name] = replace(stats[name], coupling=coupling)
+        for name in self._gradients.words & set(stats):
+            rows = transformers_priors.head(self._gradients.rows[name])
+            found[name] = replace(found[name], sensitivity=rows)
+        for name, (ids, weights) in self._gradients.lookups.items():
+            if name in stats and self._of_words(name):
+                found[name] = transformers_priors.weighed(found[name], ids, weights)
         return found
 
     def write(self, name: str, weight: Weight) -> None:

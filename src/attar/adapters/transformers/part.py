@@ -15,6 +15,7 @@ from attar.adapters.torch.forms import Site, covered, memory
 from attar.adapters.torch.products import Product
 from attar.adapters.torch.run import to_numpy, undisturbed
 from attar.adapters.torch.taps import Hook, Watch, tapped
+from attar.adapters.transformers.fisher import of_scores
 from attar.adapters.transformers.moments import SharedMoments
 from attar.errors import FormatError, ModelError
 from attar.types import Array, Layer, Stats, Weight
@@ -138,13 +139,15 @@ class Part:
         looked up with the squared gradients of their vectors; see fisher.py.
         """
         probes: list[tuple[Product, Tensor]] = []
+        last: list[Tensor] = []
 
         def hook(product: Product) -> Tensor | None:
             if product.y is None:
                 return None
             probe = torch.zeros_like(product.y, requires_grad=True)
             probes.append((product, probe))
-            return product.y + probe
+            last[:] = [product.y + probe]
+            return last[0]
 
         states = _tensor(inputs[0])
         if states is not None:
@@ -163,7 +166,11 @@ class Part:
         for (product, _), gradient in zip(probes, gradients, strict=False):
             if gradient is not None:
                 rows = self._sites[product.name].form.rows
-                add_squares(squares.setdefault(product.name, np.zeros(rows)), product, gradient)
+                total = squares.setdefault(product.name, np.zeros(rows))
+                if cotangent is None and product is probes[-1][0] and made is last[0]:
+                    total += of_scores(made.detach()[:, :-1])
+                else:
+                    add_squares(total, product, gradient)
                 ids = product.ids()
                 if ids is not None:
                     looked[product.name] = (ids, gradient.double().square().sum(-1).reshape(-1).numpy())

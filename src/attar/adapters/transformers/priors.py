@@ -21,11 +21,13 @@ LEAST, MOST = 0.5, 0.8
 """Bounds of the share of probability that counts do not decide."""
 OFFSET = 1000
 """Mandelbrot's shift of ranks: the first ids of vocabularies are letters and marks for special use."""
+HEAD = 0.1
+"""Share of the sensitivity of a language model's head that is dealt out likewise over the words that may come next."""
 PRIOR = 8
 """Lookups of words as rare that a word's own weigh against."""
-WOKEN, FOREIGN = 0.3, 3.0
-"""Variance of every input beside those seen, in mean variances: of language models, and of models whose vectors are to
-serve text of another kind as well. The larger costs a language model 0.2 bits a weight at a perplexity of +10 %."""
+WOKEN = 0.3
+"""Variance of every input beside those seen, in mean variances. For six of MiniLM's layers, calibrated on 800 passages
+of a novel and measured on e-mails, 0.1 to 0.3 do best at equal distortion, and 3 costs 0.1 to 0.2 bits a weight."""
 FEW = 16
 """Rows of a table that are fewer than any vocabulary's."""
 EVEN = 0.5
@@ -57,9 +59,18 @@ def words(stats: Stats) -> Stats:
     frequency = stats.hessian[0]
     counts = np.rint(frequency * stats.count)
     share = float(np.clip((counts == 1).sum() / max(stats.count, 1), LEAST, MOST))
-    zipf = 1 / (np.arange(len(counts)) + 1.0 + OFFSET)
-    smoothed = (1 - share) * frequency + share * zipf / zipf.sum()
+    smoothed = (1 - share) * frequency + share * _zipf(len(counts))
     return replace(stats, hessian=smoothed[None])
+
+
+def head(rows: Floats) -> Floats:
+    """Sensitivities [tokens] of the rows of a head, with a share for words that the texts made unlikely everywhere."""
+    return np.asarray((1 - HEAD) * rows + HEAD * rows.sum() * _zipf(len(rows)))
+
+
+def _zipf(size: int) -> Floats:
+    ranks = 1 / (np.arange(size) + 1.0 + OFFSET)
+    return np.asarray(ranks / ranks.sum())
 
 
 def weighed(stats: Stats, ids: NDArray[np.int64], weights: Floats) -> Stats:

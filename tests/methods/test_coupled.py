@@ -1,0 +1,115 @@
+"""Rows that are coupled make up for one another's errors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attar.methods import coupled, feedback
+from attar.methods.base import distortion
+from attar.methods.uniform import Uniform
+from attar.types import Layer, Stats, Weight
+from kits.method_laws import check_method, problem
+
+SLOPES = (1e-6, 1e-4, 1e-2)
+
+
+def correlation(rows: int, seed: int = 3) -> np.ndarray:
+    """Gradients of a few directions beside independent ones."""
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(0, 1, (rows, max(rows // 4, 1)))
+    moment = mix @ mix.T + 0.3 * rows / 4 * np.eye(rows)
+    root = np.sqrt(np.diagonal(moment))
+    return (moment / root[:, None] / root).astype(np.float32)
+
+
+def coupled_problem(rows: int, cols: int, *, bias: bool = True) -> tuple[Layer, Weight, Stats]:
+    layer, weight, stats = problem(rows, cols, bias=bias)
+    return layer, weight, replace(stats, coupling=correlation(rows))
+
+
+def table(rows: int = 24, tokens: int = 300) -> tuple[Layer, Weight, Stats]:
+    rng = np.random.default_rng(1)
+    layer = Layer("table", "embedding", rows, tokens, (tokens, rows))
+    weight = Weight(rng.normal(0, 1, (rows, tokens)).astype(np.float32))
+    frequency = rng.dirichlet(np.full(tokens, 0.3))[None]
+    stats = Stats(frequency, np.zeros((1, tokens)), 5000, 500, rng.uniform(0.5, 2, rows), None, correlation(rows))
+    return layer, weight, stats
+
+
+@pytest.mark.parametrize("name", ["uniform", "keep", "fixed", "lowrank"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_laws(name: str, bias: bool) -> None:
+    check_method(name, *coupled_problem(40, 70, bias=bias), SLOPES)
+
+
+@pytest.mark.parametrize("name", ["uniform", "keep"])
+def test_laws_of_a_table(name: str) -> None:
+    check_method(name, *table(), SLOPES)
+
+
+def test_a_table_of_two_words() -> None:
+    check_method("uniform", *table(tokens=2), SLOPES)
+
+
+def test_distortion_is_the_formula() -> None:
+    layer, weight, stats = coupled_problem(9, 14)
+    rng = np.random.default_rng(0)
+    decoded = Weight(
+        weight.matrix + rng.normal(0, 0.1, weight.matrix.shape).astype(np.float32), weight.bias + np.float32(0.2)
+    )
+    assert stats.sensitivity is not None and stats.coupling is not None and weight.bias is not None
+    root = np.sqrt(stats.sensitivity)
+    second = stats.coupling * root[:, None] * root
+    error = weight.matrix.astype(np.float64) - decoded.matrix
+    offset = error @ stats.mean[0] + (weight.bias - decoded.bias)
+    expected = 0.5 * (np.trace(second @ error @ stats.hessian[0] @ error.T) + offset @ second @ offset)
+    assert distortion(layer, weight, decoded, stats) == pytest.approx(expected, rel=1e-6)
+
+
+def test_what_is_not_coupled_costs_as_before() -> None:
+    layer, weight, stats = problem(20, 30)
+    decoded = Uniform.decode(Uniform.encode(layer, weight, stats, {"method": "uniform", "slope": 1e-3}))
+    alone = replace(stats, coupling=np.eye(20, dtype=np.float32))
+    assert distortion(layer, weight, decoded, alone) == pytest.approx(distortion(layer, weight, decoded, stats))
+
+
+def test_factors_make_up_for_errors() -> None:
+    """An error in the first block, followed by what it takes away from the others, costs what its pivots say."""
+    rows, sensitivity = 3 * coupled.BLOCK, np.random.default_rng(0).uniform(0.5, 2, 3 * coupled.BLOCK)
+    found = coupled.rows_of(correlation(rows), sensitivity)
+    second = correlation(rows)[found.order][:, found.order].astype(np.float64)
+    second *= np.sqrt(sensitivity[found.order])[:, None] * np.sqrt(sensitivity[found.order])
+    np.testing.assert_allclose(found.matrix, second, rtol=1e-5)
+    error = np.zeros(rows)
+    error[2] = 1.0
+    error[coupled.BLOCK :] = found.ahead[2, coupled.BLOCK :]
+    # The last two blocks as the first left them: the least that any values there reach.
+    least = second[2, 2] - second[2, coupled.BLOCK :] @ np.linalg.solve(
+        second[coupled.BLOCK :, coupled.BLOCK :], second[coupled.BLOCK :, 2]
+    )
+    assert error @ second @ error == pytest.approx(least, rel=1e-5)
+    assert found.pivots[found.order[2]] == pytest.approx(least, rel=1e-5)
+
+
+@pytest.mark.parametrize("made", [lambda: coupled_problem(96, 80), lambda: coupled_problem(96, 80, bias=False), table])
+def test_coupling_pays(made) -> None:
+    """Less distortion and rate, as the coupled distortion has it, than without looking at it."""
+    layer, weight, stats = made()
+    slope = 1e-5 if made is not table else 1e-4
+
+    def cost(known: Stats) -> float:
+        (point,) = Uniform.points(layer, weight, known, [slope])
+        assert point.encoded is not None
+        return distortion(layer, weight, Uniform.decode(point.encoded), stats) + slope * point.rate_bits
+
+    blind, seen = cost(replace(stats, coupling=None)), cost(stats)
+    assert seen < 0.97 * blind
+
+
+def test_numpy_and_native_agree(monkeypatch) -> None:
+    layer, weight, stats = coupled_problem(40, 70)
+    choice = {"method": "uniform", "slope": 1e-4}
+    native = Uniform.encode(layer, weight, stats, choice).arrays["codes"]
+    monkeypatch.setattr(feedback, "kernel", lambda: None)
+    assert np.mean(native != Uniform.encode(layer, weight, stats, choice).arrays["codes"]) < 0.01
