@@ -2,8 +2,9 @@
 
     python benchmarks/engines.py [--model lite0] [--crops 160] [--jobs 2] [--engines threads processes ray]
 
-Statistics are measured once; then every engine encodes the model at a few slopes as the search does, the first of them
-with what it takes to begin (processes and nodes start, weights and statistics are shipped).
+Statistics are measured anew with every engine, as in a run of the command; then it encodes the model at a few slopes
+as the search does, the first of them with what it takes to begin (processes start, weights and statistics are shipped).
+A Ray cluster starts beside the statistics. "all" has both.
 """
 
 from __future__ import annotations
@@ -49,17 +50,20 @@ def subject_of(name: str, crops: int) -> Subject:
     return measuring.subject_of(job, Silent())
 
 
-def timed(subject: Subject, name: str, jobs: int) -> dict[str, Any]:
-    """Seconds to begin with the first candidate, and for each of the others; a hash of all bytes."""
-    slope, seconds, found = first_slope(subject), [], hashlib.sha256()
-    begun = time.perf_counter()
+def timed(model: str, crops: int, name: str, jobs: int) -> dict[str, Any]:
+    """Seconds for the statistics, for the first candidate, and for each of the others; a hash of all bytes."""
+    seconds, found, begun = [], hashlib.sha256(), time.perf_counter()
     with closing(engine_of(name, jobs)) as engine:
-        mine = replace(subject, engine=engine)
+        subject = replace(subject_of(model, crops), engine=engine)
         for step in STEPS:
-            found.update(mine.build(step * slope).data)
             seconds.append(time.perf_counter() - begun)
             begun = time.perf_counter()
-    return {"first": seconds[0], "further": float(np.mean(seconds[1:])), "all": sum(seconds), "hash": found.hexdigest()}
+            found.update(subject.build(step * first_slope(subject)).data)
+        seconds.append(time.perf_counter() - begun)
+    return {
+        "statistics": seconds[0], "first": seconds[1], "further": float(np.mean(seconds[2:])), "all": sum(seconds),
+        "weights": subject.weight_count, "layers": len(subject.layers), "hash": found.hexdigest(),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -70,24 +74,20 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     options = parser.parse_args()
-    subject = subject_of(options.model, options.crops)
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {options.model}, "
-        f"{subject.weight_count:,} weights, {len(subject.layers)} layers, {options.jobs} jobs"
-    )
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {options.jobs} jobs")
     found: dict[str, Any] = {}
     for name in options.engines:
-        found[name] = timed(subject, name, options.jobs)
-        print(f"{name}: {found[name]['all']:.1f} s", flush=True)
+        found[name] = one = timed(options.model, options.crops, name, options.jobs)
+        print(f"{name}: {one['all']:.1f} s ({one['layers']} layers, {one['weights']:,} weights)", flush=True)
     base = next(iter(found.values()))
     rows = [
         [
-            name, f"{one['first']:.1f} s", f"{one['further']:.1f} s", f"{one['all']:.1f} s",
+            name, *(f"{one[part]:.1f} s" for part in ("statistics", "first", "further", "all")),
             f"{one['all'] / base['all'] - 1:+.0%}", "same" if one["hash"] == base["hash"] else "OTHERS",
         ]
         for name, one in found.items()
     ]  # fmt: skip
-    print(markdown(["engine", "first candidate", "each further", "all", "beside threads", "bytes"], rows))
+    print(markdown(["engine", "statistics", "first candidate", "each further", "all", "beside threads", "bytes"], rows))
 
 
 if __name__ == "__main__":

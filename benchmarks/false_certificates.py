@@ -85,17 +85,17 @@ class Simulated(Loop):
 
     def seen(self, slope: float, split: str, *, whole: bool) -> Found:
         after, before = self.model.score(slope, split), self.before[split]
-        known, bounds = self.shown.get(slope, 0), None
-        self.verdicts[split][slope] = verdict = certify(before, after, METRIC, LIMIT)
+        known, bounds, level = self.shown.get(slope, 0), None, self.level(slope, split)
+        self.verdicts[split][slope] = verdict = certify(before, after, METRIC, LIMIT, level)
         if not whole:
-            order, aim = order_of(before.n, self.seed), self.aim(split)
+            order, aim = order_of(before.n, self.seed), self.aim(split, level)
             for end in ends(before.n):
                 rows = order[:end]
                 few = part_of(before, rows), part_of(after, rows)
                 bounds = None if end == before.n else aim.decided(*losses_of(*few, METRIC))
                 if bounds is not None:
                     before, after = few
-                    verdict = certify(before, after, METRIC, LIMIT)
+                    verdict = certify(before, after, METRIC, LIMIT, level)
                     break
         if split == "select" and bounds is not None:
             self.shown[slope] = after.n

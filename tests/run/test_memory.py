@@ -120,7 +120,7 @@ def test_pieces_stay_below_their_bytes_and_end_with_blocks(each, most, batches):
         while start < count:
             size = pace(start)
             assert 1 <= size <= max(8, most // each, 1)
-            assert size < BLOCK or (start + size) % BLOCK == 0
+            assert size <= BLOCK - start % BLOCK, "it ends within its block, or with it"
             pace.learn(size * each, size)
             start += size
 

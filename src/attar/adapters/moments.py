@@ -37,9 +37,9 @@ def with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
 
 
 class Pace:
-    """How many examples to look at together: a few first, then as many as so many bytes allow.
+    """How many examples to look at together: a few first, then as many as so many bytes allow, a block at most.
 
-    Where those are a block or more, whole ones, so that nothing is left over that waits for the next.
+    What makes a block whole is taken where the bytes allow it, so that nothing is left over that waits for the next.
     """
 
     def __init__(self, most: int) -> None:
@@ -47,8 +47,7 @@ class Pace:
 
     def __call__(self, start: int) -> int:
         """The next step, from the example of this number in its batch."""
-        rest = BLOCK - start % BLOCK
-        return self._step if self._step < rest else rest + (self._step - rest) // BLOCK * BLOCK
+        return min(self._step, BLOCK - start % BLOCK)
 
     def learn(self, nbytes: int, examples: int) -> None:
         """What so many examples took."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 from attar.errors import AttarError, UsageError
@@ -21,6 +22,9 @@ class Cluster:
 
     One that was begun or connected to here is left when the run has ended. Nothing is sent about its use. On other
     machines attar of the same version is installed. Raises UsageError where Ray is not installed, or nothing answers.
+
+    A cluster of this machine takes seconds to start: it does so beside what the caller does until the first task, and
+    what keeps it from starting is raised there.
     """
 
     def __init__(self, address: str | None = None, jobs: int | None = None) -> None:
@@ -30,22 +34,30 @@ class Cluster:
         except ImportError:
             raise UsageError("engine 'ray': Ray must be installed. It is not. Run: pip install 'attar[ray]'.") from None
         self.jobs, self._ray, self._shares = jobs, ray, Shares(ray.put)
-        self._mine = not ray.is_initialized()
+        self._mine, self._begun = not ray.is_initialized(), Future[None]()
+        self._starter = ThreadPoolExecutor(1)  # its thread stays: the system ends Ray's processes with it
+        here = address is None and "RAY_ADDRESS" not in os.environ
+        if self._mine and here:
+            self._begun = self._starter.submit(self._connect, None)
+            return
+        self._begun.set_result(None)
         if self._mine:
             self._connect(address)
         elif address is not None:
             raise UsageError(
                 f"engine {address!r}: a process has one Ray cluster. It is connected to one already. Use 'ray'."
             )
-        self._run = ray.remote(max_retries=AGAIN, num_cpus=1)(_call)
 
     def share(self, value: Any, of: object = None) -> Any:
         """A reference to the value in the object store."""
+        self._begun.result()
         return self._shares.get(value, of)
 
     def map(self, function: Callable[..., R], tasks: Iterable[tuple[Any, ...]]) -> Iterator[R]:
         """In order; raises AttarError where nodes are lost again and again."""
-        waiting = [self._run.remote(function, *task) for task in tasks]
+        self._begun.result()
+        run = self._ray.remote(max_retries=AGAIN, num_cpus=1)(_call)
+        waiting = [run.remote(function, *task) for task in tasks]
         try:
             while waiting:
                 yield self._result(waiting[0])
@@ -56,9 +68,11 @@ class Cluster:
 
     def close(self) -> None:
         """Let go of what is shared, and of a cluster that was begun here."""
+        wait([self._begun])
         self._shares = Shares(self._ray.put)
         if self._mine and self._ray.is_initialized():
             self._ray.shutdown()
+        self._starter.shutdown()
 
     def _result(self, reference: Any) -> Any:
         """What a task returned; what it raised is raised."""

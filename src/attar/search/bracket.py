@@ -20,6 +20,8 @@ CLOSE = 2
 """Stop when the next slope would be within so many steps of one already tried."""
 REACH = 4 * OCTAVE
 """How many steps beyond the slopes already tried the next may lie."""
+BELOW = 2 * REACH
+"""How many steps below them a candidate for the certify split may lie: the safest are to pass whatever the luck."""
 BEYOND = 5
 """How many steps beyond them a candidate for the certify split may lie: models fall off cliffs that no fit foresees."""
 SPREAD_POWER = 0.25
@@ -100,10 +102,10 @@ def slope_of(step: int) -> float:
     return float(2.0 ** (step / OCTAVE))
 
 
-def solve(trials: Sequence[Trial], target: Target, beyond: int = REACH) -> int:
-    """The largest step predicted to be within the limit: from REACH below the slopes tried to `beyond` above them."""
+def solve(trials: Sequence[Trial], target: Target, beyond: int = REACH, below: int = REACH) -> int:
+    """The largest step predicted to be within the limit: from `below` the slopes tried to `beyond` above them."""
     tried = [step_of(t.slope) for t in trials]
-    steps = range(min(tried) - REACH, max(tried) + beyond + 1)
+    steps = range(min(tried) - below, max(tried) + beyond + 1)
     inside = [drop_at(trials, slope_of(step), target) <= target.limit for step in steps]
     last = inside.index(False) if False in inside else len(steps)
     return steps[max(last - 1, 0)]
@@ -140,7 +142,7 @@ def sequence(trials: Sequence[Trial], target: Target, odds: Sequence[float]) -> 
 
     The first is at most the boldest that was seen within the limit.
     """
-    steps = sorted({solve(trials, replace(target, sigmas=sigmas), BEYOND) for sigmas in odds})
+    steps = sorted({solve(trials, replace(target, sigmas=sigmas), BEYOND, BELOW) for sigmas in odds})
     seen = max((step_of(t.slope) for t in trials if t.drop <= target.limit), default=steps[0])
     steps[0] = min(steps[0], seen)
     return [slope_of(step) for step in steps]

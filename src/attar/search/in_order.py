@@ -3,17 +3,23 @@
 The certify split is looked at only after the search has ended, by a fixed sequence of candidates that the search alone
 chose (Bauer 1991; Angelopoulos et al. 2022, section 2.3): each is tested at the full confidence level, and the first
 that fails ends the sequence, so that looking at several does not spoil the level.
+
+A sequence that begins with what is quite safe takes the most evaluations where they tell the least. So there is a
+second one of safer candidates to fall back on, where the first of the first fails, at a level of its own: the error is
+split between the two (Bonferroni; the fallback procedure of Wiens 2003 hands no more on), SPARED of it for the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from attar.evaluate.budget import Budget
 from attar.types import Certificate, Score
 
+SPARED = 0.05
+"""Share of the error, 1 - confidence, that a sequence to fall back on has."""
 C_co = TypeVar("C_co", covariant=True)
 Stop = Callable[[], bool]
 """Whether a run is to end with what it has."""
@@ -70,14 +76,37 @@ def front(loop: Tested[C_co], safest: float, expected: Mapping[float, float]) ->
     return order
 
 
+def level(confidence: float, *, spare: bool) -> float:
+    """The confidence of each bound where there are two sequences: in the one to fall back on, or in the other.
+
+    >>> round(level(0.95, spare=False), 4), round(level(0.95, spare=True), 4)
+    (0.9525, 0.9975)
+    """
+    return 1 - (1 - confidence) * (SPARED if spare else 1 - SPARED)
+
+
 def certify_in_order(
-    loop: Tested[C_co], slopes: list[float], interrupted: Callable[[], bool] = lambda: False
+    loop: Tested[C_co],
+    slopes: Sequence[float],
+    interrupted: Stop = lambda: False,
+    spare: Sequence[float] = (),
 ) -> Outcome[C_co]:
     """Test candidates, safest first, on the certify split; hand back the last before the first failure.
 
-    An interrupted run tests the first alone, or no further ones: time ends the sequence, not what was seen.
-    Each costs less than the one before. Where the first fails already, it is handed back with its verdict.
+    spare: safer ones to fall back on where the first fails. An interrupted run tests the first alone, or no further
+    ones: time ends the sequence, not what was seen. Each costs less than the one before. Where the first fails already,
+    and the first to fall back on, the safest is handed back with its verdict.
     """
+    best, passed = _last_that_passed(loop, slopes, interrupted)
+    if not passed and spare:
+        best, _ = _last_that_passed(loop, spare, interrupted)
+    return Outcome(best.candidate, best.certificate, best.before, best.after, loop.count)
+
+
+def _last_that_passed(
+    loop: Tested[C_co], slopes: Sequence[float], interrupted: Stop
+) -> tuple[Outcome[C_co], bool]:  # fmt: skip
+    """The last that passed of one sequence, or its first, and whether that did."""
     best: Outcome[C_co] | None = None
     bound = loop.budget.guarantee == "bound"
     for slope in slopes:
@@ -89,6 +118,6 @@ def certify_in_order(
             break
         best = Outcome(candidate, verdict, loop.before["certify"], after, loop.count)
         if not passed:
-            break
+            return best, False
     assert best is not None
-    return Outcome(best.candidate, best.certificate, best.before, best.after, loop.count)
+    return best, True

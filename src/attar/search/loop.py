@@ -13,7 +13,7 @@ from attar.adapters.base import Adapter, Hearing
 from attar.archive import read_archive
 from attar.evaluate.base import Metric
 from attar.evaluate.budget import Budget
-from attar.evaluate.certificate import certify
+from attar.evaluate.certificate import certify, smallest_certifiable
 from attar.evaluate.score import Transcribe, part_of, score
 from attar.evaluate.sequential import separable
 from attar.run.kept import Kept, key_of
@@ -22,7 +22,7 @@ from attar.run.progress import Progress
 from attar.search.bracket import Target, Trial, drop_at, land, sequence, shown, slope_of, solve
 from attar.search.divergence import Kind, divergence
 from attar.search.expected import sharpened
-from attar.search.in_order import Outcome, certify_in_order, front
+from attar.search.in_order import Outcome, certify_in_order, front, level
 from attar.search.pieces import PLAIN, Aim, Hope, Looked, look, order_of
 from attar.search.remember import Again
 from attar.search.subject import Candidate, Subject
@@ -30,8 +30,16 @@ from attar.types import Array, Certificate, Score, Splits
 
 FIRST_KL = 0.01
 """Predicted KL, in nats, of the first candidate."""
+ODDS = (0.9, 0.2, -0.5, -1.2)
+"""Of the candidates tested on the certify split: the first should pass unless luck is so many standard deviations
+against it (18 % of runs), the last only if luck is for it. In simulated runs these take the fewest examples of those
+that end with as small files as any."""
+SPARE = (4.0, 2.5, 1.0)
+"""Odds of those to fall back on where the first fails, by bounds at their own level."""
+FEWEST = 1000
+"""Examples below which the error is not split: bounds so far out in the tail would not mean much."""
 SAFEST, BOLDEST, STEP = 2.5, -1.0, 1.5
-"""Odds of the candidates tested on the certify split: the first should pass unless luck is SAFEST standard deviations
+"""Odds where there is nothing to fall back on: the first should pass unless luck is SAFEST standard deviations
 against it (1 % of runs), the last only if luck is one for it; in even steps, of at most STEP."""
 SURE = 2
 """Candidates that were only rounded which are tested beside those that were trained."""
@@ -89,6 +97,8 @@ class Loop:
     """Outputs of evaluations that did, by slope."""
     examples: dict[str, int] = field(default_factory=dict)
     """Examples that candidates were run on, by split."""
+    spare: frozenset[float] = frozenset()
+    """Slopes of the candidates to fall back on, where there are any."""
 
     def originals(self, names: Sequence[str] = ("select", "certify")) -> None:
         """Score the original on splits."""
@@ -119,9 +129,10 @@ class Loop:
     def evaluate(self, slope: float, split: str) -> tuple[Candidate, Certificate, Score, float]:
         """One full evaluation of a candidate's decoded bytes on one split.
 
-        Of those after the first on the certify split one that is as good as lost is given up, and not certified.
+        On the certify split one that is as good as lost is given up, and not certified, unless it is the last hope.
         """
-        seen = self.seen(slope, split, whole=split != "certify" or not self.certified or not self.stops)
+        last = not self.certified and (not self.spare or slope in self.spare)
+        seen = self.seen(slope, split, whole=split != "certify" or last or not self.stops)
         return self.candidate(slope), seen.verdict, seen.after, seen.kl
 
     def seen(self, slope: float, split: str, *, whole: bool) -> Found:
@@ -135,7 +146,7 @@ class Loop:
             found = self._in_pieces(slope, split, mark, stage, whole=whole)
         else:
             again = self._again(self.subject.adapter, mark, split)
-            verdict, after, moved = self.compared(again, split, stage)
+            verdict, after, moved = self.compared(again, split, stage, self.level(slope, split))
             again.keep(after.outputs)
             found = Found(verdict, self.before[split], after, moved, verdict.n)
         self.slowest = max(self.slowest, perf_counter() - begun)
@@ -152,9 +163,9 @@ class Loop:
     def _in_pieces(self, slope: float, split: str, mark: str, stage: str, *, whole: bool) -> Found:
         """An evaluation that stops when it is plain on which side of the limit a candidate is (certify: beyond)."""
         before, known = self.before[split], self.stopped.get(slope) if split == "select" else None
-        order, data = order_of(before.n, self.seed), getattr(self.splits, split)
+        order, data, level = order_of(before.n, self.seed), getattr(self.splits, split), self.level(slope, split)
         again = self._again(self.subject.adapter, key_of("pieces", mark, self.seed), split, known)
-        aim = self.aim(split)
+        aim = self.aim(split, level)
         self.progress.stage(stage, len(data))
         looked = look(
             again, data, self.metric, before, order, aim, known=known, whole=whole, progress=self.progress.step
@@ -167,19 +178,30 @@ class Loop:
                 self.stopped[slope] = looked.after.outputs
         elif looked.bounds is None:  # in the split's own order, as every score that is handed back
             looked = replace(looked, before=before, after=part_of(looked.after, np.argsort(order)))
-        return self._of(looked, self.budget.limit(self.before[split].value))
+        return self._of(looked, split, level)
 
-    def aim(self, split: str) -> Aim:
-        """What stops an evaluation on a split."""
-        kind, confidence = Aim if split == "select" else Hope, self.budget.confidence if self._bound() else 0.5
+    def level(self, slope: float, split: str) -> float:
+        """The confidence of a candidate's bound: on the certify split the error is shared with what is spare."""
+        if split != "certify" or not self.spare or not self._bound():
+            return self.budget.confidence
+        return level(self.budget.confidence, spare=slope in self.spare)
+
+    def aim(self, split: str, level: float) -> Aim:
+        """What stops an evaluation on a split, where a bound at a level counts."""
+        kind, confidence = Aim if split == "select" else Hope, level if self._bound() else 0.5
         return kind(self.budget.limit(self.before[split].value), len(self.splits.certify), confidence)
 
-    def _of(self, looked: Looked, limit: float) -> Found:
+    def _of(self, looked: Looked, split: str, level: float) -> Found:
         """What was seen in pieces, as of a split."""
         before, after = looked.before, looked.after
-        verdict = certify(before, after, self.metric, limit, self.budget.confidence)
+        verdict = self.verdict(before, after, split, level)
         moved = float(divergence(before.outputs, after.outputs, self.kind).mean())
         return Found(verdict, before, after, moved, looked.new, looked.bounds)
+
+    def verdict(self, before: Score, after: Score, split: str, level: float) -> Certificate:
+        """The certificate by a bound at a level; it says the confidence of all that may be handed back together."""
+        found = certify(before, after, self.metric, self.budget.limit(self.before[split].value), level)
+        return replace(found, confidence=self.budget.confidence)
 
     def _bound(self) -> bool:
         """Whether the bound is what must be within the limit."""
@@ -203,14 +225,16 @@ class Loop:
         share = len(self.splits.certify) / max(len(self.splits.select), 1)
         return self.slowest * (1 + max(share, 1.0))
 
-    def compared(self, run: Run, split: str, stage: str) -> tuple[Certificate, Score, float]:
-        """What a model's outputs on a split are beside the original's: a full evaluation."""
+    def compared(
+        self, run: Run, split: str, stage: str, level: float | None = None
+    ) -> tuple[Certificate, Score, float]:
+        """What a model's outputs on a split are beside the original's, by a bound at a level: a full evaluation."""
         data, before = getattr(self.splits, split), self.before[split]
         self.progress.stage(stage, len(data))
         told = transcriber(self.subject.adapter)
         after = score(run, data, self.metric, before.outputs, progress=self.progress.step, transcribe=told)
         self.count += 1
-        verdict = certify(before, after, self.metric, self.budget.limit(before.value), self.budget.confidence)
+        verdict = self.verdict(before, after, split, level or self.budget.confidence)
         return verdict, after, float(divergence(before.outputs, after.outputs, self.kind).mean())
 
     def cost(self, slope: float) -> float:
@@ -273,20 +297,42 @@ def search(
 
     extend adds candidates of its own, which are tested with the safest of the others, or alone.
     """
-    limit, bound, target = loop.limit(), loop.budget.guarantee == "bound", target_of(loop)
+    target = target_of(loop)
     trials = landing(loop, target, most, interrupted)
     looks = 1 if interrupted() else most - len(trials)
-    step = min(STEP, (SAFEST - BOLDEST) / max(looks - 1, 1))
-    odds = [SAFEST - step * look for look in range(looks)]
-    if not bound:
-        # What the search itself expects to be beyond the limit is not tried: it would pass by luck alone.
-        odds = [max(sigmas, 0.0) for sigmas in odds]
-    loop.ledger.add("landed", slope=slope_of(solve(trials, target)), limit=limit, trials=[asdict(t) for t in trials])
-    slopes = sequence(trials, target, odds)
-    further = extend(slope_of(solve(trials, target)), target, interrupted) if extend is not None else []
+    landed = slope_of(solve(trials, target))
+    loop.ledger.add("landed", slope=landed, limit=loop.limit(), trials=[asdict(t) for t in trials])
+    further = extend(landed, target, interrupted) if extend is not None else []
     if not further:
-        return certify_in_order(loop, slopes, interrupted)
+        slopes, spare = planned(loop, trials, target, looks)
+        return certify_in_order(loop, slopes, interrupted, spare)
+    slopes = sequence(trials, target, even_odds(loop, looks))
     expected = {} if alone else {slope: drop_at(trials, slope, target) for slope in slopes[1:SURE]}
     expected |= {trial.slope: shown(trial, target, 0) for trial in further}
     safest = min(expected, key=lambda slope: expected[slope]) if alone else slopes[0]
     return certify_in_order(loop, front(loop, safest, expected), interrupted)
+
+
+def even_odds(loop: Loop, looks: int) -> list[float]:
+    """Odds of so many candidates from the safest to the boldest; of an estimate none below even ones."""
+    step = min(STEP, (SAFEST - BOLDEST) / max(looks - 1, 1))
+    least = -np.inf if loop.budget.guarantee == "bound" else 0.0
+    return [max(SAFEST - step * look, least) for look in range(looks)]
+
+
+def planned(loop: Loop, trials: Sequence[Trial], target: Target, looks: int) -> tuple[list[float], list[float]]:
+    """Slopes for the certify split, ascending, and those to fall back on; sets the loop's levels.
+
+    Without any to fall back on where one evaluation is left, or so few examples that no bound at their level is small.
+    Of an estimate none is tried that the search itself expects to be beyond the limit: it would pass by luck alone.
+    """
+    bound, n = loop.budget.guarantee == "bound", target.examples
+    own = level(loop.budget.confidence, spare=True)
+    few = n < FEWEST or (loop.metric.unit == "points" and smallest_certifiable(n, 0.0, own) > loop.limit() / 2)
+    if looks < 2 or (bound and few):
+        return sequence(trials, target, even_odds(loop, looks)), []
+    slopes = sequence(trials, target, [odds if bound else max(odds, 0.0) for odds in ODDS[:looks]])
+    safer = replace(target, confidence=own) if bound else target
+    spare = [slope for slope in sequence(trials, safer, SPARE[: looks - 1]) if slope < slopes[0]]
+    loop.spare = frozenset(spare)
+    return slopes, spare

@@ -206,6 +206,8 @@ class Runner:
             )
         keep = 0
         order = {owner: place for place, owner in enumerate(self._uses)}
+        # Of whom each tensor is wanted last: it goes then, and does not stand beside the columns of those behind.
+        last_of = {name: owner for owner, sites in uses.items() for site in sites for name in site.sources}
         for tensors, count, feed, start, last in self._watch(batches, uses, outputs=False):
             # The same for every example, or a small last batch would weigh as much as a large one.
             keep = keep or max(PATCHES_PER_EXAMPLE, PATCHES_PER_BATCH // feed.count)
@@ -219,6 +221,9 @@ class Runner:
                     else:
                         sums[owner].add(columns, 0)
                         sums[owner].samples += new
+                    del columns
+                for name in [name for name in tensors if last_of.get(name) == owner]:
+                    del tensors[name]
                 if last:
                     sums[owner].flush()
         self._sessions.clear()
