@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import attar
-from attar import reading, recipe
+from attar import opening, reading, recipe
 from attar.adapters.transformers.adapter import TransformersAdapter
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
@@ -75,7 +75,7 @@ def rows(work: Path, arguments: argparse.Namespace) -> Iterator[str]:
     rate, weights = bits(archive)
     yield f"{weights:,} weights, {result.bytes_before:,} -> {result.bytes_after:,} bytes, {rate:.3f} bits a weight, "
     yield f"{seconds:.0f} s\n\n| recordings | NLL before | after | rise | WER before | after | rise |\n|" + "---|" * 7
-    plan, before, after = recipe.make(), TransformersAdapter.open(model), attar.api.from_archive(read(archive))
+    plan, before, after = recipe.make(), TransformersAdapter.open(model), opening.from_archive(read(archive))
     for name, place in sets.items():
         told, own = (reading.read_whole(str(one), plan, before) for one in (place, untold(place)))
         cells = []
