@@ -198,3 +198,11 @@ def test_rates_at_many_slopes_are_those_at_each() -> None:
     together = sliced.rates_of(stream(), *given, slopes)
     assert together == [sliced.rounded(stream(), *given, slope)[1] for slope in slopes]
     assert together == sorted(together, reverse=True)
+
+
+@pytest.mark.parametrize(("low", "high", "kind"), [(-3, 127, "i1"), (-129, 0, "i2"), (0, 128, "i2"), (0, 40000, "i4")])
+def test_codes_that_wait_take_as_few_bytes_as_they_need(low: int, high: int, kind: str) -> None:
+    codes = np.array([[low, high]], np.int32)
+    waiting = sliced.narrow(Encoded("uniform", {"codes": codes, "rows": np.zeros(1, np.int16)}, {"step": 1.0}))
+    assert waiting.arrays["codes"].dtype == np.dtype(kind)
+    np.testing.assert_array_equal(waiting.arrays["codes"], codes)

@@ -220,8 +220,11 @@ def in_place(ordered_columns: Array, order: NDArray[np.int64]) -> Array:
     return np.ascontiguousarray(result.transpose(0, 2, 1).reshape(groups * rows, cols))
 
 
-def scaled_back(units: F32, row: F32, column: F32) -> F32:
-    """units [rows, cols] * column [groups, cols or 1] * row [rows]; raises ValueError where shapes do not fit."""
+def scaled_back(units: Array, row: F32, column: F32) -> F32:
+    """units [rows, cols] * column [groups, cols or 1] * row [rows], as float32, one array of this size beside them.
+
+    Raises ValueError where shapes do not fit.
+    """
     if (
         units.ndim != 2
         or row.shape != units.shape[:1]
@@ -229,8 +232,10 @@ def scaled_back(units: F32, row: F32, column: F32) -> F32:
         or column.shape[1] not in (1, units.shape[1])
     ):
         raise ValueError(f"steps of {row.shape} and {column.shape} for {units.shape}")
-    grouped = units.reshape(len(column), -1, units.shape[1]) * column[:, None]
-    return np.asarray(grouped.reshape(units.shape) * row[:, None], np.float32)
+    grouped = units.reshape(len(column), -1, units.shape[1])
+    made = np.multiply(grouped, column[:, None], dtype=np.float32, casting="unsafe").reshape(units.shape)
+    made *= row[:, None]
+    return made
 
 
 def bias_codes(layer: Layer, weight: Weight, stats: Stats, decoded: F32, row_step: F32) -> NDArray[np.int32]:

@@ -97,7 +97,7 @@ class Uniform:
         Raises ValueError where shapes do not fit.
         """
         row, column, bias = Uniform.scales(encoded)
-        return Weight(grid.scaled_back(encoded.arrays[Uniform.CODES].astype(np.float32), row, column), bias)
+        return Weight(grid.scaled_back(encoded.arrays[Uniform.CODES], row, column), bias)
 
     @staticmethod
     def scales(encoded: Encoded) -> tuple[F32, F32, F32 | None]:

@@ -12,6 +12,7 @@ from attar.archive import blobs, manifest
 from attar.archive.base import LayerInfo, SectionInfo
 from attar.archive.streamed import Coded, coded
 from attar.coding import effort_of, known_dtype
+from attar.methods.base import Scaled
 from attar.run.kept import key_of
 from attar.run.memory import give_back
 from attar.search.sensitivity import by_gradients
@@ -130,12 +131,15 @@ class Pass:
 
     def _decoded(self, name: str) -> Weight:
         """What a reader of the file will have."""
-        one = self.sections[name]
-        arrays = blobs.decode_arrays(one.section, self.blob(name))
-        decoded: Weight = registry.get("method", one.info.method).decode(
-            Encoded(one.info.method, arrays, one.info.meta)
-        )
-        return decoded
+        one, blob = self.sections[name], self.blob(name)
+        method = registry.get("method", one.info.method)
+        if not isinstance(method, Scaled):
+            whole = Encoded(one.info.method, blobs.decode_arrays(one.section, blob), one.info.meta)
+            weight: Weight = method.decode(whole)
+            return weight
+        rest = blobs.decode_arrays(one.section, blob, method.CODES)
+        row, column, bias = method.scales(Encoded(one.info.method, rest, one.info.meta))
+        return Weight(blobs.decode_scaled_array(one.section, blob, method.CODES, row, column, "float32"), bias)
 
 
 def sensitive(stream: Stream, known: Known, number: int, part: Part, given: tuple[str, Ids]) -> dict[str, Stats]:

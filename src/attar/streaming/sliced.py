@@ -21,6 +21,8 @@ SLICE = 1 << 23
 """Weights of a slice; a layer of twice as many is cut."""
 FACTORED = 2
 """Weights of a slice at least, in second moments: factoring one is done again for each slice."""
+WHOLE = np.int32
+"""Of codes that are whole again."""
 Made = tuple[Encoded, float, float]
 """What is stored, its predicted bits, and its distortion in nats."""
 
@@ -36,7 +38,8 @@ def rounded(stream: Stream, layer: Layer, weight: Weight, stats: Stats, slope: f
     for start in range(0, layer.rows, step):
         part, few, seen = some(layer, weight, stats, np.arange(start, min(start + step, layer.rows)))
         one = replace(subject_of(stream, part, few, seen), methods=(Uniform.name,), rules=None)
-        made.append(_best(one, part, slope))
+        encoded, rate, loss = _best(one, part, slope)
+        made.append((narrow(encoded), rate, loss))
     return _joined([encoded for encoded, _, _ in made]), sum(m[1] for m in made), sum(m[2] for m in made)
 
 
@@ -70,6 +73,13 @@ def _best(subject: Subject, layer: Layer, slope: float) -> Made:
     return subject.encoded(plan, layer), point.rate_bits, point.distortion
 
 
+def narrow(encoded: Encoded) -> Encoded:
+    """With codes of as few bytes as they need, while they wait for other slices."""
+    codes = encoded.arrays[Uniform.CODES]
+    kind = np.min_scalar_type(min(int(codes.min(initial=0)), -1 - int(codes.max(initial=0))))
+    return replace(encoded, arrays={**encoded.arrays, Uniform.CODES: codes.astype(kind, copy=False)})
+
+
 def _joined(slices: Sequence[Encoded]) -> Encoded:
     """Slices of rows, which have their columns' steps in common."""
     first = slices[0]
@@ -79,5 +89,7 @@ def _joined(slices: Sequence[Encoded]) -> Encoded:
             assert all(np.array_equal(one.arrays[name], first.arrays[name]) for one in slices)
             joint[name] = first.arrays[name]
         else:
-            joint[name] = np.concatenate([one.arrays[name] for one in slices])
+            joint[name] = np.concatenate(
+                [one.arrays[name] for one in slices], dtype=WHOLE if name == Uniform.CODES else None
+            )
     return Encoded(first.method, joint, first.meta)
