@@ -13,6 +13,7 @@ from scipy.interpolate import PchipInterpolator
 
 from attar.run.executor import generator
 from attar.run.kept import key_of
+from attar.run.memory import give_back
 from attar.search.bracket import slope_of, step_of
 from attar.streaming.base import Part, Stream, flow
 from attar.streaming.original import Known
@@ -74,6 +75,7 @@ def _part_bits(stream: Stream, known: Known, number: int, part: Part, slopes: li
     stats = sensitive(stream, known, number, part, ("rate", ids))
     rng, bits = generator(stream.job.recipe.seed, f"rate/{number}"), np.zeros(len(slopes))
     for layer in stream.model.layers_of(number):
+        give_back()
         rows = np.sort(rng.choice(layer.rows, min(ROWS, layer.rows), replace=False))
         few = some(layer, part.read(layer.name), stats.pop(layer.name), rows)
         bits += np.array(rates_of(stream, *few, slopes)) * layer.rows / len(rows)
