@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--only lenet5 resnet20 dwcnn keras minilm smollm2] [--stages] [--json FILE]
 
 Every run is a process of its own that does what the command does, and its peak is the largest resident set that the
-system reports at its end (wait4). "imports" is the peak of another process, which opens the same model and runs one
+system reports at its end (VmHWM). "imports" is the peak of another process, which opens the same model and runs one
 example: what the frameworks take. The limit is three times the float32 model and 500 MB (10^6 bytes each). --stages
 prints the peak of every stage of each run, too (VmHWM, set back when a stage begins): where to look.
 """
@@ -134,8 +134,9 @@ def child(name: str, what: str, stages: bool) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit(f"{name}, {what}: it ended with {process.returncode}")
     told = json.loads(said.splitlines()[-1])
-    # What sets the peak of a stage back sets back that of the process.
-    peak = max(1024 * used.ru_maxrss, *(int(1e6 * row[2]) for row in told.get("stages", [])), 0)
+    # Not ru_maxrss, which is never below what the process that started this one had. What sets the peak of a stage back
+    # sets back that of the process.
+    peak = max(told["own"], *(int(1e6 * row[2]) for row in told.get("stages", [])), 0)
     found = {"peak": peak, "seconds": used.ru_utime + used.ru_stime}
     return {**told, **found}
 
@@ -160,7 +161,7 @@ def main() -> None:
     options = parser.parse_args()
     ways: dict[str, Callable[[str], dict[str, Any]]] = {"alone": opened_alone, "search": searched}
     if options.one:
-        print(json.dumps(ways[options.one[1]](options.one[0])))
+        print(json.dumps({**ways[options.one[1]](options.one[0]), "own": status("VmHWM")}))
         return
     from acceptance import markdown
 
