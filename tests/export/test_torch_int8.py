@@ -108,7 +108,8 @@ def test_outputs_stay_near_and_the_file_gives_the_same(kind):
     got = outputs(adapter, program, data)
     assert np.abs(got - wanted).max() < 0.05 * np.abs(wanted).max()
     assert np.abs(got - wanted).max() > 0
-    np.testing.assert_array_equal(Runtime(saved(program)).run({"x": data.inputs["x"]}), got)
+    again = Runtime(saved(program)).run({"x": data.inputs["x"]})
+    np.testing.assert_allclose(again, got, rtol=1e-4, atol=1e-6)  # what is left in float may add up in another order
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from attar.errors import AttarError, UsageError
 from attar.run.engines import Shares, one_blas_thread
@@ -27,18 +27,23 @@ class Cluster:
     what keeps it from starting is raised there.
     """
 
+    _latest: ClassVar[Future[None] | None] = None
+    """The start of the cluster that was begun here last: while it goes on, Ray does not know that there is one."""
+
     def __init__(self, address: str | None = None, jobs: int | None = None) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             import ray
         except ImportError:
             raise UsageError("engine 'ray': Ray must be installed. It is not. Run: pip install 'attar[ray]'.") from None
+        if Cluster._latest is not None:
+            wait([Cluster._latest])
         self.jobs, self._ray, self._shares = jobs, ray, Shares(ray.put)
         self._mine, self._begun = not ray.is_initialized(), Future[None]()
         self._starter = ThreadPoolExecutor(1)  # its thread stays: the system ends Ray's processes with it
         here = address is None and "RAY_ADDRESS" not in os.environ
         if self._mine and here:
-            self._begun = self._starter.submit(self._connect, None)
+            self._begun = Cluster._latest = self._starter.submit(self._connect, None)
             return
         self._begun.set_result(None)
         if self._mine:
@@ -89,13 +94,15 @@ class Cluster:
     def _connect(self, address: str | None) -> None:
         """To the cluster of an address, or to one that begins here."""
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if address is None and "RAY_ADDRESS" not in os.environ:
+        here = address is None and "RAY_ADDRESS" not in os.environ
+        if here:
             quiet |= {
                 "num_cpus": self.jobs or os.cpu_count(), "include_dashboard": False, "object_store_memory": STORE_BYTES,
                 "_system_config": {"worker_niceness": 0},  # Ray's own 15 starves tasks beside anything else
             }  # fmt: skip
         try:
-            self._ray.init(address, **quiet)
+            # "local": one of another user's, or what a killed one left behind in /tmp, is not to be connected to.
+            self._ray.init("local" if here else address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             said = " ".join(str(error).split())[:200]
             raise UsageError(
