@@ -323,16 +323,16 @@ def even_odds(loop: Loop, looks: int) -> list[float]:
 def planned(loop: Loop, trials: Sequence[Trial], target: Target, looks: int) -> tuple[list[float], list[float]]:
     """Slopes for the certify split, ascending, and those to fall back on; sets the loop's levels.
 
-    Without any to fall back on where one evaluation is left, or so few examples that no bound at their level is small.
-    Of an estimate none is tried that the search itself expects to be beyond the limit: it would pass by luck alone.
+    Without any to fall back on where one evaluation is left, so few examples that no bound at their level is small, or
+    where an estimate is all that is asked for, which has no error to share.
     """
     bound, n = loop.budget.guarantee == "bound", target.examples
     own = level(loop.budget.confidence, spare=True)
     few = n < FEWEST or (loop.metric.unit == "points" and smallest_certifiable(n, 0.0, own) > loop.limit() / 2)
-    if looks < 2 or (bound and few):
+    if looks < 2 or few or not bound:
         return sequence(trials, target, even_odds(loop, looks)), []
-    slopes = sequence(trials, target, [odds if bound else max(odds, 0.0) for odds in ODDS[:looks]])
-    safer = replace(target, confidence=own) if bound else target
+    slopes = sequence(trials, target, ODDS[:looks])
+    safer = replace(target, confidence=own)
     spare = [slope for slope in sequence(trials, safer, SPARE[: looks - 1]) if slope < slopes[0]]
     loop.spare = frozenset(spare)
     return slopes, spare
