@@ -177,7 +177,9 @@ def test_a_processor_that_cannot_be_followed_is_an_error(told: bytes, message: s
 
 def test_lines_and_other_channels_are_refused(model: Path, tmp_path: Path) -> None:
     files = files_of(transformers.CLIPImageProcessor(**MADE), tmp_path)
-    with pytest.raises(DataError, match="at most 32 times"):
-        ImageProcessor(files, 3).framed(np.zeros((1, 40, 3), np.uint8))
+    (tmp_path / "thin").mkdir()
+    Image.fromarray(np.zeros((1, 40, 3), np.uint8)).save(tmp_path / "thin" / "line.png")
+    with pytest.raises(DataError, match=r"line\.png'?: its longer side must be at most 32 times.*40 x 1"):
+        read_image_folder(tmp_path / "thin", image_size(TransformersAdapter.open(model).inputs()))
     with pytest.raises(ModelError, match="resized, cropped and scaled"):
         ImageProcessor(files, 2).scales()

@@ -26,6 +26,7 @@ from attar.exports.tflite.graph import kind_of, prepared
 from attar.exports.tflite.int8 import TfliteInt8, measured
 from attar.exports.tflite.int8_weights import TfliteInt8Weights
 from attar.exports.tflite.runtime import Runtime
+from attar.exports.timing import Latency
 from attar.types import Dataset
 
 POOL = {"padding": SAME, "strideW": 2, "strideH": 2, "filterWidth": 2, "filterHeight": 2}
@@ -238,7 +239,10 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", ["tflite-int8", "tflite-int8-weights", "tflite-fp16"])
-def test_the_verb_writes_a_certified_file_that_runs_without_attar(files, tmp_path, form):
+def test_the_verb_writes_a_certified_file_that_runs_without_attar(files, tmp_path, form, monkeypatch):
+    # Of a net this small the clock decides by processor and load; here integers are the faster, whatever is timed.
+    faster = Latency(1.0, 0.5, 0.5, 0.5, 1)
+    monkeypatch.setattr("attar.exports.tflite.int8.latencies", lambda calls: dict.fromkeys(calls, faster))
     command = [
         "export",
         files / "net.tflite",
@@ -256,9 +260,7 @@ def test_the_verb_writes_a_certified_file_that_runs_without_attar(files, tmp_pat
     made = next(tmp_path.glob("*.tflite"))
     record = json.loads(made.with_name(made.name + ".json").read_text())
     assert record["certificate"]["verdict"] == "certified" and record["runtime"].startswith("LiteRT 2.")
-    assert record["bytes"] == made.stat().st_size
-    # Which layers are faster in float is measured, and tables of scales weigh more than they save in a net this small.
-    assert record["bytes"] < record["bytes_before"] or record["float_for_speed"]
+    assert record["bytes"] == made.stat().st_size < (files / "net.tflite").stat().st_size
     script = (
         "import sys, numpy as np\nfrom ai_edge_litert.interpreter import Interpreter\n"
         "m = Interpreter(model_path=sys.argv[1]); m.allocate_tensors()\n"

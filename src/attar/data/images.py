@@ -20,6 +20,10 @@ MAX_PIXELS = 64 << 20
 """Most pixels of one image."""
 
 
+MOST_RATIO = 32
+"""Of the sides of an image whose shorter one a model brings to a size."""
+
+
 class Size(NamedTuple):
     """Height, width and channels of a model's images, None where they are free or not known; its own way to get there.
 
@@ -153,7 +157,7 @@ def read_image(source: Path | BinaryIO, place: str, size: Size) -> Array:
             grey = channels == 1 or (channels != 3 and image.mode in ("1", "L", "LA"))
             plain = image.convert("L" if grey else "RGB")
             if pixels is not None:
-                return framed(np.asarray(plain, np.uint8), pixels)
+                return framed(np.asarray(plain, np.uint8), pixels, place)
             if height is not None and width is not None and plain.size != (width, height):
                 plain = plain.resize((width, height), pillow.Resampling.BILINEAR)
             return np.asarray(plain, np.uint8)
@@ -161,8 +165,17 @@ def read_image(source: Path | BinaryIO, place: str, size: Size) -> Array:
         raise FormatError(f"{place}: it must be a whole image. Received: {error}.") from None
 
 
-def framed(image: Array, pixels: Pixels) -> Array:
-    """An image uint8 [h, w] or [h, w, channels] as a model's own preprocessing resizes and crops it, likewise."""
+def framed(image: Array, pixels: Pixels, place: str) -> Array:
+    """An image uint8 [h, w] or [h, w, channels] as a model's own preprocessing resizes and crops it, likewise.
+
+    Raises DataError for one that is a thin line: made as high as a model wants it, it would be as long as memory.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) * MOST_RATIO < max(height, width):
+        raise DataError(
+            f"{place}: its longer side must be at most {MOST_RATIO} times the shorter one. Received "
+            f"{width} x {height}. Leave it out."
+        )
     if image.ndim == 2:
         return pixels.framed(image[..., None])[..., 0]
     return pixels.framed(image)
@@ -179,7 +192,7 @@ def pictured(images: Array, pixels: Pixels, shape: Sequence[int | None]) -> Arra
     grey, coloured = images.ndim == 3 and channels == 1, images.ndim == 4 and images.shape[-1] == channels
     if not (grey or coloured) or images.shape[1:3] == pixels.size:
         return images
-    return np.stack([framed(image, pixels) for image in images])
+    return np.stack([framed(image, pixels, f"image {number}") for number, image in enumerate(images)])
 
 
 def pillow_module() -> Any:

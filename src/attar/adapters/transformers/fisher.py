@@ -119,7 +119,10 @@ def fisher(
         count += counted
     return Gradients(
         {name: total / max(count, 1) for name, total in sums.items()},
-        {name: tuple(np.concatenate(part) for part in zip(*pairs, strict=True)) for name, pairs in looked.items()},  # type: ignore[misc]
+        {
+            name: (np.concatenate([i for i, _ in each]), np.concatenate([w for _, w in each]))
+            for name, each in looked.items()
+        },
         {name: each.correlation() for name, each in together.items()},
         words,
     )

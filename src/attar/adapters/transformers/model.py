@@ -200,7 +200,8 @@ class TransformersModel(TorchModel):
     @property
     def heads(self) -> frozenset[str]:
         """The head of a language model, by all of its names."""
-        head = self.network.get_output_embeddings() if self._task.kind in ("next", "same") else None  # type: ignore[operator]
+        network: Any = self.network
+        head = network.get_output_embeddings() if self._task.kind in ("next", "same") else None
         if head is None:
             return frozenset()
         place, tensors = memory(head.weight), self._source.tensors

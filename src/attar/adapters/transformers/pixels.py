@@ -20,14 +20,12 @@ from numpy.typing import NDArray
 
 from attar.adapters.transformers.files import quiet, write_files
 from attar.adapters.transformers.speech import PREPROCESSOR
-from attar.errors import DataError, ModelError
+from attar.errors import ModelError
 from attar.types import Array
 
 PIXELS = "pixel_values"
 MOST_SIDE = 2048
 """Pixels of a side that a folder may ask for; more is not believed."""
-MOST_RATIO = 32
-"""Of an image's sides: the shorter one is what many models bring to a size."""
 PROBE = (96, 64)
 NEAR = 1e-4
 """Of the range of values: how far from a straight line rounding may take them."""
@@ -92,13 +90,7 @@ class ImageProcessor:
         return (int(tall[0]), int(tall[1])) if tall == wide else None
 
     def framed(self, image: Array) -> Array:
-        """See `attar.types.Pixels`; raises DataError for an image that is a thin line, ModelError."""
-        sides = image.shape[:2]
-        if min(sides) * MOST_RATIO < max(sides):
-            raise DataError(
-                f"image: its longer side must be at most {MOST_RATIO} times the shorter one. Received "
-                f"{sides[1]} x {sides[0]}. Leave it out."
-            )
+        """See `attar.types.Pixels`; raises ModelError."""
         mean, std = self._scales
         values = np.rint(self._made(image) * std[:, None, None] + mean[:, None, None])
         if values.min() < 0 or values.max() > 255:
