@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.latency.table import LARGEST_BYTES, CostTable, file_of, read, write
+from attar.latency.table import LARGEST_BYTES, VERSION, CostTable, file_of, read, write
 from attar.plan.latency import Work
 from attar.run.cache import cache_folder
 
@@ -80,7 +80,7 @@ def test_other_contents_are_as_none(tmp_path: Path, content) -> None:
 def test_numbers_that_are_none_and_long_files(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     costs = {"a": float("nan"), "b": float("inf"), "c": 2}
-    path.write_text(json.dumps({"version": 1, "place": PLACE, "milliseconds": costs}))
+    path.write_text(json.dumps({"version": VERSION, "place": PLACE, "milliseconds": costs}))
     assert read(path, PLACE) == {"c": 2.0}
     with path.open("ab") as file:
         file.truncate(LARGEST_BYTES + 1)

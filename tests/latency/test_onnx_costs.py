@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from attar.exports.onnx.costs import graph_of, measured, place, works
+from attar.exports.onnx.costs import AROUND, HALF, _milliseconds, graph_of, measured, place, works
 from attar.plan.latency import FLOAT, FORMATS, INT8, ISLAND, Work
 
 CONV = Work("Conv", (("group", (1,)), ("kernel_shape", (3, 3)), ("pads", (1, 1, 1, 1))), (1, 12, 12), (16, 8, 3, 3))
@@ -50,10 +51,33 @@ def test_floats_alone_for_operators_without_integer_kernels() -> None:
     assert measured(TURNED) > 0 and measured(TURNED, threads=2) > 0
 
 
-def test_more_work_takes_longer_and_islands_longer_than_floats() -> None:
-    large = replace(CONV, x=(1, 64, 64), weight=(64, 64, 3, 3))
-    assert measured(large) > 4 * measured(CONV)
-    assert measured(replace(large, format=ISLAND)) > measured(replace(large, format=INT8))
+def run_as(work: Work, path: Path) -> set[str]:
+    """The operators that are left when the runtime has fused what it fuses."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 4
+    ort.InferenceSession(graph_of(work).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {node.op_type for node in onnx.load(path).graph.node}
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernels"),
+    [(INT8, {"QLinearConv"}), (ISLAND, {"DequantizeLinear", "Conv", "QuantizeLinear"}), (FLOAT, {"Conv"})],
+)
+@pytest.mark.parametrize("work", [CONV, DEPTHWISE])
+def test_the_runtime_runs_what_is_priced(work: Work, kind: str, kernels: set[str], tmp_path: Path) -> None:
+    assert run_as(replace(work, format=kind), tmp_path / "run.onnx") - set(AROUND) == kernels
+
+
+def event(name: str, op: str, microseconds: float) -> dict[str, object]:
+    return {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": op}, "dur": microseconds}
+
+
+def test_times_are_those_of_the_usual_runs_of_every_kernel_but_what_graphs_share() -> None:
+    slow = [event("conv", "Conv", 900), event("conv", "Conv", 11), event("conv", "Conv", 9), event("conv", "Conv", 700)]
+    rest = [event("in", "DequantizeLinear", 4), event("turn", "ReorderInput", 5000)]
+    other = [{"cat": "Session", "name": "model_run", "dur": 9999}]
+    assert _milliseconds([*slow, *rest, *other]) == pytest.approx(((9 + 11) / 2 + HALF + 4 + HALF) / 1e3)
 
 
 def small_net() -> onnx.ModelProto:

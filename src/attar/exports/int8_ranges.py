@@ -13,6 +13,7 @@ from attar.exports.base import Run
 from attar.exports.codes import Packed
 from attar.exports.judging import JUDGED, Judge, choices_of, worth_trying
 from attar.exports.onnx.runtime import Runtime
+from attar.exports.onnx.unfused import unfused
 from attar.exports.products import BLOCKS, with_products
 from attar.exports.qdq import ALL, Grid, quantised, slim
 from attar.exports.ranges import RULES, Range, Seen
@@ -67,7 +68,7 @@ class Int8:
         with_lstm(out, self.scales, [name for name in self.kernels if name not in given_back])
         with_tables(out, self.tables)
         self._unround(out, self._integers(given_back))
-        data: bytes = slim(out).SerializeToString()
+        data: bytes = slim(unfused(out)).SerializeToString()
         return data
 
     def _integers(self, given_back: set[str]) -> set[str]:

@@ -21,6 +21,12 @@ class Rescaled:
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
         makers = {name: node for node in graph.node for name in node.output}
         self._biases: dict[str, list[tuple[str, str]]] = {}
+        self._copies: dict[str, list[tuple[str, str]]] = {}
+        """Scales and zero points by channel, which float nodes read (onnx/unfused.py)."""
+        for node in graph.node:
+            maker = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+            if maker is not None and maker.op_type == "QuantizeLinear" and node.input[1] != maker.input[1]:
+                self._copies.setdefault(maker.input[1], []).append((node.input[1], node.input[2]))
         for node in graph.node:
             sides = [makers.get(name) for name in node.input[:3]]
             if node.op_type not in BIASED or len(sides) < 3 or sides[0] is None or sides[2] is None:
@@ -38,8 +44,11 @@ class Rescaled:
         scale = np.float32((high - low) / (LEVELS - 1)) if high > low else np.float32(1)
         before = self._array(f"{name}_scale")
         zero = self._array(f"{name}_zero_point")
-        self._put(f"{name}_scale", np.full(before.shape, scale, np.float32))
-        self._put(f"{name}_zero_point", np.full(zero.shape, np.clip(np.rint(-low / scale), 0, LEVELS - 1), zero.dtype))
+        level = np.clip(np.rint(-low / scale), 0, LEVELS - 1)
+        own = (f"{name}_scale", f"{name}_zero_point")
+        for steps, levels in (own, *self._copies.get(own[0], ())):
+            self._put(steps, np.full(self._array(steps).shape, scale, np.float32))
+            self._put(levels, np.full(self._array(levels).shape, level, zero.dtype))
         ratio = float(scale) / float(before.ravel()[0])
         for codes, steps in self._biases.get(f"{name}_scale", ()):
             wide = np.rint(self._array(codes).astype(np.float64) / ratio)

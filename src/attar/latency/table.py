@@ -20,7 +20,7 @@ from pathlib import Path
 from attar.plan.latency import Work
 from attar.run.cache import cache_folder
 
-VERSION = 1
+VERSION = 2
 LARGEST_BYTES = 16 << 20
 """A longer file is not ours."""
 

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from attar.adapters.onnx.session import feed_of, fixed_batch, parts, runtime
 from attar.exports.onnx.runtime import Runtime
+from attar.exports.onnx.unfused import unfused
 from attar.exports.qdq import CORE
 from attar.plan.latency import FLOAT, INT8, Work
 from attar.types import Array
@@ -133,7 +134,7 @@ def graph_of(work: Work) -> onnx.ModelProto:
     ends = [helper.make_tensor_value_info("x", kind, shape), helper.make_tensor_value_info("y", kind, free)]
     tensors = [numpy_helper.from_array(np.asarray(values), name) for name, values in store.items()]
     graph = helper.make_graph(nodes, "work", ends[:1], ends[1:], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    return unfused(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8))
 
 
 def _weights(work: Work) -> tuple[list[onnx.NodeProto], dict[str, Array], list[str]]:
