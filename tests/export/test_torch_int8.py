@@ -263,7 +263,7 @@ def test_speed_is_measured_on_the_whole(monkeypatch):
     def slow_floats(calls):
         from attar.exports.timing import Latency
 
-        ratios = dict.fromkeys(calls, 2.0) | {"the first layer": 0.5}
+        ratios = dict.fromkeys(calls, 2.0) | {"the first layer": 0.5, "float": 1.0}
         return {name: Latency(1.0, ratio, ratio, ratio, 1) for name, ratio in ratios.items()}
 
     monkeypatch.setattr("attar.exports.torch.int8.latencies", slow_floats)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from attar.exports.base import Task
 from attar.exports.int8_ranges import Int8
 from attar.exports.onnx.runtime import Runtime
 from attar.exports.qdq import ALL, CARRYING, CORE, kinds_of
-from attar.exports.timing import latencies
+from attar.exports.timing import latencies, least
 
 NOISE = 0.05
 
@@ -54,12 +52,11 @@ def fastest(work: Int8, harmful: Sequence[str], task: Task) -> tuple[Choice, flo
         floats = (*harmful, *(name for name in task.like["float_for_speed"] if name in known))
         ops = tuple(op for op in task.like.get("integer_operators", ()) if op in work.ops)
         choices = [Choice(str(task.like.get("in_float", "nothing")), ops, floats)]
-    calls = {"float": Runtime(work.model.SerializeToString(), task.threads).once(task.batch)}
+    calls = {}
     for choice in choices:
         work.ops = choice.ops
         calls[choice.name] = Runtime(work.build(choice.floats), task.threads).once(task.batch)
-    found = latencies(calls)
+    found = latencies(calls | {"float": Runtime(work.model.SerializeToString(), task.threads).once(task.batch)})
     task.step()
-    ratios = [found[choice.name].ratio for choice in choices]
-    best = int(np.argmin([ratios[0] * (1 - NOISE), *ratios[1:]]))
-    return choices[best], ratios[best]
+    best = choices[least(found, [choice.name for choice in choices], NOISE)]
+    return best, found[best.name].ratio / found["float"].ratio

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from attar.adapters.base import Adapter
 from attar.adapters.tflite.adapter import TfliteAdapter
 from attar.adapters.tflite.sites import Site, find_sites
@@ -30,7 +28,7 @@ from attar.exports.tflite.quantise import Plan, Writer
 from attar.exports.tflite.runtime import Runtime
 from attar.exports.tflite.watch import seen
 from attar.exports.tflite.weights import rounded
-from attar.exports.timing import latencies
+from attar.exports.timing import latencies, least
 from attar.types import Array, Dataset, Json
 
 WATCHED = 512
@@ -194,12 +192,11 @@ def fastest(work: Int8, plain: bytes, harmful: Sequence[int], task: Task) -> tup
         floats = (*harmful, *(index for index in work.nodes if index not in harmful and _name(work, index) in slow))
         ops = tuple(op for op in task.like.get("integer_operators", ALL) if op in ALL)
         choices = [Choice(str(task.like.get("in_float", "nothing")), ops, floats)]
-    calls: dict[str, Callable[[], object]] = {"float": work.runtime(plain, task.threads).once(task.batch)}
+    calls: dict[str, Callable[[], object]] = {}
     for choice in choices:
         work.ops = choice.ops
         calls[choice.name] = work.runtime(work.build(choice.floats), task.threads).once(task.batch)
-    found = latencies(calls)
+    found = latencies(calls | {"float": work.runtime(plain, task.threads).once(task.batch)})
     task.step()
-    ratios = [found[choice.name].ratio for choice in choices]
-    best = int(np.argmin([ratios[0] * (1 - NOISE), *ratios[1:]]))
-    return choices[best], ratios[best]
+    best = choices[least(found, [choice.name for choice in choices], NOISE)]
+    return best, found[best.name].ratio / found["float"].ratio

@@ -27,7 +27,7 @@ from attar.exports.codes import on_grid
 from attar.exports.int8_search import with_ranges, within_drop
 from attar.exports.judging import Judge
 from attar.exports.ranges import RULES, Range, Seen
-from attar.exports.timing import latencies
+from attar.exports.timing import latencies, least
 from attar.exports.torch.lower import Lowering, root
 from attar.exports.torch.runtime import Runtime
 from attar.exports.torch.units import Unit, units_of
@@ -242,14 +242,11 @@ def fastest(work: Int8, harmful: Sequence[str], task: Task) -> tuple[tuple[str, 
         known = set(work.nodes) - set(harmful)
         slow = [name for name in task.like["float_for_speed"] if name in known]
         choices = [(str(task.like.get("in_float", "nothing")), [*harmful, *slow])]
-    calls = {"float": Runtime(saved(work.build(work.nodes)), task.threads).once(task.batch)}
-    for how, floats in choices:
-        calls[how] = Runtime(saved(work.build(floats)), task.threads).once(task.batch)
-    found = latencies(calls)
+    calls = {how: Runtime(saved(work.build(floats)), task.threads).once(task.batch) for how, floats in choices}
+    found = latencies(calls | {"float": Runtime(saved(work.build(work.nodes)), task.threads).once(task.batch)})
     task.step()
-    ratios = [found[how].ratio for how, _ in choices]
-    best = int(np.argmin([ratios[0] * (1 - NOISE), *ratios[1:]]))
-    return choices[best], ratios[best]
+    best = choices[least(found, [how for how, _ in choices], NOISE)]
+    return best, found[best[0]].ratio / found["float"].ratio
 
 
 def choices_of(work: Int8, harmful: Sequence[str]) -> list[tuple[str, list[str]]]:
