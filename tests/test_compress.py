@@ -93,6 +93,22 @@ def test_too_few_samples_are_said_so(net_and_data) -> None:
     assert result.certificate.verdict == "not certifiable"
     assert result.certificate.needed > 150
     assert any("cannot certify" in w for w in result.events[0]["warnings"])
+    # What no candidate can have is not sought: the file is that of an estimate.
+    seen = attar.compress(net, (x[:300], y[:300]), max_drop=0.5, guarantee="estimate")
+    assert (result.within, seen.within) == (False, True) and result.bytes_after == seen.bytes_after
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "hopeless"), [("cosine", 0.02, True), ("cosine", 0.2, False), ("kl", 0.01, False)]
+)
+def test_bounded_values_are_forewarned_of_too(net_and_data, metric: str, limit: float, hopeless: bool) -> None:
+    net, (x, _) = net_and_data
+    asked = {"metric": metric, "max_drop": limit, "evaluations": 4}
+    result = attar.compress(net, x[:400], **asked)
+    assert any("cannot certify" in w for w in result.events[0]["warnings"]) == hopeless
+    assert (result.certificate.verdict == "not certifiable") == hopeless
+    seen = attar.compress(net, x[:400], guarantee="estimate", **asked)
+    assert (result.bytes_after == seen.bytes_after) == hopeless
 
 
 def test_load_and_save(net_and_data, tmp_path: Path) -> None:

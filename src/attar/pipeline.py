@@ -14,7 +14,7 @@ from attar.adapters.base import Adapter, Reading
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.errors import AttarError
-from attar.evaluate.certificate import smallest_certifiable
+from attar.evaluate.certificate import least_bound
 from attar.job import Job, check, image_changes, recovery_settings
 from attar.measuring import BATCH, measured
 from attar.opening import from_archive
@@ -53,16 +53,22 @@ def begin(job: Job, ledger: Ledger, progress: Progress) -> None:
 
 def _forewarned(job: Job) -> list[str]:
     """What these splits cannot show, said up front."""
-    n, limit = len(job.splits.certify), job.budget.max_drop
-    if job.metric.unit != "points" or limit is None or job.budget.guarantee != "bound":
+    if not _hopeless(job):
         return []
-    least = smallest_certifiable(n, 0.0, job.budget.confidence)
-    if least <= limit:
-        return []
+    n, unit = len(job.splits.certify), " points" if job.metric.unit == "points" else ""
+    least = least_bound(job.metric, n, job.budget.confidence)
     return [
-        f"certify: {n:,} examples cannot certify a drop of {limit:g} points, even of an unchanged model; the least "
-        f"they can is {least:.2f} points."
+        f"certify: {n:,} examples cannot certify a drop of {job.budget.max_drop:g}{unit}, even of an unchanged model; "
+        f"the least they can is {least:.2g}{unit}. The search goes by the drop that it sees."
     ]
+
+
+def _hopeless(job: Job) -> bool:
+    """Whether a bound is asked for that no candidate can have."""
+    limit = job.budget.max_drop
+    if limit is None or job.budget.guarantee != "bound":
+        return False
+    return least_bound(job.metric, len(job.splits.certify), job.budget.confidence) > limit
 
 
 def machine() -> dict[str, Json]:
@@ -105,8 +111,10 @@ def prepared(job: Job, ledger: Ledger, progress: Progress) -> tuple[Loop, str, J
     stats, factors = remember.sensitivities(job.kept, key, blunt.stats, correct)
     subject = replace(blunt, stats=stats)
     original = job.original or job.adapter
+    # Where no bound can hold, the safest candidate is no nearer to one than what an estimate would take.
+    budget = replace(job.budget, guarantee="estimate") if _hopeless(job) else job.budget
     loop = Loop(
-        subject, job.splits, job.metric, job.budget, kind, ledger, progress, original, job.bytes_before,
+        subject, job.splits, job.metric, budget, kind, ledger, progress, original, job.bytes_before,
         kept=job.kept, seed=job.recipe.seed, early_stop=job.recipe.early_stop,
         marks=marks and {**marks, "original": remember.model_mark(original)},
     )  # fmt: skip

@@ -74,6 +74,16 @@ def smallest_certifiable(n: int, rho: float = 0.0, confidence: float = 0.95) -> 
     return float(100 * paired_upper(flipped, flipped, n, confidence))
 
 
+def least_bound(metric: Metric, n: int, confidence: float = 0.95) -> float:
+    """The least upper bound on the drop that n examples can give, an unchanged model's, in the metric's unit.
+
+    Zero where the bound is a bootstrap's, which sees no more than these examples.
+    """
+    if metric.unit == "points":
+        return smallest_certifiable(n, 0.0, confidence)
+    return 0.0 if metric.limits is None else _betting(np.zeros(n), np.zeros(n), metric, confidence)[1]
+
+
 def examples_needed(max_drop: float, drop: float = 0.0, rho: float = 0.0, confidence: float = 0.95) -> int | None:
     """Fewest examples that certify max_drop at an observed drop (both in points) and flip rate rho; None if none do.
 
