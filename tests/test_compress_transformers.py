@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,14 @@ def test_expand_gives_the_folder_back(run: Path) -> None:
     assert again.exit_code != 0 and "not overwritten" in again.output
     forced = CliRunner().invoke(cli.app, ["expand", str(run / "out" / "bert.attar"), "-o", str(run / "out"), "--force"])
     assert forced.exit_code == 0, forced.output
+
+
+def test_a_command_says_nothing_of_libraries(run: Path) -> None:
+    """torchao, which transformers imports, warns of its kernels: no news to somebody who asked for a score."""
+    words = ["eval", str(run / "out" / "bert.attar"), "--data", str(run / "texts.jsonl"), "--metric", "cosine",
+             "--against", str(run / "out" / "bert")]  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "attar", *words], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cosine 1.0000 on 120") and not done.stderr
 
 
 def test_archive_and_folder_answer_alike(run: Path) -> None:

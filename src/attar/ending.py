@@ -11,21 +11,26 @@ import typer
 
 from attar.errors import AttarError
 
+CHATTY = ("torchao", "torch.utils._pytree")
+"""Loggers that warn of kernels for other processors and of enumerations when transformers imports them."""
+
 
 class guard:
     """What attar raises becomes one line on stderr and an exit code; a traceback only with -v."""
 
     def __init__(self, verbose: bool) -> None:
+        import logging
+
         self.verbose = verbose
         if verbose:
-            import logging
-
             logging.basicConfig(level=logging.INFO, stream=sys.stderr)
         else:
             import warnings
 
             warnings.simplefilter("ignore")  # numpy's and the frameworks', which mean nothing to a user of models
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+            for name in CHATTY:
+                logging.getLogger(name).setLevel(logging.ERROR)
 
     def __enter__(self) -> None:
         return None
