@@ -49,8 +49,8 @@ def layer_rows(archive: Archive, size_bytes: int) -> list[dict[str, Json]]:
         nbytes = coded[layer.name]
         rows.append({
             "name": layer.name, "kind": layer.kind, "shape": list(layer.shape), "size": layer.size,
-            "method": archive.encoded(layer.name).method, "bits_per_weight": 8 * nbytes / max(layer.size, 1),
-            "zeros": float(np.mean(matrix == 0)), "bytes": nbytes, "share": nbytes / size_bytes,
+            "method": archive.method(layer.name), "bits_per_weight": 8 * nbytes / max(layer.size, 1),
+            "zeros": 1 - np.count_nonzero(matrix) / max(matrix.size, 1), "bytes": nbytes, "share": nbytes / size_bytes,
         })  # fmt: skip
     return rows
 

@@ -1,12 +1,15 @@
 """Sensitivities measured without gradients are those that calculus gives."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from attar.run.progress import Silent
+from attar.search import sensitivity
 from attar.search.divergence import divergence, kind_of
 from attar.search.sensitivity import FLOOR, measure_rows, row_deviation, tempered
-from attar.types import Stats
+from attar.types import Layer, Stats, Weight
 from fakes import trained
 
 
@@ -57,6 +60,30 @@ def test_row_deviation_of_both_kinds_of_hessian() -> None:
     np.testing.assert_allclose(row_deviation(layer, net.read("w1"), stats), y.std(0), rtol=1e-3)
     diagonal = Stats(np.diagonal(stats.hessian, axis1=1, axis2=2), stats.mean, stats.count, stats.samples)
     assert row_deviation(layer, net.read("w1"), diagonal).shape == (layer.rows,)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_row_deviation_of_many_rows_is_that_of_a_few_at_a_time(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows, cols = 21 * groups, 16
+    layer = Layer("w", "dense", rows, cols, (rows, cols), groups)
+    weight = Weight(rng.normal(size=(rows, cols)).astype(np.float32), None)
+    inputs = rng.normal(size=(groups, 40, cols))
+    stats = Stats(np.einsum("gnc,gnd->gcd", inputs, inputs) / 40, np.zeros((groups, cols)), 40, 40)
+    whole = row_deviation(layer, weight, stats)
+    monkeypatch.setattr(sensitivity, "TOGETHER", 4 * groups * cols)
+    np.testing.assert_allclose(row_deviation(layer, weight, stats), whole, rtol=1e-12)
+
+
+def test_row_deviation_holds_less_than_the_matrix() -> None:
+    layer = Layer("w", "dense", 1 << 16, 256, (1 << 16, 256))
+    weight = Weight(np.ones((layer.rows, layer.cols), np.float32), None)
+    stats = Stats(np.eye(layer.cols)[None], np.zeros((1, layer.cols)), 40, 40)
+    tracemalloc.start()
+    row_deviation(layer, weight, stats)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * weight.matrix.nbytes  # float64 of it and of its product took four times as much
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.1])

@@ -35,16 +35,25 @@ PRIOR = 4
 FLOOR = 0.03
 """Share of a layer's sensitivity that its rows have in equal parts where it was found by gradients."""
 BATCH = 256
+TOGETHER = 1 << 22
+"""Weights that are taken to float64 at once."""
 
 
 def row_deviation(layer: Layer, weight: Weight, stats: Stats) -> NDArray[np.float64]:
     """Standard deviation [rows] of the layer's outputs, from the second moment of its inputs."""
-    stacked = weight.matrix.astype(np.float64).reshape(layer.groups, -1, layer.cols)
-    if stats.hessian.ndim == 2:
-        variance = np.einsum("grc,gc->gr", np.square(stacked), stats.hessian)
-    else:
-        variance = np.einsum("grc,grc->gr", stacked @ stats.hessian, stacked)
-    return np.asarray(np.sqrt(np.maximum(variance, 0)).ravel())
+    stacked = weight.matrix.reshape(layer.groups, -1, layer.cols)
+    # Float64 beside float32 is three times a matrix: of the rows of a vocabulary, some at a time.
+    step = max(1, TOGETHER // (layer.groups * layer.cols))
+    parts = [_variance(stacked[:, at : at + step], stats.hessian) for at in range(0, stacked.shape[1], step)]
+    return np.asarray(np.sqrt(np.maximum(np.concatenate(parts, 1), 0)).ravel())
+
+
+def _variance(rows: Array, hessian: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Second moment [groups, rows] of the outputs of some rows [groups, rows, cols]."""
+    exact = rows.astype(np.float64)
+    if hessian.ndim == 2:
+        return np.asarray(np.einsum("grc,gc->gr", np.square(exact), hessian))
+    return np.asarray(np.einsum("grc,grc->gr", exact @ hessian, exact))
 
 
 def rows_of(
