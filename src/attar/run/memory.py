@@ -40,7 +40,7 @@ def give_back() -> None:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Return the memory of every large array when it is freed, while this lasts; takes a tenth more time.
+    """Return the memory of every large array when it is freed, while this lasts; up to a sixth slower.
 
     glibc raises the size from which it does so to that of the largest array that was freed, up to 32 MiB: what is freed
     after leaves holes, which hardly an array of another size fits in.
