@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,12 @@ from attar import recipe as recipes
 from attar.adapters.moments import MomentSum
 from attar.calibration import LITTLE, Quality, larger, measured, merged, without
 from attar.errors import UsageError
+from attar.methods.base import distortion
 from attar.run.progress import Silent
 from attar.search.loop import first_slope
 from attar.search.subject import Subject
 from attar.selection.base import UNLABELLED
-from attar.types import Dataset
+from attar.types import Dataset, Layer, Stats
 from fakes import NumpyNet, trained
 
 
@@ -72,6 +75,12 @@ def subject(net: NumpyNet, data: Dataset) -> Subject:
     return Subject(net, layers, {x.name: net.read(x.name) for x in layers}, net.moments(data.batches(64)), {}, b"", {})
 
 
+def cost_on(whole: Subject, layer: Layer, own: Stats, other: Stats, slope: float) -> tuple[float, float]:
+    """Distortion under the statistics of others, and bits, of a layer rounded by its own."""
+    point, decoded = replace(whole, stats={layer.name: own}).sample(layer, slope)
+    return distortion(layer, whole.weights[layer.name], decoded, other), point.rate_bits
+
+
 def test_more_examples_make_it_smaller_and_the_model_stays() -> None:
     net, data = trained()
     before = {name: value.copy() for name, value in net.weights.items()}
@@ -85,6 +94,23 @@ def test_more_examples_make_it_smaller_and_the_model_stays() -> None:
     for name, value in before.items():
         np.testing.assert_array_equal(value, net.weights[name])
     assert measured(whole, data.take(range(calibration.LEAST - 1)), 1e-6, Silent()) is None
+
+
+def test_statistics_of_a_part_are_not_held_while_the_model_runs_for_the_next() -> None:
+    net, data = trained()
+    whole, held, made = subject(net, data), [], []
+
+    class Watched(NumpyNet):
+        def moments(self, batches, only=None):
+            held.append(sum(one() is not None for one in made))
+            found = super().moments(batches, only)
+            made.extend(weakref.ref(stats.hessian) for stats in found.values())
+            return found
+
+    net.__class__ = Watched
+    quality = measured(whole, data, first_slope(whole), Silent())
+    assert quality is not None and len(quality.late) == len(whole.layers)
+    assert held == [0, len(whole.layers), 0], "the first alone is held as it came; then the two together"
 
 
 def test_the_score_is_of_the_size_of_what_more_examples_really_save() -> None:
@@ -101,7 +127,7 @@ def test_the_score_is_of_the_size_of_what_more_examples_really_save() -> None:
         said.append(quality.excess)
         pairs = [(whole.stats, slope), (truth, slope), (truth, 2 * slope)]
         mine, best, coarse = (
-            np.sum([calibration.cost_on(whole, x, stats[x.name], truth[x.name], at) for x in whole.layers], 0)
+            np.sum([cost_on(whole, x, stats[x.name], truth[x.name], at) for x in whole.layers], 0)
             for stats, at in pairs
         )
         price = (coarse[0] - best[0]) / (best[1] - coarse[1])

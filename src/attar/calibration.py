@@ -29,7 +29,7 @@ from attar.search.loop import FIRST_KL, Loop, first_slope
 from attar.search.sensitivity import relative_prior, row_deviation
 from attar.search.subject import Subject, shared
 from attar.selection.choose import seen_by
-from attar.types import Array, Dataset, Json, Layer, Stats, Weight
+from attar.types import Array, Dataset, Json, Layer, Point, Stats, Weight
 
 LEAST = 400
 """Fewest examples to say anything of: with fewer in an eighth, shrinkage leaves little but the diagonal of H."""
@@ -41,6 +41,8 @@ SEEN = 2000
 """Examples that choices are compared on."""
 TRIALS, STRIDE = 3, (0.25, 4.0)
 """Rounded models for each choice, and the most that the slope changes between two."""
+PARTS = (0, 8), (4, 8), (2, 4)
+"""First example and step of what makes an eighth, a quarter with it, and a half with both."""
 COARSER = 2.0
 """Slope of the coarser half, of that of the others."""
 LITTLE = 0.001
@@ -111,16 +113,21 @@ def measured(subject: Subject, data: Dataset, slope: float, progress: Progress) 
         return None
     progress.stage("quality of the statistics", len(subject.layers))
     ladder = data.take(np.linspace(0, len(data) - 1, min(len(data), LADDER)).astype(int))
-    parts = [_seen(subject, ladder, start, step) for start, step in ((0, 8), (4, 8), (2, 4))]
+    # Each part is rounded by as soon as it is there: no earlier one is held while the model runs for the next.
+    half: dict[str, Stats] = {}
+    tries: dict[str, list[tuple[Point, Weight]]] = {layer.name: [] for layer in subject.layers}
+    for start, step in PARTS:
+        _add(half, _seen(subject, ladder, start, step))
+        for layer in subject.layers:
+            if layer.name in half:
+                tries[layer.name].append(_by(subject, layer, half[layer.name], slope))
     found: dict[str, Costs] = {}
     for layer in subject.layers:
-        whole, mine = subject.stats[layer.name], [part[layer.name] for part in parts if layer.name in part]
-        if len(mine) == len(parts) and sum(stats.samples for stats in mine) < whole.samples:
-            quarter = merged(mine[0], mine[1])
-            half = merged(quarter, mine[2])
-            rest = without(whole, half)
-            tries = ((mine[0], slope), (quarter, slope), (half, slope), (half, COARSER * slope))
-            found[layer.name] = np.array([cost_on(subject, layer, own, rest, at) for own, at in tries])
+        whole, own = subject.stats[layer.name], half.pop(layer.name, None)
+        if own is not None and len(tries[layer.name]) == len(PARTS) and own.samples < whole.samples:
+            rest, mine = without(whole, own), [*tries[layer.name], _by(subject, layer, own, COARSER * slope)]
+            weight = subject.weights[layer.name]
+            found[layer.name] = np.array([[distortion(layer, weight, w, rest), point.rate_bits] for point, w in mine])
         progress.step()
     if not found:
         return None
@@ -230,10 +237,16 @@ def _seen(subject: Subject, data: Dataset, start: int, step: int) -> dict[str, S
     return {layer.name: replace(stats, sensitivity=subject.stats[layer.name].sensitivity) for layer, stats in seen}
 
 
-def cost_on(subject: Subject, layer: Layer, own: Stats, other: Stats, slope: float) -> tuple[float, float]:
-    """Distortion under the statistics of others in nats, and the rate in bits, of a layer rounded by its own."""
-    point, decoded = replace(subject, stats={layer.name: own}).sample(layer, slope)
-    return distortion(layer, subject.weights[layer.name], decoded, other), point.rate_bits
+def _add(total: dict[str, Stats], seen: dict[str, Stats]) -> None:
+    """Take over the statistics of further examples, layer by layer, with those of a total that there are."""
+    for name in list(seen):
+        new = seen.pop(name)
+        total[name] = merged(total[name], new) if name in total else new
+
+
+def _by(subject: Subject, layer: Layer, own: Stats, slope: float) -> tuple[Point, Weight]:
+    """A layer rounded by these statistics of it."""
+    return replace(subject, stats={layer.name: own}).sample(layer, slope)
 
 
 def merged(one: Stats, other: Stats) -> Stats:

@@ -59,8 +59,21 @@ def test_memory_is_handed_back_when_a_stage_begins(monkeypatch):
 
 
 def test_a_system_without_malloc_trim_keeps_what_it_has(monkeypatch):
-    monkeypatch.setattr(memory, "_trim", lambda: None)
+    monkeypatch.setattr(memory, "_own", lambda name: None)
     memory.give_back()
+    with memory.at_once():
+        pass
+
+
+def test_large_arrays_are_handed_back_at_once_and_later_as_usual(monkeypatch):
+    told = []
+    monkeypatch.setattr(memory, "_own", lambda name: lambda *values: told.append((name, *values)))
+    with pytest.raises(KeyError), memory.at_once():
+        assert told == [("malloc_trim", 0), ("mallopt", memory.M_MMAP_THRESHOLD, memory.APART)]
+        raise KeyError
+    assert told[2:] == [
+        ("mallopt", memory.M_MMAP_THRESHOLD, memory.USUAL), ("mallopt", memory.M_TRIM_THRESHOLD, 2 * memory.USUAL),
+    ]  # fmt: skip
 
 
 def test_units_are_written_from_where_arrays_are_and_read_once(tmp_path):
@@ -176,4 +189,4 @@ def test_statistics_of_large_activations_take_them_in_pieces():
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 560 * MIB
+    assert int(done.stdout) < 240 * MIB

@@ -20,6 +20,7 @@ from attar.adapters.onnx.tensors import Store
 from attar.adapters.onnx.watch import delta_name, perturbable, uses_by_owner, watching
 from attar.adapters.unfold import PATCHES_PER_EXAMPLE
 from attar.errors import DataError
+from attar.run.memory import at_once
 from attar.types import Array, Capture, Stats, TensorSpec
 
 CAPTURE_BYTES = 2**27
@@ -197,6 +198,13 @@ class Runner:
         """Statistics of each layer's inputs; convolutions are sampled."""
         uses = self._wanted(only)
         self._sessions.clear()  # what others keep for their next run is not needed meanwhile
+        with at_once():
+            stats = self._summed(batches, uses)
+            self._sessions.clear()
+        return {owner: found for owner, found in stats.items() if found is not None}
+
+    def _summed(self, batches: Iterable[Batch], uses: Mapping[str, list[Site]]) -> dict[str, Stats | None]:
+        """The same of these uses; None where no column was seen."""
         sums: dict[str, MomentSum | IdCounts] = {}
         for owner, sites in uses.items():
             form = sites[0].form
@@ -226,9 +234,7 @@ class Runner:
                     del tensors[name]
                 if last:
                     sums[owner].flush()
-        self._sessions.clear()
-        stats = {owner: sums.pop(owner).stats() for owner in list(sums)}
-        return {owner: found for owner, found in stats.items() if found is not None}
+        return {owner: sums.pop(owner).stats() for owner in list(sums)}
 
     def _by_example(self, site: Site) -> bool:
         """Whether a layer's columns come example by example: the batch is the first axis of what it reads."""

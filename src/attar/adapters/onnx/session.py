@@ -55,12 +55,14 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 class Session:
     """One onnxruntime session; larger models' tensors are handed to it by reference, beside the message."""
 
-    def __init__(self, store: Store, edit: Callable[[ModelProto], None] | None = None):
+    def __init__(self, store: Store, edit: Callable[[ModelProto], None] | None = None, *, arena: bool = True):
+        """arena: whether memory is kept from run to run; else what is handed back frees its own when it goes."""
         ort = runtime()
         options = ort.SessionOptions()
         options.log_severity_level = 4
         # A pattern holds the memory of all tensors at once, for each number of examples again.
         options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = arena
         # Threads that spin while they wait would take the cores from whatever runs beside: other layers, other jobs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)

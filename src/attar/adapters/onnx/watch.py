@@ -24,7 +24,7 @@ def delta_name(number: int) -> str:
 
 
 def watching(store: Store, names: Sequence[str], sites: Sequence[Site]) -> Session:
-    """A session that can be asked for these tensors of the main graph."""
+    """A session that can be asked for these tensors of the main graph, which are large: see Session for the arena."""
 
     def edit(model: ModelProto) -> None:
         for site in sites:
@@ -38,7 +38,7 @@ def watching(store: Store, names: Sequence[str], sites: Sequence[Site]) -> Sessi
             if name not in have:
                 model.graph.output.add(name=name)
 
-    return Session(store, edit)
+    return Session(store, edit, arena=False)
 
 
 def perturbable(store: Store, sites: Sequence[Site]) -> Session:
