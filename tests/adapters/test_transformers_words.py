@@ -1,6 +1,7 @@
 """Files of a tokenizer come back to the byte, and what stands in them twice is held once."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -102,6 +103,9 @@ TOLD: list[Any] = ["plain", ["", "", "", ","], False, 0]
         ([["a"] * 9, 0, []], [0, *TOLD]),
         ([[[], 1, []], [[], 0, []]], [0, *TOLD]),
         (["a\nb"], None),
+        (["a\nb"], [0, "numbered", ["", ":", "", ","], False, 10**4000]),
+        (["a\nb"], [0, "numbered", ["", ":", "", ","], False, -1]),
+        (["a\nb", [[["c"]], 0, []]], [1, "pairs", ["[", ",", "]", ","], False, 0]),
     ],
 )
 def test_damage_is_an_error(lists: list[Any], part: Any) -> None:
@@ -112,3 +116,14 @@ def test_damage_is_an_error(lists: list[Any], part: Any) -> None:
 def test_a_list_in_many_places_has_a_limit() -> None:
     with pytest.raises(ValueError, match="characters"):
         put_back(["\n".join(WORDS)], {"a.json": {"parts": [[0, *TOLD]] * 10_000}}, MOST)
+
+
+def test_many_lists_of_one_have_a_limit_before_they_are_made() -> None:
+    source = "\n".join(["ab cd"] * (MOST // 8))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="characters"):
+            put_back([source, *([[[], 0, []]] * 20_000)], {}, MOST)
+        assert tracemalloc.get_traced_memory()[1] < 200 * MOST
+    finally:
+        tracemalloc.stop()

@@ -137,19 +137,24 @@ def _derived(lists: Sequence[str]) -> Lists:
 
 
 def _words(lists: Lists, most: int) -> list[list[str]]:
-    """The words of each list; raises ValueError where one is made of what is not a list of its own."""
-    made = []
+    """The words of each list; raises ValueError where one is made of what is not a list of its own, or no text."""
+    made: list[list[str]] = []
+    left = most
     for entry in lists:
         if isinstance(entry, str):
-            made.append(entry.split("\n"))
-            continue
-        head, other, tail = entry
-        source = lists[_index(other)]
-        if not isinstance(source, str):
-            raise ValueError("a list of a list that has no words of its own")
-        made.append([*head, *source.replace(" ", "").split("\n"), *tail])
-    if sum(len(word) + 1 for words in made for word in words) > most:
-        raise ValueError(f"more than {most} characters")
+            words = entry.split("\n")
+        else:
+            head, other, tail = entry
+            source = lists[_index(other)]
+            if not isinstance(source, str):
+                raise ValueError("a list of a list that has no words of its own")
+            words = [*head, *source.replace(" ", "").split("\n"), *tail]
+            if not all(isinstance(word, str) for word in words):
+                raise ValueError("a word that is no text")
+        left -= sum(map(len, words)) + len(words)
+        if left < 0:  # told before the next one is made: many lists of one may be few bytes
+            raise ValueError(f"more than {most} characters")
+        made.append(words)
     return made
 
 
@@ -167,6 +172,8 @@ def _written(words: Sequence[str], told: Sequence[Json], most: int) -> str:
     alone; first number.
     """
     form, glue, plain, first = told
+    if not isinstance(first, int) or not 0 <= first < 10**NUMBER:
+        raise ValueError(f"the number {str(first)[:NUMBER]}")
     before, within, behind, between = map(str, glue)
     if sum(map(len, words)) + (len(words) - 1) * sum(map(len, glue)) > most:
         raise ValueError(f"more than {most} characters")
