@@ -91,6 +91,7 @@ bench: setup
 	$(BIN)/python benchmarks/speech.py
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/estimates.py
+	$(BIN)/python benchmarks/verbs.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/memory.py
