@@ -258,6 +258,9 @@ class Loop:
         """The same of what an evaluation saw. Where it stopped early, its error is that of bounds that allow for it."""
         verdict, z = seen.verdict, float(ndtri(self.budget.confidence))
         error = counted = max(verdict.upper - verdict.drop, 0.0) / z
+        if verdict.bound == "betting" and not self._bound():
+            # That bound holds for any values within the metric's limits; an estimate varies as its values do.
+            error = counted = spread_error(seen.before, seen.after)
         if seen.bounds is not None:
             error = max(error, (seen.bounds[1] - seen.bounds[0]) / 2 / float(ndtri(PLAIN)))
         drop, better = verdict.drop, error
@@ -269,6 +272,12 @@ class Loop:
 Run = Callable[[Mapping[str, Array]], Array]
 Extend = Callable[[float, Target, Callable[[], bool]], list[Trial]]
 """(slope landed on, target, interrupted) -> trials of further candidates, already built (search/recovery.py)."""
+
+
+def spread_error(before: Score, after: Score) -> float:
+    """Standard error of the mean change per example, of scores that are means."""
+    assert before.per_example is not None and after.per_example is not None
+    return float((after.per_example - before.per_example).std() / np.sqrt(before.n))
 
 
 def transcriber(adapter: Adapter) -> Transcribe | None:
