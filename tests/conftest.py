@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from attar import registry
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# How long an example takes says nothing on a busy machine: no test is timed.
+settings.register_profile("attar", deadline=None)
+settings.load_profile("attar")
 
 
 @pytest.fixture
