@@ -90,6 +90,28 @@ def test_a_folder_is_near_and_small(tmp_path, dtype):
     assert rest < layers
 
 
+def test_a_head_of_another_name_is_tied_too(tmp_path):
+    """Whisper's is called proj_out, and stands in no file."""
+    torch.manual_seed(0)
+    config = hf.WhisperConfig(
+        vocab_size=50, d_model=128, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=128, num_mel_bins=8, max_source_positions=10,
+        max_target_positions=32, decoder_start_token_id=1, pad_token_id=2, bos_token_id=1, eos_token_id=2,
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    hf.WhisperForConditionalGeneration(config).save_pretrained(tmp_path / "m")
+    adapter = TransformersModel.opened(tmp_path / "m")
+    rng = np.random.default_rng(0)
+    batch = {"input_features": rng.normal(size=(8, 8, 20)).astype(np.float32),
+             "decoder_input_ids": rng.integers(3, 50, (8, 5))}  # fmt: skip
+    task = Task(adapter, Dataset(batch), False, lambda _: True, {name: each[:1] for name, each in batch.items()})
+    made = written(CompressedTensors.make(task), tmp_path / "packed")
+    state, _ = state_of(made)
+    assert "proj_out.weight" not in state
+    runtime = CompressedTensors.runtime(made, 1)
+    assert np.abs(runtime.run(batch) - adapter.run(batch)).mean() < 0.05
+
+
 def test_the_configuration_says_what_is_packed(tmp_path):
     adapter = TransformersModel.opened(folder(tmp_path / "m"))
     config = json.loads(CompressedTensors.make(task_of(adapter)).files["config.json"])

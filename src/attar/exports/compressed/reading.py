@@ -69,11 +69,12 @@ class Runtime:
         state, config = state_of(model)
         network: Any = transformers_load.network_from(config)
         given = network.load_state_dict(state, strict=False)
-        tied = [name for name in given.missing_keys if name not in ("lm_head.weight",)]
-        if tied or given.unexpected_keys:
+        tied = network._tied_weights_keys or () if network.config.tie_word_embeddings else ()
+        missing = [name for name in given.missing_keys if name not in tied]
+        if missing or given.unexpected_keys:
             raise FormatError(
                 f"model {model.name!r}: its tensors must be those of its configuration. Received "
-                f"{', '.join([*tied, *given.unexpected_keys][:3])} too many or too few. Export it again."
+                f"{', '.join([*missing, *given.unexpected_keys][:3])} too many or too few. Export it again."
             )
         network.tie_weights()
         files = {**kept_files(model), CONFIG: json.dumps(config).encode()}
