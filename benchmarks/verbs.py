@@ -80,25 +80,13 @@ def commands(case: Case, out: Path) -> dict[str, list[str]]:
     """What is typed, by verb."""
     model, data, asked, form = case
     archive = out / f"{model.stem if model.is_file() else model.name}.attar"
-    metric = asked[:2]
-    against = ["--against", str(model)]
+    against, examples = ["--against", str(model)], ["--data", str(data)]
     return {
-        "compress": ["compress", str(model), "--data", str(data), *asked, "-o", str(out)],
+        "compress": ["compress", str(model), *examples, *asked, "-o", str(out)],
         "inspect": ["inspect", str(archive)],
-        "eval": ["eval", str(archive), "--data", str(data), *metric, *against],
+        "eval": ["eval", str(archive), *examples, *asked[:2], *against],
         "expand": ["expand", str(archive), "-o", str(out / "plain")],
-        "export": [
-            "export",
-            str(archive),
-            "--to",
-            form,
-            "--data",
-            str(data),
-            *asked,
-            *against,
-            "-o",
-            str(out / "made"),
-        ],
+        "export": ["export", str(archive), "--to", form, *examples, *asked, *against, "-o", str(out / "made")],
     }
 
 

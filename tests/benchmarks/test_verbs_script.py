@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import verbs  # noqa: E402
-from attar.data.read import read  # noqa: E402
+import verbs
+from attar.data.read import read
+
+ROOT = Path(__file__).parents[2]
 
 
 def lenet(form: str, drop: str = "20"):

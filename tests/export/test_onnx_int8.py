@@ -32,7 +32,6 @@ from attar.exports.onnx.int8 import OnnxInt8
 from attar.exports.onnx.runtime import Runtime
 from attar.exports.qdq import ALL, CORE, kinds_of, prepared, quantised, weight_axes
 from attar.exports.rescaled import Rescaled
-from attar.exports.timing import Latency, latencies, least
 from attar.exports.watch import Watched, seen
 from attar.types import Dataset
 
@@ -275,29 +274,6 @@ def test_files_hold_nothing_that_is_not_needed(lenet):
     dense = {one.input[1] for one in graph.node if one.op_type == "Gemm"}
     assert all(len(one.input) == 3 for one in graph.node if one.output[0] in dense)
     assert np.isfinite(Runtime(work.build()).run(next(test.batches(8)))).all()
-
-
-def test_timing_is_interleaved_and_relative_to_the_first():
-    order = []
-    found = latencies({"a": lambda: order.append("a"), "b": lambda: order.append("b")})
-    assert order[:6] == ["a", "b"] * 3 and found["a"].ratio == 1 and found["b"].rounds >= 15
-
-
-def told(*spreads: tuple[float, float, float]) -> dict[str, Latency]:
-    return {f"c{k}": Latency(1, middle, low, high, 15) for k, (low, middle, high) in enumerate(spreads)}
-
-
-@pytest.mark.parametrize(("spreads", "best"), [
-    ([(1, 1, 1), (0.7, 0.8, 0.9), (0.65, 0.7, 0.75)], 2),
-    ([(1, 1, 1), (0.94, 0.96, 0.98)], 0),  # within noise
-    ([(1, 1, 1), (0.4, 0.7, 1.2)], 0),  # on a machine that says now this, now that
-    ([(1, 1, 1), (0.4, 0.7, 1.2), (0.8, 0.9, 0.95)], 2),
-    ([(2, 2, 2), (1.7, 1.8, 1.9)], 1),
-    ([(1, 1, 1)], 0),
-])  # fmt: skip
-def test_another_choice_has_to_be_faster_most_of_the_time(spreads, best):
-    found = told(*spreads)
-    assert least(found, list(found), 0.05) == best
 
 
 @pytest.fixture(scope="module")

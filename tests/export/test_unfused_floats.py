@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -23,7 +25,7 @@ CONV, GEMM, TURNED = random(6, 4, 3, 3), random(40, 16), random(4, 6, 2, 2)
 OF_ONE = random(6, 1, 3, 3)
 
 
-def between(op: str, weight: Floats, shape: list[int], relu: bool = False, **attributes: object) -> onnx.ModelProto:
+def between(op: str, weight: Floats, shape: list[int], relu: bool = False, **attributes: Any) -> onnx.ModelProto:
     """One float node between integers, with a weight that one scale for all of it serves badly."""
     weight = weight * np.exp(3 * np.random.default_rng(1).normal(size=weight.shape)).astype(np.float32)
     store = {
@@ -55,7 +57,7 @@ def run(proto: onnx.ModelProto, x: Floats, fused: bool = True) -> tuple[Floats, 
     return session.run(None, {"x": x})[0], session
 
 
-CASES = {
+CASES: dict[str, tuple[str, Floats, list[int], dict[str, Any]]] = {
     "Conv": ("Conv", CONV, [16, 4, 9, 9], {}),
     "grouped": ("Conv", random(8, 2, 3, 3), [16, 4, 9, 9], {"group": 2}),
     "before Relu": ("Conv", CONV, [16, 4, 9, 9], {"relu": True}),
@@ -70,7 +72,7 @@ CASES = {
 def test_the_runtime_gives_what_the_file_says(case: str) -> None:
     """Without its optimisations the runtime does what is written; with them it must do so still."""
     op, weight, shape, attributes = CASES[case]
-    proto = between(op, weight, shape, **attributes)  # type: ignore[arg-type]
+    proto = between(op, weight, shape, **attributes)
     x = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     wanted, _ = run(proto, x, fused=False)
     rounded, _ = run(proto, x)
