@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <vector>
 
 namespace attar {
 namespace {
@@ -114,6 +115,37 @@ void descend_block(float* pull, float* error, std::int32_t* codes, const float* 
                     for (std::size_t r = r0; r < r1; ++r) later[r] = later[r] + factor * moved[r - r0];
                 }
             }
+        }
+    }
+}
+
+void descend_rows(float* pull, float* error, std::int32_t* codes, const float* matrix, const float* hessian,
+                  const Prices& prices, std::size_t rows, std::size_t cols) {
+    // The moves of a row times H: few codes move in a sweep, so that this is a fraction of a product of matrices.
+    std::vector<float> carried(cols);
+    for (std::size_t r = 0; r < rows; ++r) {
+        const Price price{prices.table, prices.size, prices.offset + r * cols, float(prices.radius), prices.slope};
+        const float own = matrix[r * rows + r];
+        bool moves = false;
+        std::fill(carried.begin(), carried.end(), 0.0f);
+        for (std::size_t j = 0; j < cols; ++j) {
+            const std::size_t place = r * cols + j;
+            const float stiffness = own * std::max(hessian[j * cols + j], 1e-20f);
+            const float old = float(codes[place]);
+            const float x = old + (pull[place] + own * carried[j]) / stiffness;
+            const float q = decide(x, stiffness, price, j, &old);
+            const float moved = old - q;
+            if (moved == 0.0f) continue;
+            moves = true;
+            codes[place] = std::int32_t(q);
+            error[place] = error[place] + moved;
+            const float* h = hessian + j * cols;
+            for (std::size_t t = 0; t < cols; ++t) carried[t] = carried[t] + moved * h[t];
+        }
+        for (std::size_t later = r + 1; moves && later < rows; ++later) {
+            const float factor = matrix[later * rows + r];
+            float* pulled = pull + later * cols;
+            for (std::size_t t = 0; t < cols; ++t) pulled[t] = pulled[t] + factor * carried[t];
         }
     }
 }

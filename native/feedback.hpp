@@ -29,4 +29,9 @@ void quantise_block(float* work, std::int32_t* codes, const float* rows, const f
 void descend_block(float* pull, float* error, std::int32_t* codes, const float* hessian, const float* stiffness,
                    const Shape& shape, const Prices& prices, std::size_t start, std::size_t stop);
 
+// One sweep over some rows that are coupled: pull [rows, cols] is G E H at them, error, codes and the prices' offsets
+// [rows, cols], matrix [rows, rows] what G has among them. pull is not kept up after a row is done.
+void descend_rows(float* pull, float* error, std::int32_t* codes, const float* matrix, const float* hessian,
+                  const Prices& prices, std::size_t rows, std::size_t cols);
+
 }  // namespace attar

@@ -18,6 +18,9 @@ using Codes = nb::ndarray<int32_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Offsets = nb::ndarray<const int32_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Plane = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Sheet = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using CodeSheet = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using OffsetSheet = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 template <class A, class B>
 void same(const A& a, const B& b) {
@@ -33,7 +36,8 @@ attar::Shape shape_of(const Codes& codes, const ConstCube& square, size_t start,
     return shape;
 }
 
-attar::Prices prices_of(const Table& table, const Offsets& offset, int32_t radius, float slope) {
+template <class O>
+attar::Prices prices_of(const Table& table, const O& offset, int32_t radius, float slope) {
     if (table.size() == 0 || radius < 1) throw std::invalid_argument("feedback: the price table must not be empty");
     return {table.data(), table.size(), offset.data(), radius, slope};
 }
@@ -64,6 +68,21 @@ void descend(const Cube& pull, const Cube& error, const Codes& codes, const Cons
                          start, stop);
 }
 
+void descend_rows(const Sheet& pull, const Sheet& error, const CodeSheet& codes, const Plane& matrix,
+                  const Plane& hessian, const Table& table, const OffsetSheet& offset, int32_t radius, float slope) {
+    const size_t rows = codes.shape(0), cols = codes.shape(1);
+    const auto fits = [](const auto& array, size_t first, size_t second) {
+        return array.shape(0) == first && array.shape(1) == second;
+    };
+    if (!fits(pull, rows, cols) || !fits(error, rows, cols) || !fits(offset, rows, cols))
+        throw std::invalid_argument("feedback: pull, error and offset must be [rows, cols] as the codes");
+    if (!fits(matrix, rows, rows)) throw std::invalid_argument("feedback: matrix must be [rows, rows]");
+    if (!fits(hessian, cols, cols)) throw std::invalid_argument("feedback: hessian must be [cols, cols]");
+    const auto prices = prices_of(table, offset, radius, slope);
+    nb::gil_scoped_release release;
+    attar::descend_rows(pull.data(), error.data(), codes.data(), matrix.data(), hessian.data(), prices, rows, cols);
+}
+
 }  // namespace
 
 void bind_feedback(nb::module_& m) {
@@ -73,4 +92,7 @@ void bind_feedback(nb::module_& m) {
     m.def("descend_block", &descend, "pull"_a.noconvert(), "error"_a.noconvert(), "codes"_a.noconvert(),
           "hessian"_a.noconvert(), "stiffness"_a.noconvert(), "price"_a.noconvert(), "offset"_a.noconvert(),
           "radius"_a, "slope"_a, "start"_a, "stop"_a, "One block of a sweep of coordinate descent.");
+    m.def("descend_rows", &descend_rows, "pull"_a.noconvert(), "error"_a.noconvert(), "codes"_a.noconvert(),
+          "matrix"_a.noconvert(), "hessian"_a.noconvert(), "price"_a.noconvert(), "offset"_a.noconvert(), "radius"_a,
+          "slope"_a, "A sweep of coordinate descent over some rows that are coupled.");
 }

@@ -1,13 +1,14 @@
 """Rows that are coupled make up for one another's errors."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from attar.methods import coupled, feedback
+from attar.methods import coupled, feedback, grid
 from attar.methods.base import distortion
-from attar.methods.uniform import Uniform
+from attar.methods.uniform import Uniform, rate_of, solve
 from attar.types import Layer, Stats, Weight
 from kits.method_laws import check_method, problem
 
@@ -113,3 +114,60 @@ def test_numpy_and_native_agree(monkeypatch) -> None:
     native = Uniform.encode(layer, weight, stats, choice).arrays["codes"]
     monkeypatch.setattr(feedback, "kernel", lambda: None)
     assert np.mean(native != Uniform.encode(layer, weight, stats, choice).arrays["codes"]) < 0.01
+
+
+def posed(rows: int, cols: int, slope: float) -> tuple[grid.Problem, feedback.Codes, feedback.Rate]:
+    """A problem whose rows are coupled, codes that no sweep has seen, and what codes cost."""
+    layer, weight, stats = coupled_problem(rows, cols)
+    frame = grid.framed(layer, weight, stats, 0.2)
+    found = grid.posed(layer, weight, stats, grid.optimal_step(slope, 1.5), frame, together=True)
+    codes = solve(found, slope, passes=1, sweeps=0)
+    return found, codes, rate_of(codes, slope)
+
+
+def objective(found: grid.Problem, codes: feedback.Codes, rate: feedback.Rate) -> float:
+    """tr(G E H E^T) + price, in float64."""
+    rows = found.coupling
+    assert rows is not None
+    error = (found.scaled[0] - codes[0]).T[rows.order].astype(np.float64)
+    price = sum(float(rate.of(codes[:, j].astype(np.float32), j).sum()) for j in range(codes.shape[1]))
+    return float(np.sum((rows.matrix @ error @ found.hessian[0].astype(np.float64)) * error)) + price
+
+
+@pytest.mark.parametrize("rows", [coupled.SWEPT - 1, coupled.SWEPT, 2 * coupled.SWEPT + 3])
+def test_a_sweep_leaves_no_single_code_that_would_be_better_moved_at_the_end_of_it(rows: int) -> None:
+    """Sweeps until nothing moves; then neither neighbour nor zero is better anywhere, whole or across its blocks."""
+    found, codes, rate = posed(rows, 30, 1e-3)
+    costs = [objective(found, codes, rate)]
+    for _ in range(60):
+        after = coupled.descend(found.scaled, codes, found.hessian, rate, found.coupling)
+        costs.append(objective(found, after, rate))
+        if np.array_equal(after, codes):
+            break
+        codes = after
+    assert np.array_equal(after, codes) and len(costs) > 2
+    assert all(late <= early * (1 + 1e-6) for early, late in pairwise(costs))
+    for row, column in np.random.default_rng(0).integers(0, (rows, 30), (60, 2)):
+        for other in {codes[0, column, row] - 1, codes[0, column, row] + 1, 0}:
+            moved = codes.copy()
+            moved[0, column, row] = other
+            assert objective(found, moved, rate) >= costs[-1] * (1 - 1e-6)
+
+
+def test_numpy_and_native_sweep_alike(monkeypatch) -> None:
+    found, codes, rate = posed(coupled.SWEPT + 9, 25, 1e-3)
+    native = coupled.descend(found.scaled, codes, found.hessian, rate, found.coupling)
+    assert not np.array_equal(native, codes)
+    monkeypatch.setattr(feedback, "kernel", lambda: None)
+    np.testing.assert_array_equal(coupled.descend(found.scaled, codes, found.hessian, rate, found.coupling), native)
+
+
+@pytest.mark.parametrize("wrong", ["pull", "error", "offset", "matrix", "hessian", "price"])
+def test_the_kernel_refuses_what_does_not_fit(wrong: str) -> None:
+    shapes = {"pull": (4, 6), "error": (4, 6), "codes": (4, 6), "matrix": (4, 4), "hessian": (6, 6), "offset": (4, 6)}
+    kinds = {"codes": np.int32, "offset": np.int32}
+    arrays = {name: np.zeros(shape, kinds.get(name, np.float32)) for name, shape in shapes.items()}
+    arrays["price"] = np.zeros(3, np.float32)
+    arrays[wrong] = arrays[wrong][:0] if wrong == "price" else np.zeros((3, 5), arrays[wrong].dtype)
+    with pytest.raises(ValueError, match="feedback"):
+        feedback.kernel().descend_rows(**arrays, radius=1, slope=0.0)

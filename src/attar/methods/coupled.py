@@ -18,6 +18,8 @@ from attar.methods import feedback
 
 BLOCK = 16
 """Rows that are rounded at once."""
+SWEPT = 64
+"""Rows of a sweep between two products with G and H."""
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -84,17 +86,39 @@ def quantise(weight: F32, columns: F32, pivots: F32, rate: feedback.Rate, rows: 
 
 
 def descend(weight: F32, codes: feedback.Codes, hessian: F32, rate: feedback.Rate, rows: Rows) -> feedback.Codes:
-    """One sweep of exact coordinate descent on tr(G E H E^T) + price, row after row; never makes it worse."""
-    codes = codes.copy()
-    error = np.ascontiguousarray((weight[0] - codes[0].astype(np.float32)).T[rows.order])
+    """One sweep of exact coordinate descent on tr(G E H E^T) + price, row after row; never makes it worse.
+
+    What other rows' errors pull at is taken anew, G E H by BLAS, for each SWEPT rows; among these it is carried along.
+    """
+    own = np.ascontiguousarray(codes[0].T[rows.order])
+    error = np.ascontiguousarray(weight[0].T[rows.order] - own.astype(np.float32))
+    offset = np.ascontiguousarray(rate.offset[0].T[rows.order])
     matrix = rows.matrix.astype(np.float32)
-    for row, at in enumerate(rows.order):
-        # Of the other rows' errors, what this one can make up for.
-        pull = matrix[row] @ error / matrix[row, row] - error[row]
-        own = np.ascontiguousarray(weight[:, :, at, None] + pull[:, None])
-        old = np.ascontiguousarray(codes[:, :, at, None])
-        price = rate.at(rows.order[row : row + 1])
-        made = feedback.descend(own, old, hessian, matrix[row : row + 1, row : row + 1].copy(), price)
-        codes[:, :, at] = made[:, :, 0]
-        error[row] = weight[0, :, at] - made[0, :, 0]
-    return codes
+    for start in range(0, len(own), SWEPT):
+        part = slice(start, start + SWEPT)
+        pull = np.ascontiguousarray((matrix[part] @ error) @ hessian[0])
+        among = np.ascontiguousarray(matrix[part, part])
+        price = replace(rate, offset=offset[part])
+        if feedback.kernel() is not None:
+            feedback.kernel().descend_rows(pull, error[part], own[part], among, hessian[0], *price.arguments)
+        else:
+            _descend_rows(pull, error[part], own[part], among, hessian[0], price)
+    found = np.empty_like(codes)
+    found[0, :, rows.order] = own
+    return found
+
+
+def _descend_rows(pull: F32, error: F32, codes: feedback.Codes, among: F32, hessian: F32, rate: feedback.Rate) -> None:
+    """The numpy twin of the native kernel; all are [rows, cols], among is [rows, rows]."""
+    for row in range(len(codes)):
+        stiffness = among[row, row] * np.maximum(np.diagonal(hessian), np.float32(1e-20))
+        carried = np.zeros(codes.shape[1], np.float32)
+        own = replace(rate, offset=rate.offset[row][None, :, None])
+        for j in range(codes.shape[1]):
+            old = codes[row, j].astype(np.float32).reshape(1, 1)
+            best = old + (pull[row, j] + among[row, row] * carried[j]) / stiffness[j]
+            moved = (old - feedback.decide(best, stiffness[j], own, j, old))[0, 0]
+            codes[row, j] -= np.int32(moved)
+            error[row, j] += moved
+            carried += moved * hessian[j]
+        pull[row + 1 :] += among[row + 1 :, row, None] * carried

@@ -121,7 +121,7 @@ def _quantise_block(work: F32, codes: Codes, rows: F32, stiffness: F32, rate: Ra
     """The numpy twin of the native kernel: codes of a block of columns; work holds their errors afterwards."""
     for j in block:
         x = work[:, j]
-        q = _decide(x, stiffness[:, j], rate, j)
+        q = decide(x, stiffness[:, j], rate, j)
         codes[:, j] = q
         x -= q
         work[:, j + 1 : block.stop] -= rows[:, j, j + 1 : block.stop, None] * x[:, None]
@@ -151,7 +151,7 @@ def _descend_block(pull: F32, error: F32, codes: Codes, hessian: F32, stiffness:
         curve = np.maximum(hessian[:, j, j, None], np.float32(1e-20))
         old = codes[:, j].astype(np.float32)
         best = np.asarray(old + pull[:, j - block.start] / curve, np.float32)
-        q = _decide(best, stiffness * curve, rate, j, old)
+        q = decide(best, stiffness * curve, rate, j, old)
         moved = old - q
         codes[:, j] = q
         error[:, j] += moved
@@ -164,11 +164,11 @@ def independent(weight: F32, stiffness: F32, rate: Rate | None) -> Codes:
     step = max(1, TOGETHER // max(weight[:, :1].size, 1))
     for start in range(0, weight.shape[1], step):
         part = slice(start, start + step)
-        codes[:, part] = _decide(weight[:, part], stiffness[:, part], rate, part)
+        codes[:, part] = decide(weight[:, part], stiffness[:, part], rate, part)
     return codes
 
 
-def _decide(x: F32, stiffness: F32, rate: Rate | None, column: int | slice, old: F32 | None = None) -> F32:
+def decide(x: F32, stiffness: F32, rate: Rate | None, column: int | slice, old: F32 | None = None) -> F32:
     """The code of least cost among the nearest, the next toward zero, zero, and the present one."""
     nearest = np.rint(x)
     if rate is None:
