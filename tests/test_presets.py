@@ -37,7 +37,7 @@ def test_balanced_is_what_a_run_does_without() -> None:
 def test_what_is_given_wins_also_for_single_parameters() -> None:
     found = recipe.make(preset="quick", evaluations=6, settings={"uniform": {"sweeps": 2}, "keep": {"half": False}})
     assert found.evaluations == 6 and found.coder == "fast"
-    assert found.settings == {"uniform": {"passes": 1, "sweeps": 2}, "keep": {"half": False}}
+    assert found.settings == {"uniform": {"sweeps": 2}, "keep": {"half": False}}
 
 
 def test_a_preset_is_under_a_recipe_file_and_options_over_both(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_what_is_declared_can_be_tried(cls: type) -> None:
 
 def test_the_space_is_what_a_recipe_does_not_name() -> None:
     whole = tuning.space_of(recipes.make(max_drop=1))
-    assert set(whole) == {("uniform", name) for name in ("step", "shrink", "passes", "sweeps", "columns")}
+    assert set(whole) == {("uniform", name) for name in ("step", "shrink", "sweeps", "columns")}
     named = recipes.make(max_drop=1, settings={"uniform": {"step": 1.2}}, methods=["uniform", "fixed"], remove=0.3)
     space = tuning.space_of(named)
     assert ("uniform", "step") not in space and ("fixed", "part") in space and ("removal", "floor") in space
@@ -118,7 +118,7 @@ def test_what_does_best_is_taken_where_it_is_better(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tuning, "_confirmed", lambda *_: (100.0, 99.0))
     taken = compress(tune=3)
     assert told(taken, "tuned")[0]["taken"] and taken.recipe.settings["uniform"].keys() == {
-        "step", "shrink", "passes", "sweeps", "columns"
+        "step", "shrink", "sweeps", "columns"
     }  # fmt: skip
     monkeypatch.setattr(tuning, "_confirmed", lambda *_: (100.0, 100.0))
     stays = compress(tune=3)
@@ -178,7 +178,7 @@ def test_a_request_to_end_ends_the_trials() -> None:
     result = compress(tune=50, interrupted=lambda: next(asked))
     (end,) = told(result, "tuned")
     assert 1 <= end["trials"] < 50
-    short = compress(tune="1s", settings={"uniform": {"step": 1.5, "passes": 2, "sweeps": 1, "columns": True}})
+    short = compress(tune="1s", settings={"uniform": {"step": 1.5, "sweeps": 1, "columns": True}})
     assert 1 <= told(short, "tuned")[0]["trials"] < 500 and set(short.recipe.settings["uniform"]) >= {"step"}
 
 

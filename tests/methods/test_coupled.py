@@ -121,7 +121,7 @@ def posed(rows: int, cols: int, slope: float) -> tuple[grid.Problem, feedback.Co
     layer, weight, stats = coupled_problem(rows, cols)
     frame = grid.framed(layer, weight, stats, 0.2)
     found = grid.posed(layer, weight, stats, grid.optimal_step(slope, 1.5), frame, together=True)
-    codes = solve(found, slope, passes=1, sweeps=0)
+    codes = solve(found, slope, sweeps=0)
     return found, codes, rate_of(codes, slope)
 
 

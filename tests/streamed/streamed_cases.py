@@ -13,7 +13,7 @@ from attar.streaming.result import Streamed
 from attar.types import Array
 
 FAMILIES = ("llama", "untied", "gpt2", "mixtral", "phi3", "half")
-QUICK = {"passes": 1, "sweeps": 0}
+QUICK = {"sweeps": 0}
 
 
 def ids(count: int, length: int = 16, seed: int = 0) -> Array:

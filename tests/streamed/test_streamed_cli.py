@@ -28,8 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     (made / "book.txt").write_text(" ".join(f"w{i}" for i in rng.integers(3, 50, 400)))
     (made / "recipe.toml").write_text(
-        "[settings.text]\nwindow = 16\n\n[settings.stream]\nwindows = 2\npasses = 1\n\n"
-        "[settings.uniform]\npasses = 1\nsweeps = 0\n"
+        "[settings.text]\nwindow = 16\n\n[settings.stream]\nwindows = 2\npasses = 1\n\n[settings.uniform]\nsweeps = 0\n"
     )
     return made
 

@@ -125,7 +125,7 @@ def test_layers_that_keep_every_bit_are_not_cut(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_layer_s_record_is_read_as_it_was_written() -> None:
     layer, weight, stats = layer_of(30, 40)
-    encoded = Uniform.encode(layer, weight, stats, {"method": "uniform", "slope": 1e-5, "passes": 1, "sweeps": 0})
+    encoded = Uniform.encode(layer, weight, stats, {"method": "uniform", "slope": 1e-5, "sweeps": 0})
     info, section, blob = coded(layer, encoded, "fast")
     record = json.loads(json.dumps(manifest.layer_record(info, section)))
     assert manifest.layer_of(record) == (info, section)

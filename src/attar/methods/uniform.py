@@ -23,6 +23,8 @@ from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 F32 = NDArray[np.float32]
 RADIUS = 255
 """Codes up to this magnitude have a price of their own; there is no maximum code."""
+SETTLED = 2
+"""Sweeps after which prices hardly change where no weight makes up for another."""
 FORBIDDEN = 1e30
 """A price that no squared error reaches."""
 
@@ -32,17 +34,14 @@ class UniformParams:
     """What can be tuned; defaults are those that did best on the example models."""
 
     step: float = field(
-        default=1.5,
+        default=1.25,
         metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(
         default=0.2, metadata={"help": "shrinkage of H to its diagonal at 2,000 samples", "low": 0.0, "high": 1.0}
     )
-    passes: int = field(
-        default=3, metadata={"help": "estimates of the entropy model", "low": 1, "high": 10, "tune": (1, 6)}
-    )
     sweeps: int = field(
-        default=2, metadata={"help": "sweeps of coordinate descent", "low": 0, "high": 10, "tune": (0, 6)}
+        default=2, metadata={"help": "sweeps of coordinate descent", "low": 0, "high": 20, "tune": (1, 10)}
     )
     columns: bool = field(default=True, metadata={"help": "a step for each column"})
 
@@ -87,7 +86,7 @@ class Uniform:
     ) -> Encoded:
         step = grid.optimal_step(slope, params.step)
         problem = grid.posed(layer, weight, stats, step, frame, together=True)
-        codes = grid.in_place(solve(problem, slope, params.passes, params.sweeps), problem.order)
+        codes = grid.in_place(solve(problem, slope, params.sweeps), problem.order)
         return Encoded(Uniform.name, *pack(layer, weight, stats, codes, problem))
 
     @staticmethod
@@ -143,7 +142,7 @@ def _table(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Uni
     seen = Stats(second[None], np.zeros((1, layer.rows)), stats.count, stats.samples, frequency)
     words = Weight(np.ascontiguousarray(weight.matrix.T))
     problem = grid.pose(turned, words, seen, grid.optimal_step(slope, params.step), 0.0)
-    codes = grid.in_place(solve(problem, slope, params.passes, params.sweeps), problem.order)
+    codes = grid.in_place(solve(problem, slope, params.sweeps), problem.order)
     rows = np.broadcast_to(problem.column_exponent[0], layer.rows).copy()
     arrays: dict[str, Array] = {
         "codes": np.ascontiguousarray(codes.T),
@@ -154,40 +153,42 @@ def _table(layer: Layer, weight: Weight, stats: Stats, slope: float, params: Uni
 
 
 def solve(
-    problem: grid.Problem, slope: float, passes: int = 3, sweeps: int = 2, zeros: NDArray[np.bool_] | None = None
+    problem: grid.Problem, slope: float, sweeps: int = 2, zeros: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int32]:
-    """Codes [groups, cols, rows] in the order of quantisation; the entropy model is estimated from the last codes.
+    """Codes [groups, cols, rows] in the order of quantisation: error feedback blind to the rate, then the sweeps.
 
-    zeros, of that shape, are the places where only 0 may stand; what that costs is fed back like any other error.
+    Each sweep has the prices of the entropy model of the codes before it. Feedback under prices before the sweeps ends
+    1 to 2 % higher on convolutional networks and no lower on transformers. zeros, of that shape, are the places where
+    only 0 may stand; what that costs is fed back like any other error.
     """
-    costs = np.ascontiguousarray(problem.pivots[:, :, None] * problem.stiffness[:, None, :])
-    together = problem.coupling
-
-    def once(rate: feedback.Rate | None) -> NDArray[np.int32]:
-        if problem.rows is None:
-            return feedback.independent(problem.scaled, costs, rate)
-        if together is not None:
-            return coupled.quantise(
-                problem.scaled, problem.rows, problem.pivots, rate or free(problem.scaled), together
-            )
-        return feedback.quantise(problem.scaled, problem.rows, costs, rate)
-
-    def swept(codes: NDArray[np.int32], rate: feedback.Rate) -> NDArray[np.int32]:
-        if together is not None:
-            return coupled.descend(problem.scaled, codes, problem.hessian, rate, together)
-        return feedback.descend(problem.scaled, codes, problem.hessian, problem.stiffness, rate)
-
-    codes = once(None if zeros is None else held(free(problem.scaled), zeros))
-    rate = held(rate_of(codes, slope), zeros)
-    for _ in range(passes - 1):
-        codes = once(rate)
-        rate = held(rate_of(codes, slope), zeros)
-    if problem.rows is None:
-        return codes
-    for _ in range(sweeps):
-        codes = swept(codes, rate)
-        rate = held(rate_of(codes, slope), zeros)
+    codes = _fed_back(problem, None if zeros is None else held(free(problem.scaled), zeros))
+    for _ in range(sweeps if problem.rows is not None else min(sweeps, SETTLED)):
+        codes = _swept(problem, codes, held(rate_of(codes, slope), zeros))
     return codes
+
+
+def _costs(problem: grid.Problem) -> F32:
+    """What a squared error of one step costs at each place, with feedback."""
+    return np.ascontiguousarray(problem.pivots[:, :, None] * problem.stiffness[:, None, :])
+
+
+def _fed_back(problem: grid.Problem, rate: feedback.Rate | None) -> NDArray[np.int32]:
+    """Codes column by column, what is lost in one made up for by the next."""
+    if problem.rows is None:
+        return feedback.independent(problem.scaled, _costs(problem), rate)
+    if problem.coupling is not None:
+        price = rate or free(problem.scaled)
+        return coupled.quantise(problem.scaled, problem.rows, problem.pivots, price, problem.coupling)
+    return feedback.quantise(problem.scaled, problem.rows, _costs(problem), rate)
+
+
+def _swept(problem: grid.Problem, codes: NDArray[np.int32], rate: feedback.Rate) -> NDArray[np.int32]:
+    """Codes after one sweep under a price."""
+    if problem.rows is None:
+        return feedback.independent(problem.scaled, _costs(problem), rate)
+    if problem.coupling is not None:
+        return coupled.descend(problem.scaled, codes, problem.hessian, rate, problem.coupling)
+    return feedback.descend(problem.scaled, codes, problem.hessian, problem.stiffness, rate)
 
 
 def rate_of(codes: NDArray[np.int32], slope: float) -> feedback.Rate:
