@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from attar.exports.gguf.blocks import F32, U8, Codes, Format, Held
 from attar.methods import grid
 from attar.methods.columns import fed_back, swept
+from attar.run.executor import map_in_order
 from attar.types import Layer, Stats, Weight
 
 SHRINK = 0.2
@@ -25,8 +26,8 @@ FACTORS = (1.0, 0.97, 0.94, 1.03)
 """Common steps of a block that are tried, in that of its largest scale."""
 ROWS = 4096
 """Rows at a time."""
-CHUNK = 1 << 15
-"""Blocks at a time."""
+CHUNK = 1 << 10
+"""Blocks at a time: what a search of their scales takes stays in the cache."""
 
 
 def nearest(form: Format, matrix: F32, worth: F32 | None = None) -> tuple[Held, Codes]:
@@ -35,12 +36,13 @@ def nearest(form: Format, matrix: F32, worth: F32 | None = None) -> tuple[Held, 
     weights = np.ones(matrix.shape[1], np.float32) if worth is None else np.asarray(worth, np.float32)
     weights = np.maximum(weights / max(float(weights.mean()), 1e-30), np.float32(1e-6))
     per_row = weights.reshape(-1, form.size)
-    held, codes = [], []
-    for start in range(0, len(values), CHUNK):
+
+    def chunk(start: int) -> tuple[Held, Codes]:
         part = values[start : start + CHUNK]
         one = fitted(form, part, per_row[np.arange(start, start + len(part)) % len(per_row)])
-        held.append(one)
-        codes.append(_codes(form, part, one))
+        return one, _codes(form, part, one)
+
+    held, codes = zip(*map_in_order(chunk, range(0, len(values), CHUNK)), strict=True)
     arrays = tuple(np.concatenate(each) for each in zip(*(one.arrays for one in held), strict=True))
     both = Held(np.concatenate([one.scale for one in held]), np.concatenate([one.offset for one in held]), arrays)
     return both, np.concatenate(codes)
