@@ -28,7 +28,7 @@ class PrunedParams:
     """What can be tuned; a share or a pattern that is not given is found for each slope."""
 
     step: float = field(
-        default=1.25,
+        default=1.5,
         metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(

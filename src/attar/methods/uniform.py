@@ -34,7 +34,7 @@ class UniformParams:
     """What can be tuned; defaults are those that did best on the example models."""
 
     step: float = field(
-        default=1.25,
+        default=1.5,
         metadata={"help": "step over the high-resolution optimum", "low": 0.3, "high": 4.0, "tune": (0.8, 2.5)},
     )
     shrink: float = field(

@@ -77,8 +77,8 @@ def read(adapter: Any, layer: Layer) -> Weight:
 
 
 def slope_of_error(error: float) -> float:
-    """The slope at which a matrix gets this relative error, by high resolution: step 1.25 times the optimum's."""
-    return float(np.log(2)) * error**2 / 1.25**2
+    """The slope at which a matrix gets this relative error, by high resolution: step 1.5 times the optimum's."""
+    return float(np.log(2)) * error**2 / 2.25
 
 
 def slope_of_bits(bits: float) -> float:
