@@ -25,6 +25,8 @@ from attar.exports.gguf.blocks import format_for
 from attar.exports.gguf.llama import checked, describe, gguf_names, order
 from attar.exports.gguf.reading import Runtime
 from attar.exports.gguf.rounding import nearest, packed, rounded
+from attar.run.engines import one_blas_thread
+from attar.run.executor import map_in_order
 from attar.types import Array, Dataset, Json, Layer, Stats, Weight
 
 TYPES = {
@@ -83,14 +85,15 @@ def file_of(adapter: TransformersModel, tensors: Tensors, kind: str) -> tuple[by
     usual, logits, number = TYPES[kind]
     makes_logits = HEAD if HEAD in tensors.state else EMBEDDING
     used: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, one_blas_thread():
         place = Path(folder, "model.gguf")
         writer = gguf.GGUFWriter(place, checked(config, "gguf"))
         writer.add_type("model")
         writer.add_file_type(number)
         notes = describe(writer, config, adapter.files)
-        for name, known in gguf_names(list(tensors.state), config).items():
-            data, form = tensors.coded(name, logits if name == makes_logits else usual)
+        names = gguf_names(list(tensors.state), config)
+        made = map_in_order(lambda name: tensors.coded(name, logits if name == makes_logits else usual), names)
+        for (name, known), (data, form) in zip(names.items(), made, strict=True):
             rows = order(name, config)
             whole = np.ascontiguousarray(data if rows is None else data[rows])
             writer.add_tensor(known, whole, raw_dtype=gguf.GGMLQuantizationType[form])
