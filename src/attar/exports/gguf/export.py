@@ -122,15 +122,24 @@ class Gguf:
 
     @classmethod
     def make(cls, task: Task) -> Artefact:
-        """The first type, small ones first, that is within the drop; the last where none is."""
+        """The smallest type that is within the drop, found by halving; the largest, untested, where none is.
+
+        A larger type is taken to lose less, so that three of seven types are made whatever the model is.
+        """
         adapter = language_model(task.adapter, cls.name)
         dense = [layer.name for layer in adapter.layers() if layer.tied_to is None and layer.kind == "dense"]
         tensors = Tensors(adapter, second_moments(adapter, task.calibrate, dense))
-        for kind in cls.kinds:
-            data, notes, used = file_of(adapter, tensors, kind)
+        low, high, best = 0, len(cls.kinds) - 1, None
+        while low < high:
+            middle = (low + high) // 2
+            made = file_of(adapter, tensors, cls.kinds[middle])
             task.step()
-            if kind == cls.kinds[-1] or task.acceptable(data):
-                break
+            if task.acceptable(made[0]):
+                high, best = middle, made
+            else:
+                low = middle + 1
+        kind = cls.kinds[high]
+        data, notes, used = best or file_of(adapter, tensors, kind)
         facts: dict[str, Json] = {"type": kind, "tensors": dict(used)}
         told = ", ".join(f"{count} in {form}" for form, count in used.most_common())
         return Artefact(data, (f"{kind}: tensors {told}", *notes), facts)
