@@ -49,6 +49,15 @@ def candidate(nbytes: int, drop: float, upper: float, split: str = "select") -> 
     }
 
 
+def test_what_a_split_allows_of_a_relative_drop_is_that_splits_own() -> None:
+    course = Course(Clock())
+    course.event({"event": "landed", "limit": 6.0})
+    course.event({**candidate(600, 4.4, 5.2, "certify"), "limit": 6.7})
+    course.event({**candidate(550, 5.5, 6.2, "certify"), "limit": 6.7})
+    course.event({**candidate(500, 6.5, 7.2, "certify"), "limit": 6.7})
+    assert course.best_line().startswith("550 bytes")
+
+
 def test_the_best_is_the_smallest_within_the_drop_and_certified_ones_come_first() -> None:
     course = Course(Clock())
     course.event({"event": "run", "recipe": {"evaluations": 6}, "budget": {"max_drop": 0.5}})

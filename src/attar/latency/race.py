@@ -236,8 +236,8 @@ class Race:
             bytes=len(candidate.archive), ratio=self.loop.bytes_before / len(candidate.archive),
             milliseconds=candidate.milliseconds, predicted_milliseconds=candidate.predicted,
             latency_ratio=candidate.latency.ratio, value=after.value, drop=verdict.drop, lower=verdict.lower,
-            upper=verdict.upper, kl=moved, lost=verdict.lost, gained=verdict.gained, n=verdict.n,
-            seconds=perf_counter() - started, choices=read_archive(candidate.archive).choices(),
+            upper=verdict.upper, limit=verdict.max_drop, kl=moved, lost=verdict.lost, gained=verdict.gained,
+            n=verdict.n, seconds=perf_counter() - started, choices=read_archive(candidate.archive).choices(),
         )  # fmt: skip
         if split == "certify" and self._worse(other, verdict):
             return candidate, other, again, moved

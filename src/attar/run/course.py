@@ -70,7 +70,8 @@ class Course:
         """Greater is better: certified, then seen by the search alone, then beyond the drop; of these by bytes."""
         sure = event.get("split") == "certify"
         drop = event.get("upper") if sure else event.get("drop")
-        within = drop is not None and (self.limit is None or drop <= self.limit)
+        limit = event.get("limit", self.limit)  # a share of the original's value, which is not the same on both splits
+        within = drop is not None and (limit is None or drop <= limit)
         return (
             (3 if sure else 2) if within else 1,
             -(drop or 0.0) if not within else 0.0,

@@ -215,7 +215,7 @@ class Loop:
             slope=candidate.slope, evaluation=self.count, examples=found.new, stopped=found.bounds is not None,
             predicted={"bytes": candidate.plan.rate_bits / 8, "distortion": candidate.plan.distortion},
             bytes=candidate.size_bytes, ratio=self.bytes_before / candidate.size_bytes,
-            value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
+            value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper, limit=verdict.max_drop,
             kl=found.kl, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=seconds,
             choices=read_archive(candidate.data).choices(),
         )  # fmt: skip

@@ -113,7 +113,7 @@ class Candidates:
             evaluation=self.count,
             predicted={"bytes": candidate.rate_bits / 8, "distortion": candidate.distortion},
             bytes=candidate.size_bytes, ratio=job.bytes_before / candidate.size_bytes,
-            value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper,
+            value=after.value, drop=verdict.drop, lower=verdict.lower, upper=verdict.upper, limit=verdict.max_drop,
             kl=moved, lost=verdict.lost, gained=verdict.gained, n=verdict.n, seconds=perf_counter() - started,
         )  # fmt: skip
         return candidate, verdict, after, moved
