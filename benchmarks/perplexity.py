@@ -64,8 +64,11 @@ def folder_of(adapter: Any, tokenizer: Any) -> Path:
     return PLACE
 
 
-def ours(drop: float, sets: Sequence[Dataset]) -> Iterator[tuple[str, int, Array]]:
-    """The candidates that attar measured on the held text for one drop, the one it hands back last."""
+def ours(drop: float, sets: Sequence[Dataset]) -> Iterator[tuple[str, int, tuple[float, float, float]]]:
+    """The candidates that attar measured on the held text for one drop: bytes, and perplexities over float.
+
+    The latter with bounds below and above, each at 95 %.
+    """
     seen, select, certify = sets
     result = attar.compress(
         PLACE, calibrate=seen, select=select, certify=certify, metric="perplexity", max_relative_drop=drop / 100,
@@ -73,7 +76,9 @@ def ours(drop: float, sets: Sequence[Dataset]) -> Iterator[tuple[str, int, Array
     )  # fmt: skip
     for event in result.events:
         if event["event"] == "candidate" and event["split"] == "certify":
-            yield "attar", event["bytes"], np.array([np.log(event["value"])])
+            plain = event["value"] - event["drop"]
+            bounds = (1 + event["lower"] / plain, 1 + event["upper"] / plain)
+            yield "attar", event["bytes"], (event["value"] / plain, *bounds)
 
 
 def rival(adapter: Any, stats: Mapping[str, Stats], rounding: Rounding, windows: Array) -> tuple[int, Array]:
@@ -129,35 +134,32 @@ def main() -> None:
     print("| method | bytes | bits per weight | perplexity over float |\n|---|---|---|---|", flush=True)
     found: dict[str, list[tuple[int, float]]] = {}
 
-    def row(name: str, size: int, loss: Array) -> None:
-        if len(loss) == len(plain):
-            ratio, low, high = compared(loss, plain)
-            told = f"{ratio:.4f} ({low:.4f} to {high:.4f})"
-        else:
-            ratio = float(np.exp(loss.mean() - plain.mean()))
-            told = f"{ratio:.4f}"
+    def row(name: str, size: int, measured: tuple[float, float, float]) -> None:
+        ratio, low, high = measured
         found.setdefault(name.split()[0], []).append((size, ratio - 1))
-        print(f"| {name} | {size:,} | {8 * size / weights:.2f} | {told} |", flush=True)
+        print(f"| {name} | {size:,} | {8 * size / weights:.2f} | {ratio:.4f} ({low:.4f} to {high:.4f}) |", flush=True)
         if options.json:
             options.json.write_text(json.dumps(found, indent=1) + "\n")
 
     wanted = options.only or ["attar", "nearest", "GPTQ", "llama.cpp"]
     if "attar" in wanted:
         for drop in options.drops:
-            for name, size, loss in ours(drop, sets):
-                row(name, size, loss)
+            for point in ours(drop, sets):
+                row(*point)
     if "nearest" in wanted:
         for bits in (8, 6, 5):
-            row(f"nearest {bits} bit a row + zstd", *rival(adapter, {}, plainly(bits), windows))
+            size, loss = rival(adapter, {}, plainly(bits), windows)
+            row(f"nearest {bits} bit a row + zstd", size, compared(loss, plain))
     if "GPTQ" in wanted:
         stats = adapter.moments(sets[0].batches(8))
         for bits in (3, 4, 5):
-            row(f"GPTQ {bits} bit a row + zstd", *rival(adapter, stats, gptq(bits, 1 << 20), windows))
+            size, loss = rival(adapter, stats, gptq(bits, 1 << 20), windows)
+            row(f"GPTQ {bits} bit a row + zstd", size, compared(loss, plain))
     if "llama.cpp" in wanted:
         tensors = Stock(adapter, {})
         for kind in ("q3_k", "q4_k"):
             file = file_of(adapter, tensors, kind)[0]
-            row(f"llama.cpp {kind}", len(file), likelihoods(Runtime(file), windows))
+            row(f"llama.cpp {kind}", len(file), compared(likelihoods(Runtime(file), windows), plain))
     for name, points in found.items():
         for drop in options.drops:
             size = at(points, drop / 100)
