@@ -99,7 +99,7 @@ def test_units_of_another_model_set_or_setting_are_not_taken(tmp_path: Path) -> 
     moved = NumpyNet({**net.weights, "w1": net.weights["w1"] * 1.01})
     for fields in (
         {"net": moved}, {"data": Dataset({"x": data.inputs["x"] + 0.01}, data.labels)}, {"seed": 1},
-        {"methods": ["codebook", "keep"]}, {"settings": {"uniform": {"passes": 2}}}, {"exclude": ["w2"]},
+        {"methods": ["codebook", "keep"]}, {"settings": {"uniform": {"sweeps": 1}}}, {"exclude": ["w2"]},
     ):  # fmt: skip
         assert compress(work=work, **fields).data == compress(**fields).data, fields
 
@@ -269,7 +269,7 @@ def test_at_the_runs_own_drop_it_is_no_larger_file(tmp_path: Path, guarantee: st
 
 
 def test_a_bound_that_all_share_beyond_the_drop_does_not_rule_out_the_runs_own_file(tmp_path: Path) -> None:
-    """As the runs of the examples: 31,882 bytes were certified for 0.5 points at 95 %, 0.45 is the bound two share."""
+    """A file may be certified for 0.5 points at 95 % by 0.44, and have 0.48 as the bound that two candidates share."""
     result = compress(tmp_path / "run")
     kept = Kept(tmp_path / "run" / FOLDER)
     own = next(one for one in pick(tmp_path / "run").choices if one.own is not None)
@@ -282,7 +282,7 @@ def test_a_bound_that_all_share_beyond_the_drop_does_not_rule_out_the_runs_own_f
     assert found.chosen.certificate.upper == result.certificate.upper and found.chosen.certificate.confidence == 0.95
     kept.put("candidates", {name: value for name, value in told.items() if name not in ("own", "chosen")}, arrays)
     earlier = pick(tmp_path / "run", between).chosen
-    assert earlier is not None and earlier.data != result.data, "what earlier versions kept has no own file"
+    assert earlier is not None and earlier.certificate.confidence > 0.95, "what earlier versions kept has no own file"
 
 
 def test_a_run_beyond_its_drop_has_no_own_point(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) ->
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, doc_blocks.__file__, str(page)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
