@@ -34,7 +34,7 @@ TOP = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 COMMANDS = {name: one for name, one in TOP.items() if not hasattr(one, "commands")} | {
     f"{group} {name}": one for group in TOP for name, one in getattr(TOP[group], "commands", {}).items()
 }
-LONG = {"data.md", "export.md", "hugging-face.md", "latency.md", "recovery.md", "scale.md"}
+LONG = {"data.md", "export.md", "hugging-face.md", "latency.md", "quickstart.md", "recovery.md", "scale.md"}
 """Pages whose blocks compute for more than twenty seconds each: `make test-all` runs them."""
 RUN = [pytest.param(page, marks=pytest.mark.slow) if page.name in LONG else page for page in PAGES]
 DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
