@@ -92,7 +92,7 @@ def compress(
         float | None, typer.Option(min=0, max=0.99, help="Share of the multiply-adds that goes as whole channels.")
     ] = None,
     scale_moves: Annotated[
-        str | None, typer.Option(help="Scales moved between layers before compression: none, equalise or smooth.")
+        str | None, typer.Option(help="Scales moved between layers before compression: none, equalise, smooth, fold.")
     ] = None,
     goal: Annotated[str | None, typer.Option(help="Made least: size (default), latency or latency,size.")] = None,
     latency_budget: Annotated[str | None, typer.Option(help="Most time of a call, as 3ms; for --goal latency.")] = None,

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from attar import measuring
-from attar.adapters.base import Grouped
+from attar.adapters.base import Traced
 from attar.errors import AttarError, ModelError
 from attar.job import Job
 from attar.recipe import Recipe
@@ -29,10 +29,10 @@ def settings_of(recipe: Recipe) -> ScalingSettings:
 
 def check(job: Job) -> None:
     """That scales can be moved where that is asked for; raises ModelError, UsageError."""
-    if settings_of(job.recipe).moves != "none" and not isinstance(job.adapter, Grouped):
+    if settings_of(job.recipe).moves != "none" and not isinstance(job.adapter, Traced):
         raise ModelError(
-            f"model: scales are moved in ONNX, PyTorch and Keras models. Received a {job.adapter.framework} model "
-            "without groups of channels. Leave --scale-moves out."
+            f"model: scales are moved in ONNX, PyTorch, Keras and Hugging Face models. Received a "
+            f"{job.adapter.framework} model, whose graph is not known. Leave --scale-moves out."
         )
 
 
@@ -44,7 +44,7 @@ def moved(job: Job, ledger: Ledger, progress: Progress) -> Job:
     settings = settings_of(job.recipe)
     if settings.moves == "none":
         return job
-    assert isinstance(job.adapter, Grouped)
+    assert isinstance(job.adapter, Traced)
     before, batches = job.adapter, list(job.splits.calibrate.batches(measuring.BATCH))
     progress.stage("moving scales", 1)
     expected = before.run(batches[0])

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.transformers_models import folder
 from attar import registry
-from attar.adapters.base import Differentiable, Grouped
+from attar.adapters.base import Differentiable, Grouped, Traced
 from attar.adapters.torch.adapter import FactorySpec
 
 MODELS = Path(__file__).parents[2] / "examples" / "models"
@@ -31,4 +31,5 @@ def test_gradients_and_groups_are_offered(name: str, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(MODELS.parents[1])
     adapter = registry.get("adapter", name).open(OPENED[name])
     assert isinstance(adapter, Differentiable)
-    assert isinstance(adapter, Grouped) == (name != "transformers"), "graphs of transformers are not traced"
+    assert isinstance(adapter, Traced)
+    assert isinstance(adapter, Grouped) == (name != "transformers"), "configurations say how many channels there are"

@@ -295,10 +295,10 @@ def law_scaled(case: Case) -> None:
 
 
 def law_moves(case: Case) -> None:
-    """Equalisation and smoothing change the outputs by rounding only; equalised channels are made as they are read."""
+    """Each kind of move changes the outputs by rounding only; equalised channels are made as they are read."""
     adapter = case.open()
     before, stats = outputs(adapter, case), adapter.moments(case.batches)
-    for name in ("equalise", "smooth"):
+    for name in ("equalise", "smooth", "fold"):
         moved, report = scaling.move(adapter, stats, scaling.ScalingSettings(moves=name))
         close(outputs(moved, case), before, case.tolerance, name)
         assert set(report.factors) <= {g.name for g in adapter.structure().scalable} - set(report.left)
@@ -307,6 +307,8 @@ def law_moves(case: Case) -> None:
 
 
 EQUALISE = scaling.ScalingSettings(moves="equalise", passes=200)
+SCALING = (law_scalable, law_powers_of_two, law_scaled, law_moves)
+"""Those of an adapter that is Traced, and no more."""
 LAWS: tuple[Callable[[Case], None], ...] = (
     law_groups,
     law_keep_all,
@@ -319,10 +321,7 @@ LAWS: tuple[Callable[[Case], None], ...] = (
     law_rebuild,
     law_again,
     law_refused,
-    law_scalable,
-    law_powers_of_two,
-    law_scaled,
-    law_moves,
+    *SCALING,
 )
 
 

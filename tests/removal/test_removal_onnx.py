@@ -19,7 +19,7 @@ MODELS = Path(__file__).parents[2] / "examples" / "models"
 EXAMPLES = {"lenet300": 2, "lenet5": 3, "dwcnn": 5, "resnet20": 12}
 SCALABLE = {
     "residual": 1, "concat": 3, "depthwise": 2, "depthwise_multiplier": 2, "grouped": 2, "channels_last": 1,
-    "squeezed": 2, "split": 1, "attention": 0, "embedding": 2, "shared": 1, "kept": 2, "lenet300": 2, "lenet5": 3,
+    "squeezed": 2, "split": 1, "attention": 1, "embedding": 2, "shared": 1, "kept": 2, "lenet300": 2, "lenet5": 3,
     "dwcnn": 9, "resnet20": 12,
 }  # fmt: skip
 """Groups that can be scaled: others than those that can go, since a depthwise kernel has factors on either side."""

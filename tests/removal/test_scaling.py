@@ -54,7 +54,7 @@ JOINTS = {
     "one number for all": (between(node("Sub", "a v", "z"), v=np.ones(1, np.float32)), 0),
     "maximum": (between(node("Max", "a v", "z"), **VECTOR), 1),
     "gain": (between(node("Mul", "a v", "z"), **VECTOR), 1),
-    "gain and bias of one tensor": (between(node("Mul", "a v", "b"), node("Add", "b v", "z"), **VECTOR), 0),
+    "gain and bias of one tensor": (between(node("Mul", "a v", "b"), node("Add", "b v", "z"), **VECTOR), 1),
     "quotient": (between(node("Div", "a v", "z"), **VECTOR), 1),
     "reciprocal": (between(node("Div", "v a", "z"), **VECTOR), 0),
     "quotient of values": (between(node("Abs", "a", "b"), node("Div", "a b", "z")), 0),
@@ -160,6 +160,25 @@ def test_powers_of_two_are_asked_for() -> None:
     np.testing.assert_array_equal(np.log2(factors), np.rint(np.log2(factors)))
 
 
+def test_a_gain_is_folded() -> None:
+    """The norm's gain becomes one, its shift is divided by it, what reads it is multiplied; dead gains stay."""
+    adapter = OnnxAdapter.open(JOINTS["layer norm"][0])
+    rest = {name: np.array(values) for name, values in adapter.remainder().items()}
+    rest["v"][3] = 0
+    adapter.restore(rest)
+    moved, report = move(adapter, {}, ScalingSettings(moves="fold"))
+    gain, live = np.abs(rest["v"]), np.arange(8) != 3
+    (factors,) = report.factors.values()
+    np.testing.assert_allclose(factors, np.where(live, 1 / np.where(live, gain, 1), 1), rtol=1e-6)
+    np.testing.assert_allclose(moved.remainder()["v"], np.sign(rest["v"]), rtol=1e-6)
+    np.testing.assert_allclose(moved.remainder()["w"][live], rest["w"][live] / gain[live], rtol=1e-6)
+    np.testing.assert_allclose(moved.read("w2").matrix[:, live], (adapter.read("w2").matrix * gain)[:, live], rtol=1e-5)
+
+
+def test_only_norms_are_folded() -> None:
+    assert move(pair(), {}, ScalingSettings(moves="fold"))[1].factors == {}
+
+
 def test_what_is_excluded_or_half_precision_stays() -> None:
     moved, report = move(pair(), {}, EQUALISE, ["w2"])
     assert report.factors == {} and list(report.left.values()) == ["w2 keeps every bit"]
@@ -173,7 +192,7 @@ def test_what_is_excluded_or_half_precision_stays() -> None:
 
 def test_no_moves_are_the_default() -> None:
     subject = subject_of(pair(), {})
-    (factors,) = factors_of(subject, list(subject.structure.scalable), ScalingSettings()).values()
+    (factors,) = factors_of(subject, list(subject.structure.scalable), ScalingSettings(), {}).values()
     assert (factors == 1).all()
 
 
@@ -244,11 +263,13 @@ def test_a_module_with_moves(sets, monkeypatch) -> None:
 
 def test_refusals(sets, monkeypatch) -> None:
     path = ROOT / "examples/models/lenet300.onnx"
-    with pytest.raises(UsageError, match=r"settings\.scaling\.moves: it must be one of 'none', 'equalise', 'smooth'"):
+    with pytest.raises(
+        UsageError, match=r"settings\.scaling\.moves: it must be one of 'none', 'equalise', 'smooth', 'fold'"
+    ):
         attar.compress(path, **sets, settings={"scaling": {"moves": "both"}}, max_drop=1)
     monkeypatch.setitem(registry.REGISTRY["adapter"], "numpy", "fakes:NumpyNet")
     net, data = trained()
-    with pytest.raises(ModelError, match="scales are moved in ONNX, PyTorch and Keras models"):
+    with pytest.raises(ModelError, match="scales are moved in ONNX, PyTorch, Keras and Hugging Face models"):
         attar.compress(net, data, settings={"scaling": {"moves": "smooth"}}, max_drop=2)
 
 

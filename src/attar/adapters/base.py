@@ -216,7 +216,20 @@ class Hearing(Protocol):
 
 
 @runtime_checkable
-class Grouped(Protocol):
+class Traced(Protocol):
+    """An adapter that knows how its model's channels hang together, so that scales can be moved between layers."""
+
+    def structure(self) -> Structure:
+        """Groups of channels, and what must stay with the reason; raises ModelError where the graph is not known."""
+        ...
+
+    def copied(self) -> Adapter:
+        """A new adapter over a copy of the model; this one does not see what is written there."""
+        ...
+
+
+@runtime_checkable
+class Grouped(Traced, Protocol):
     """An adapter whose models can lose whole channels; the laws are in tests/kits/structure_laws.py.
 
     - keeping all channels gives the same outputs, bit for bit;
@@ -224,10 +237,6 @@ class Grouped(Protocol):
       rounding only;
     - the smaller model is a normal one: it saves, loads and runs without attar; the adapter it came from is unchanged.
     """
-
-    def structure(self) -> Structure:
-        """Groups of channels, and what must stay with the reason; raises ModelError where the graph is not known."""
-        ...
 
     def shrunk(self, keep: Mapping[str, Array]) -> Adapter:
         """A new adapter over a smaller model, with these channels of each named group and all of the others.

@@ -33,7 +33,11 @@ _SENSITIVITIES = {
     "fisher": "from gradients (the Fisher information)",
 }
 """How sensitivities were measured, in words."""
-_MOVES = {"equalise": "so that channels are made as large as they are read", "smooth": "as SmoothQuant does"}
+_MOVES = {
+    "equalise": "so that channels are made as large as they are read",
+    "smooth": "as SmoothQuant does",
+    "fold": "so that norms have a gain of one",
+}
 """How scales were moved, in words."""
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 

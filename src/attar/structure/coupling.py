@@ -231,7 +231,9 @@ def _reshape(walk: Walk, node: Reshape) -> None:
 
 
 def _contract(walk: Walk, node: Contract) -> None:
-    left, right = (walk.value(name) for name in node.inputs)
+    left, right = (walk.value(name) for name in node.inputs[:2])
+    for labels in (label for name in node.inputs[2:] for label in walk.value(name)):
+        walk.fix(labels, f"read by {node.place}")
     walk.fix(left[-1], f"summed by {node.place} with another value")
     walk.fix(right[-2], f"summed by {node.place} with another value")
     ndim = len(walk.graph.values[node.outputs[0]])

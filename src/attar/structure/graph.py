@@ -106,7 +106,10 @@ class Reshape(Node):
 
 @dataclass(frozen=True, slots=True)
 class Contract(Node):
-    """A product of two values, [..., m, k] and [..., k, n]."""
+    """A product of two values, [..., m, k] and [..., k, n]; other inputs have a say in its first factor.
+
+    Attention is one of its query and its values, the keys beside them.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def coupled(graph: Graph) -> Coupled:
     walk = walked(graph)
     classes, reasons = walk.classes()
     groups, channels = _named(walk, classes, alike(walk.axes, classes, reasons))
-    structure = Structure(groups, _fixed(walk, classes, reasons), _products(graph), scalable(graph))
+    structure = Structure(groups, _fixed(walk, classes, reasons), products(graph), scalable(graph))
     values = {
         name: tuple(None if labels is None else classes[labels] for labels in axes)
         for name, axes in walk.values.items()
@@ -97,7 +97,7 @@ def _fixed(walk: Walk, classes: Index, reasons: Mapping[int, str]) -> dict[str, 
     return found
 
 
-def _products(graph: Graph) -> dict[str, Product]:
+def products(graph: Graph) -> dict[str, Product]:
     """Every weight that multiplies, with its uses added up."""
     found: dict[str, Product] = {}
     for node in graph.nodes:

@@ -15,7 +15,7 @@ from attar.structure.select import Goal, cost_of, selected
 from attar.types import Layer, Stats, Weight
 
 if TYPE_CHECKING:
-    from attar.adapters.base import Adapter, Grouped
+    from attar.adapters.base import Adapter, Grouped, Traced
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def remove(
     return apart(adapter, subject, keep, ridge)
 
 
-def subject_of(adapter: Grouped, stats: Mapping[str, Stats]) -> Subject:
+def subject_of(adapter: Traced, stats: Mapping[str, Stats]) -> Subject:
     """What measures look at, read from an adapter."""
     own: Adapter = adapter  # type: ignore[assignment]  # an adapter with one more capability
     layers = {layer.name: layer for layer in own.layers() if layer.tied_to is None}

@@ -16,12 +16,13 @@ LARGEST = 2**24
 
 
 def relabelled(
-    labels: Sequence[Labels | None], before: Sequence[int], after: Sequence[int], unite: Unite
+    labels: Sequence[Labels | None], before: Sequence[int], after: Sequence[int], unite: Unite, *, last: bool = False
 ) -> tuple[Labels | None, ...] | None:
     """The labels of each axis after a reshape from sizes `before`; None where channels do not survive it.
 
     Where an axis of channels is taken apart and its labels differ along several of the new axes, they stay with the
-    first of these, and those that are then at one place are united: an attention head goes as a whole.
+    first of these, and those that are then at one place are united: an attention head goes as a whole. With `last`
+    they stay with the last: what is at one place in every head goes together.
     """
     made: list[Labels | None] = [None] * len(after)
     for old, new in runs(before, after) or ((range(len(before)), range(len(after))),):
@@ -35,21 +36,22 @@ def relabelled(
         assert own is not None
         shape = [before[axis] if axis == known[0] else 1 for axis in old]
         spread = np.broadcast_to(own.reshape(shape), [before[axis] for axis in old])
-        _share(spread.reshape([after[axis] for axis in new]), new, made, unite)
+        _share(spread.reshape([after[axis] for axis in new]), new, made, unite, last=last)
     return tuple(made)
 
 
-def _share(spread: Labels, axes: Sequence[int], made: list[Labels | None], unite: Unite) -> None:
-    """Give the labels to the one axis that they vary along, or to the first, after uniting along the others."""
+def _share(spread: Labels, axes: Sequence[int], made: list[Labels | None], unite: Unite, *, last: bool) -> None:
+    """Give the labels to the one axis that they vary along, or to the first or last, after uniting along the others."""
     places = [place for place, size in enumerate(spread.shape) if size > 1] or [0]
     for place in places:
         moved = np.moveaxis(spread, place, 0).reshape(spread.shape[place], -1)
         if (moved == moved[:, :1]).all():
             made[axes[place]] = moved[:, 0]
             return
-    moved = np.moveaxis(spread, places[0], 0).reshape(spread.shape[places[0]], -1)
+    place = places[-1 if last else 0]
+    moved = np.moveaxis(spread, place, 0).reshape(spread.shape[place], -1)
     unite(moved, moved[:, :1])
-    made[axes[places[0]]] = moved[:, 0]
+    made[axes[place]] = moved[:, 0]
 
 
 def runs(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, range]] | None:

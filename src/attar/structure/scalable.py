@@ -7,7 +7,9 @@ homogeneous holds its own at one. What an operator makes of factors is `Along.fa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
 
 from attar.structure.base import Index, Member, Scalable, Side
 from attar.structure.coupling import Handlers, Labels, Walk, follow, join, opaque, part, permute
@@ -22,8 +24,11 @@ Key = tuple[str, int, bool]
 class Factors(Walk):
     """Labels so far; carriers are the axes of tensors that are multiplied (made) or divided (read) by the factors."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, still: Collection[str] = ()):
+        """still: products with a gain whose other operand is known to keep its own scale."""
         super().__init__(graph)
+        self.still = still
+        self.gained: dict[str, Labels] = {}
         self.carriers: dict[Key, Labels] = {}
         self.side: dict[Key, Side] = {}
         self._roles: dict[str, set[frozenset[tuple[int, bool]]]] = {}
@@ -49,13 +54,22 @@ class Factors(Walk):
             elif len(self._roles.get(tensor, ())) != 1:
                 self.fix(labels, f"{tensor} is used in several ways")
 
+    def standing(self, classes: Index, reasons: Mapping[int, str]) -> list[str]:
+        """Products with a gain, whose other operand cannot be scaled after all."""
+        held = np.array(sorted(reasons), np.int64)
+        return [place for place, labels in self.gained.items() if np.isin(classes[labels], held).all()]
+
 
 def scalable(graph: Graph) -> tuple[Scalable, ...]:
-    """Groups of two or more channels that are made somewhere, read somewhere, and homogeneous in between."""
-    walk = Factors(graph)
-    follow(walk, _HANDLERS)
-    walk.settle()
-    classes, reasons = walk.classes()
+    """Groups of two or more channels that are made somewhere, read somewhere, and homogeneous in between.
+
+    Where a value cannot be scaled, a gain that it is multiplied by can (a norm that is written as a quotient and a
+    product): that shows at the end of the walk, which is then done again.
+    """
+    walk, classes, reasons = _walked(graph, ())
+    again = walk.standing(classes, reasons)
+    if again:
+        walk, classes, reasons = _walked(graph, again)
     found: list[Scalable] = []
     for places, channels in alike(walk.carriers, classes, reasons).items():
         keys = [key for key, _ in places]
@@ -63,6 +77,13 @@ def scalable(graph: Graph) -> tuple[Scalable, ...]:
             continue
         found.append(_group(walk, classes, dict(places), channels, len(found)))
     return tuple(found)
+
+
+def _walked(graph: Graph, still: Collection[str]) -> tuple[Factors, Labels, dict[int, str]]:
+    walk = Factors(graph, still)
+    follow(walk, _HANDLERS)
+    walk.settle()
+    return walk, *walk.classes()
 
 
 def _group(walk: Factors, classes: Index, counts: dict[Key, int], channels: Index, number: int) -> Scalable:
@@ -158,12 +179,23 @@ def _vectors(walk: Factors, node: Along, made: list[Labels | None]) -> None:
             if before is not None:
                 walk.unite(labels, before)
             made[axis] = labels
-        elif node.factors == "product" and single and len(node.vectors) == 1 and made[vector.axes[0][1]] is None:
+        elif node.factors == "product" and single and len(node.vectors) == 1:
             ((place, axis),) = vector.axes
-            walk.used(vector.tensor, (place, False))
-            made[axis] = walk.carrier(vector.tensor, place, "out")
+            made[axis] = _gained(walk, node, vector, place, made[axis])
         else:
             walk.used(vector.tensor)
+
+
+def _gained(walk: Factors, node: Along, vector: Vector, place: int, before: Labels | None) -> Labels | None:
+    """The factors of a product with a gain: its own where the other operand has none, else those of the operand."""
+    if before is not None:
+        walk.gained[node.place] = before
+        if node.place not in walk.still:
+            walk.used(vector.tensor)
+            return before
+        walk.fix(before, f"multiplied by {vector.tensor}")
+    walk.used(vector.tensor, (place, False))
+    return walk.carrier(vector.tensor, place, "out")
 
 
 def _shared(walk: Factors, node: Along, axis: int) -> Labels | None:
@@ -187,7 +219,7 @@ def _shared(walk: Factors, node: Along, axis: int) -> Labels | None:
 
 def _reshape(walk: Factors, node: Reshape) -> None:
     before, after = walk.graph.values[node.inputs[0]], walk.graph.values[node.outputs[0]]
-    made = relabelled(walk.value(node.inputs[0]), before, after, walk.unite)
+    made = relabelled(walk.value(node.inputs[0]), before, after, walk.unite, last=True)
     if made is None:
         opaque(walk, Opaque(node.place, node.inputs, node.outputs, f"reshaped by {node.place} across axes"))
     else:
@@ -196,8 +228,8 @@ def _reshape(walk: Factors, node: Reshape) -> None:
 
 def _contract(walk: Factors, node: Contract) -> None:
     """A product of two values: rows of the left and columns of the right hand their factors on."""
-    left, right = walk.value(node.inputs[0]), walk.value(node.inputs[1])
-    for labels in (*left[:-2], left[-1], *right[:-1]):
+    left, right, *others = (walk.value(name) for name in node.inputs)
+    for labels in (*left[:-2], left[-1], *right[:-1], *(labels for other in others for labels in other)):
         walk.fix(labels, f"summed by {node.place} with another value")
     ndim = len(walk.graph.values[node.outputs[0]])
     walk.values[node.outputs[0]] = (*(None,) * (ndim - 2), left[-2], right[-1])

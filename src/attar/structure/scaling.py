@@ -1,7 +1,8 @@
 """Scale moves: channels made larger by one layer and read smaller by the next, so that the function stays.
 
 Cross-layer equalisation (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
-section 4.1) and SmoothQuant (Xiao et al. 2023, equation 4), on the groups that `attar.structure.scalable` finds.
+section 4.1), SmoothQuant (Xiao et al. 2023, equation 4), and gains of norms folded into what reads them (as before a
+rotation in QuaRot, Ashkboos et al. 2024, section 4), on the groups that `attar.structure.scalable` finds.
 """
 
 from __future__ import annotations
@@ -19,15 +20,19 @@ from attar.structure.remove import subject_of
 from attar.types import Array, Layer, Stats, Weight
 
 if TYPE_CHECKING:
-    from attar.adapters.base import Adapter, Grouped
+    from attar.adapters.base import Adapter, Traced
 
-MOVES = ("none", "equalise", "smooth")
+MOVES = ("none", "equalise", "smooth", "fold")
 LARGEST = 1024.0
 """Factors are held within 1/LARGEST .. LARGEST: a channel that is nearly dead need not become a large one."""
 SETTLED = 1e-3
 """Largest change of a factor's logarithm at which passes of equalisation end."""
 PRECISE = ("float32", "float64")
-"""Types of tensors that are scaled: float16 would be rounded anew, and its activations could overflow."""
+COARSE = "bfloat16"
+"""Types of tensors that are scaled, the last by powers of two alone: any other factor would round it anew.
+
+float16 has too few exponents for either, and its activations could overflow.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Moves:
 
 
 def move(
-    adapter: Grouped, stats: Mapping[str, Stats], settings: ScalingSettings, exclude: Collection[str] = ()
+    adapter: Traced, stats: Mapping[str, Stats], settings: ScalingSettings, exclude: Collection[str] = ()
 ) -> tuple[Adapter, Moves]:
     """A new adapter with factors moved, and what was moved; the given one is unchanged.
 
@@ -63,14 +68,16 @@ def move(
     subject = subject_of(adapter, stats)
     left = barred(subject, adapter, exclude)
     groups = [group for group in subject.structure.scalable if group.name not in left]
-    factors = {name: s for name, s in factors_of(subject, groups, settings).items() if (s != 1).any()}
+    own: Adapter = adapter  # type: ignore[assignment]  # an adapter with one more capability
+    found = factors_of(subject, groups, settings, own.remainder())
+    factors = {name: s for name, s in found.items() if (s != 1).any()}
     layers = {g.name: (_tensors(subject, g.made), _tensors(subject, g.read)) for g in groups if g.name in factors}
     return scaled(adapter, subject, factors), Moves(factors, layers, left)
 
 
-def scaled(adapter: Grouped, subject: Subject, factors: Mapping[str, Scores]) -> Adapter:
+def scaled(adapter: Traced, subject: Subject, factors: Mapping[str, Scores]) -> Adapter:
     """A new adapter with what makes these groups multiplied by the factors [channels], and what reads them divided."""
-    moved = adapter.shrunk({})
+    moved = adapter.copied()
     weights, rest = dict(subject.weights), {name: np.array(values) for name, values in moved.remainder().items()}
     for group in subject.structure.scalable:
         if group.name in factors:
@@ -82,13 +89,33 @@ def scaled(adapter: Grouped, subject: Subject, factors: Mapping[str, Scores]) ->
     return moved
 
 
-def factors_of(subject: Subject, groups: list[Scalable], settings: ScalingSettings) -> dict[str, Scores]:
-    """What each group's makers are to be multiplied by [channels]."""
-    find = {"equalise": _equalised, "smooth": _smoothed}.get(settings.moves)
-    found = (
-        {group.name: np.ones(group.channels) for group in groups} if find is None else find(subject, groups, settings)
-    )
-    return {name: np.exp2(np.rint(np.log2(s))) if settings.powers else s for name, s in found.items()}
+def factors_of(
+    subject: Subject, groups: list[Scalable], settings: ScalingSettings, rest: Mapping[str, Array]
+) -> dict[str, Scores]:
+    """What each group's makers are to be multiplied by [channels]; rest: the model's other tensors."""
+    if settings.moves == "equalise":
+        found = _equalised(subject, groups, settings)
+    elif settings.moves == "smooth":
+        found = _smoothed(subject, groups, settings)
+    elif settings.moves == "fold":
+        found = {group.name: _folded(subject, group, rest) for group in groups}
+    else:
+        found = {group.name: np.ones(group.channels) for group in groups}
+    types = {name: str(values.dtype) for name, values in rest.items()}
+    coarse = {group.name for group in groups if settings.powers or COARSE in _types(subject, group, types)}
+    return {name: np.exp2(np.rint(np.log2(s))) if name in coarse else s for name, s in found.items()}
+
+
+def _folded(subject: Subject, group: Scalable, rest: Mapping[str, Array]) -> Scores:
+    """1 / |gain| where a norm alone makes the channels: its gain, which is its first tensor, becomes one."""
+    gain, factors = group.made[0], np.ones(group.channels)
+    if any(member.tensor in subject.weights for member in group.made) or gain.tensor not in rest:
+        return factors
+    values = np.abs(np.moveaxis(np.asarray(rest[gain.tensor], np.float64), gain.axis, 0)[gain.index[:, 0]])
+    values = values.reshape(group.channels, -1).max(1)
+    live = values > 0
+    factors[live] = np.clip(1 / values[live], 1 / LARGEST, LARGEST)
+    return factors
 
 
 def _equalised(subject: Subject, groups: list[Scalable], settings: ScalingSettings) -> dict[str, Scores]:
@@ -189,7 +216,7 @@ def _scaled(weight: Weight, by: Scores, *, columns: bool, bias: bool) -> Weight:
     return Weight(matrix, (weight.bias * by).astype(np.float32))
 
 
-def barred(subject: Subject, adapter: Grouped, exclude: Collection[str] = ()) -> dict[str, str]:
+def barred(subject: Subject, adapter: Traced, exclude: Collection[str] = ()) -> dict[str, str]:
     """Groups that cannot be moved, with the reason."""
     own: Adapter = adapter  # type: ignore[assignment]  # an adapter with one more capability
     types = {name: str(values.dtype) for name, values in own.remainder().items()}
@@ -202,16 +229,22 @@ def _barred(subject: Subject, group: Scalable, rest: Mapping[str, str], exclude:
     excluded = sorted(members & set(exclude))
     if excluded:
         return f"{excluded[0]} keeps every bit"
-    types = {subject.layers[name].dtype for name in members if name in subject.layers}
-    types |= {rest[name] for name in members if name in rest}
-    if types - set(PRECISE):
-        return f"held in {min(types - set(PRECISE))}"
+    odd = _types(subject, group, rest) - {*PRECISE, COARSE}
+    if odd:
+        return f"held in {min(odd)}"
     # A layer's bias is written with it, and has no name of its own here; anything else must be in the remainder.
     unnamed = [name for name in members if name not in subject.layers and name not in rest]
     made = {layer.name for layer, _, _ in _places(subject, group.made)}
     if len(unnamed) > sum(subject.layers[name].has_bias for name in made):
         return f"{min(unnamed)} cannot be written"
     return None
+
+
+def _types(subject: Subject, group: Scalable, rest: Mapping[str, str]) -> set[str]:
+    """What a group's tensors are held in; rest: the type of each of the model's other tensors."""
+    members = {member.tensor for member in (*group.made, *group.read)}
+    layers = {subject.layers[name].dtype for name in members if name in subject.layers}
+    return layers | {rest[name] for name in members if name in rest}
 
 
 def _tensors(subject: Subject, members: tuple[Member, ...]) -> tuple[str, ...]:

@@ -246,6 +246,10 @@ class KerasAdapter:
         """Names of variables by id: a layer's for its weight, the remainder's for others."""
         return {**self._inventory.names, **{id(site.variable): name for name, site in self._sites.items()}}
 
+    def copied(self) -> Self:
+        """A new adapter over a copy of the model."""
+        return self.shrunk({})
+
     def shrunk(self, keep: Mapping[str, Array]) -> Self:
         """A new adapter over a smaller model; this one is unchanged. Raises UsageError, ModelError."""
         from attar.adapters.keras.files import compile_as

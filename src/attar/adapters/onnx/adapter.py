@@ -211,6 +211,10 @@ class OnnxAdapter:
 
         return coupled(neutral(self._store))
 
+    def copied(self) -> Self:
+        """A new adapter over a copy of the model."""
+        return self.shrunk({})
+
     def shrunk(self, keep: Mapping[str, Array]) -> Self:
         """A new adapter without the other channels; this one is unchanged. Raises UsageError."""
         from attar.adapters.onnx.shrink import shrunk

@@ -8,12 +8,14 @@ from typing import Any
 
 from torch import fx, nn
 
+from attar.adapters.torch import functions as torch_functions
 from attar.adapters.torch.calls import name_of
+from attar.adapters.torch.functions import Handler, added_axes
+from attar.adapters.torch.functions import argument as _argument
 from attar.adapters.torch.groups import Reader
 from attar.structure.graph import Contract, Factors, Join, Multiply, Node, Permute, Reshape, Vector
 
 ModuleHandler = Callable[[Reader, fx.Node, Any], Node | None]
-Handler = Callable[[Reader, fx.Node], Node | None]
 
 
 def handle(reader: Reader, node: fx.Node) -> Node | None:
@@ -203,8 +205,10 @@ def _reduce(reader: Reader, node: fx.Node) -> Node | None:
 def _getitem(reader: Reader, node: fx.Node) -> Node | None:
     """Slices and single entries; what they cut must stay."""
     index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-    if not reader.is_value(node.args[0]) or not all(isinstance(part, slice | int) for part in index):
+    if not reader.is_value(node.args[0]):
         return None
+    if not all(isinstance(part, slice | int) for part in index):
+        return added_axes(reader, node)
     cut = [i for i, part in enumerate(index) if part != slice(None)]
     dropped = [i for i, part in enumerate(index) if isinstance(part, int)]
     if dropped and dropped != cut:
@@ -220,10 +224,6 @@ def _product(node: fx.Node, weight: str, axes: tuple[int, int], vectors: tuple[V
 def _first(node: fx.Node) -> tuple[str, ...]:
     source: Any = node.args[0]
     return (source.name,)
-
-
-def _argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
 def _whole(values: Any) -> bool:
@@ -289,4 +289,6 @@ _NAMES: tuple[tuple[str, Handler], ...] = (
     ("pad", _pad),
     ("getitem", _getitem),
 )
-FUNCTIONS: dict[str, Handler] = {name: handler for names, handler in _NAMES for name in names.split()}
+FUNCTIONS: dict[str, Handler] = {
+    **torch_functions.FUNCTIONS, **{name: handler for names, handler in _NAMES for name in names.split()}
+}  # fmt: skip

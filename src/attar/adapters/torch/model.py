@@ -233,6 +233,10 @@ class TorchModel(TorchAdapter):
         zeros = [name for name, value in self._constants.items() if value == 0]
         return coupled_network(self._source, self._runner.example, arguments, zeros)
 
+    def copied(self) -> Self:
+        """A new adapter over a copy of the model."""
+        return self.shrunk({})
+
     def shrunk(self, keep: Mapping[str, Array]) -> Self:
         """A new adapter over a smaller module of the same class; this one is unchanged. Raises UsageError, ModelError.
 

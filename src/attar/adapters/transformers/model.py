@@ -26,12 +26,14 @@ from attar.adapters.transformers.adapter import CONFIG
 from attar.adapters.transformers.batches import by_length, put, unpadded
 from attar.adapters.transformers.fisher import Gradients, fisher
 from attar.adapters.transformers.pixels import pixels_of
+from attar.adapters.transformers.recording import scales_of
 from attar.adapters.transformers.run import Running
 from attar.adapters.transformers.skeleton import damaged, dumped, parsed
 from attar.adapters.transformers.speech import Speech
 from attar.adapters.transformers.tasks import Task, specs
 from attar.adapters.transformers.text import examples, labelled, tokenizer_of
 from attar.errors import FormatError, ModelError
+from attar.structure.base import Structure
 from attar.types import Array, Capture, Dataset, Json, Recordings, Stats, TensorSpec, Texts, Weight
 
 FLOATS = 1 << 25
@@ -43,7 +45,7 @@ class TransformersModel(TorchModel):
     """One model of a Hugging Face folder; see adapters/base.py for the laws."""
 
     framework: ClassVar[str] = "transformers"
-    structure = shrunk = None  # type: ignore[assignment]  # its graph is not traced, so that channels stay
+    shrunk = None  # type: ignore[assignment]  # configurations say how many channels there are: they stay
     _runner: Running
 
     def __init__(self, source: Source, files: Mapping[str, bytes], dtype: torch.dtype, task: Task | None = None):
@@ -147,6 +149,17 @@ class TransformersModel(TorchModel):
     def files(self) -> Mapping[str, bytes]:
         """Configuration, tokenizer and other small files by name."""
         return dict(self._files)
+
+    def structure(self) -> Structure:
+        """What can be scaled: norms and what reads them, values and outputs of attention, gated layers; no groups."""
+        batch = transformers_sites.example(specs(self.network))
+        return scales_of(self.network, lambda: self._runner.plain(batch), transformers_sites.EXAMPLES)
+
+    def copied(self) -> Self:
+        """A new adapter over a copy of the model."""
+        adapter = type(self)(transformers_load.source_of(deepcopy(self.network)), self._files, self._dtype, self._task)
+        adapter._beside = list(self._beside)
+        return adapter
 
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs, batch and length free."""

@@ -22,8 +22,16 @@ class Running(Runner):
         """The output; see ready."""
         with undisturbed():
             arguments = self.arguments(batch)
-            extra: dict[str, Any] = {"use_cache": False} if "use_cache" in self.signature.names else {}
-            made = self._source.network(**arguments, **extra)
+            made = self._network(arguments)
             if self.raw and self.task.kind != "vector":
                 return torch_inputs.first_tensor(made)
             return self.task.output(made, arguments)
+
+    def plain(self, batch: Batch) -> Any:
+        """All that the network gives."""
+        with undisturbed():
+            return self._network(self.arguments(batch))
+
+    def _network(self, arguments: dict[str, Any]) -> Any:
+        extra: dict[str, Any] = {"use_cache": False} if "use_cache" in self.signature.names else {}
+        return self._source.network(**arguments, **extra)
