@@ -75,6 +75,7 @@ bench: setup
 	$(BIN)/python benchmarks/recovery_settings.py
 	$(BIN)/python benchmarks/structure_recovery.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/transformer_scales.py
 	$(BIN)/python benchmarks/augmentation.py
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/calibrated_on.py

@@ -100,3 +100,23 @@ def test_a_language_model_within_two_per_cent(tmp_path: Path) -> None:
     assert api.evaluate(folder("llama"), book, "accuracy", settings={"text": {"window": 16}}).value < 50
     result.save(tmp_path / "small")
     assert loaded(tmp_path / "small").config.vocab_size == 50
+
+
+def test_a_language_model_with_its_norms_folded(tmp_path: Path) -> None:
+    """The drop is from the model as it came; the folder that comes back has gains of one and answers as the file."""
+    book = tmp_path / "book.txt"
+    book.write_text(" ".join(texts(200, 2)))
+    settings = {"text": {"window": 16}, "uniform": {"sweeps": 0}, "scaling": {"moves": "fold"}}
+    result = api.compress(
+        folder("llama"), book, metric="perplexity", max_relative_drop=0.2, guarantee="estimate", evaluations=2,
+        settings=settings,
+    )  # fmt: skip
+    (event,) = (event for event in result.events if event["event"] == "scaling")
+    assert event["moves"] == "fold" and len(event["groups"]) == 4
+    result.save(tmp_path / "small")
+    norm = loaded(tmp_path / "small").model.layers[1].input_layernorm.weight.detach().numpy()
+    np.testing.assert_allclose(np.abs(norm), 1, rtol=1e-3)
+    told = {"text": {"window": 16}}
+    assert result.before.value == pytest.approx(
+        api.evaluate(folder("llama"), book, "perplexity", settings=told).value, 0.1
+    )

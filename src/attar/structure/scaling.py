@@ -28,10 +28,10 @@ LARGEST = 1024.0
 SETTLED = 1e-3
 """Largest change of a factor's logarithm at which passes of equalisation end."""
 PRECISE = ("float32", "float64")
-COARSE = "bfloat16"
-"""Types of tensors that are scaled, the last by powers of two alone: any other factor would round it anew.
+COARSE = {"bfloat16": LARGEST, "float16": 16.0}
+"""Types of tensors that are scaled; those below by powers of two alone, since any other factor would round them anew.
 
-float16 has too few exponents for either, and its activations could overflow.
+float16 has few exponents, for weights as for activations: its factors are held within narrower bounds.
 """
 
 
@@ -102,8 +102,12 @@ def factors_of(
     else:
         found = {group.name: np.ones(group.channels) for group in groups}
     types = {name: str(values.dtype) for name, values in rest.items()}
-    coarse = {group.name for group in groups if settings.powers or COARSE in _types(subject, group, types)}
-    return {name: np.exp2(np.rint(np.log2(s))) if name in coarse else s for name, s in found.items()}
+    for group in groups:
+        coarse = _types(subject, group, types).intersection(COARSE)
+        if coarse or settings.powers:
+            most = min((COARSE[kind] for kind in coarse), default=LARGEST)
+            found[group.name] = np.exp2(np.rint(np.log2(np.clip(found[group.name], 1 / most, most))))
+    return found
 
 
 def _folded(subject: Subject, group: Scalable, rest: Mapping[str, Array]) -> Scores:
@@ -229,7 +233,7 @@ def _barred(subject: Subject, group: Scalable, rest: Mapping[str, str], exclude:
     excluded = sorted(members & set(exclude))
     if excluded:
         return f"{excluded[0]} keeps every bit"
-    odd = _types(subject, group, rest) - {*PRECISE, COARSE}
+    odd = _types(subject, group, rest) - {*PRECISE, *COARSE}
     if odd:
         return f"held in {min(odd)}"
     # A layer's bias is written with it, and has no name of its own here; anything else must be in the remainder.
