@@ -1,10 +1,11 @@
 """Threads, processes and a Ray cluster of this machine: seconds for the same tasks, and whether the bytes are the same.
 
-    python benchmarks/engines.py [--model lite0] [--crops 160] [--jobs 2] [--engines threads processes ray]
+    python benchmarks/engines.py [--model lite0] [--crops 160] [--jobs 2] [--engines threads processes ray] [--whole]
 
 Statistics are measured anew with every engine, as in a run of the command; then it encodes the model at a few slopes
 as the search does, the first of them with what it takes to begin (processes start, weights and statistics are shipped).
-A Ray cluster starts beside the statistics. "all" has both.
+A Ray cluster starts beside the statistics. "all" has both. --whole: a run of `attar compress` from the model to its
+file instead, with its evaluations, as benchmarks/search.py has it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +68,34 @@ def timed(model: str, crops: int, name: str, jobs: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def whole(model: str, name: str, jobs: int) -> dict[str, Any]:
+    """Seconds of a whole run, and a hash of the file that it ends with."""
+    import attar
+    import search
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, options = search.task(model, Path(folder))
+        begun = time.perf_counter()
+        result = attar.compress(source, out=Path(folder) / "out", engine=name, jobs=jobs, **options)
+        seconds = time.perf_counter() - begun
+        (file,) = (Path(folder) / "out").glob("*.attar")
+        return {"all": seconds, "bytes": result.bytes_after, "hash": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def told(found: dict[str, Any], parts: Sequence[str]) -> str:
+    """A table of seconds, one row for each engine."""
+    base = next(iter(found.values()))
+    rows = [
+        [
+            name, *(f"{one[part]:.1f} s" for part in parts), f"{one['all'] / base['all'] - 1:+.0%}",
+            "same" if one["hash"] == base["hash"] else "OTHERS",
+        ]
+        for name, one in found.items()
+    ]  # fmt: skip
+    names = {"first": "first candidate", "further": "each further"}
+    return markdown(["engine", *(names.get(part, part) for part in parts), "beside threads", "bytes"], rows)
+
+
 def main() -> None:
     """Measure once, encode with every engine, print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -73,21 +103,17 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=160)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--whole", action="store_true", help="a run of attar compress, to its file")
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {options.jobs} jobs")
     found: dict[str, Any] = {}
     for name in options.engines:
-        found[name] = one = timed(options.model, options.crops, name, options.jobs)
-        print(f"{name}: {one['all']:.1f} s ({one['layers']} layers, {one['weights']:,} weights)", flush=True)
-    base = next(iter(found.values()))
-    rows = [
-        [
-            name, *(f"{one[part]:.1f} s" for part in ("statistics", "first", "further", "all")),
-            f"{one['all'] / base['all'] - 1:+.0%}", "same" if one["hash"] == base["hash"] else "OTHERS",
-        ]
-        for name, one in found.items()
-    ]  # fmt: skip
-    print(markdown(["engine", "statistics", "first candidate", "each further", "all", "beside threads", "bytes"], rows))
+        if options.whole:
+            found[name] = whole(options.model, name, options.jobs)
+        else:
+            found[name] = timed(options.model, options.crops, name, options.jobs)
+        print(f"{name}: {found[name]['all']:.1f} s", flush=True)
+    print(told(found, ("all",) if options.whole else ("statistics", "first", "further", "all")))
 
 
 if __name__ == "__main__":
