@@ -54,7 +54,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.search -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -p attar.estimating -m attar.dataless -m attar.tuning -m attar.calibration -m attar.parameters -m attar.types
+	$(BIN)/mypy --strict -p attar.methods -p attar.coding -p attar.archive -p attar.plan -p attar.search -p attar.evaluate -p attar.recover -p attar.run -p attar.structure -p attar.sets -p attar.hashing -p attar.selection -p attar.exports -p attar.augment -p attar.latent -p attar.latency -p attar.streaming -p attar.estimating -m attar.dataless -m attar.tuning -m attar.calibration -m attar.parameters -m attar.forewarning -m attar.types
 	$(BIN)/lint-imports
 
 format: setup

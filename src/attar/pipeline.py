@@ -14,7 +14,7 @@ from attar.adapters.base import Adapter, Reading
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.errors import AttarError
-from attar.evaluate.certificate import least_bound
+from attar.forewarning import forewarned, hopeless
 from attar.job import Job, check, image_changes, recovery_settings
 from attar.measuring import BATCH, measured
 from attar.opening import from_archive
@@ -34,7 +34,7 @@ def begin(job: Job, ledger: Ledger, progress: Progress) -> None:
     """What is known before any work, for the ledger and the reader."""
     check(job)
     splits = {name: len(getattr(job.splits, name)) for name in ("calibrate", "select", "certify")}
-    warnings = [*job.splits.warnings, *_forewarned(job)]
+    warnings = [*job.splits.warnings, *forewarned(job)]
     for text in warnings:
         progress.note(text)
     metric = {k: getattr(job.metric, k) for k in ("name", "unit", "higher_is_better")}
@@ -49,26 +49,6 @@ def begin(job: Job, ledger: Ledger, progress: Progress) -> None:
          "size": x.size, "tied_to": x.tied_to} for x in job.adapter.layers()
     ]  # fmt: skip
     ledger.add("layers", layers=layers, skipped=dict(job.adapter.skipped()))
-
-
-def _forewarned(job: Job) -> list[str]:
-    """What these splits cannot show, said up front."""
-    if not _hopeless(job):
-        return []
-    n, unit = len(job.splits.certify), " points" if job.metric.unit == "points" else ""
-    least = least_bound(job.metric, n, job.budget.confidence)
-    return [
-        f"certify: {n:,} examples cannot certify a drop of {job.budget.max_drop:g}{unit}, even of an unchanged model; "
-        f"the least they can is {least:.2g}{unit}. The search goes by the drop that it sees."
-    ]
-
-
-def _hopeless(job: Job) -> bool:
-    """Whether a bound is asked for that no candidate can have."""
-    limit = job.budget.max_drop
-    if limit is None or job.budget.guarantee != "bound":
-        return False
-    return least_bound(job.metric, len(job.splits.certify), job.budget.confidence) > limit
 
 
 def machine() -> dict[str, Json]:
@@ -112,7 +92,7 @@ def prepared(job: Job, ledger: Ledger, progress: Progress) -> tuple[Loop, str, J
     subject = replace(blunt, stats=stats)
     original = job.original or job.adapter
     # Where no bound can hold, the safest candidate is no nearer to one than what an estimate would take.
-    budget = replace(job.budget, guarantee="estimate") if _hopeless(job) else job.budget
+    budget = replace(job.budget, guarantee="estimate") if hopeless(job) else job.budget
     loop = Loop(
         subject, job.splits, job.metric, budget, kind, ledger, progress, original, job.bytes_before,
         kept=job.kept, seed=job.recipe.seed, early_stop=job.recipe.early_stop,

@@ -133,3 +133,13 @@ def test_killed_by_a_signal_twice_it_ends_with_the_same_bytes(place: Path) -> No
         assert not (place / "broken" / "untied.attar").exists()
     subprocess.run([*words, str(place / "broken")], check=True)
     assert (place / "broken" / "untied.attar").read_bytes() == (place / "whole" / "untied.attar").read_bytes()
+
+
+def test_a_certificate_that_nothing_could_have_is_forewarned_of(place: Path) -> None:
+    """A few windows cannot bound a drop of accuracy so small: that is said before any work, and the search goes on."""
+    words = ("--stream", "--metric", "accuracy", "--max-drop", "0.5", "-o", place / "few")
+    done = asked(place, *words)
+    assert done.exit_code == 3, done.output
+    assert "cannot certify a drop of 0.5 points, even of an unchanged model" in done.stderr
+    ledger = [json.loads(line) for line in (place / "few" / "ledger.jsonl").read_text().splitlines()]
+    assert any("cannot certify" in warning for warning in ledger[0]["warnings"])

@@ -18,6 +18,7 @@ from attar import recipe as recipes
 from attar.adapters.base import Adapter
 from attar.archive import read_archive
 from attar.errors import OutputError, UsageError
+from attar.forewarning import forewarned, hopeless
 from attar.job import Job
 from attar.report import render
 from attar.run.clock import Clock
@@ -51,14 +52,15 @@ def begin(job: Job, ledger: Ledger, progress: Progress) -> StreamSettings:
     model: Any = job.adapter
     layers = model.layers()
     check_rules(job.recipe, [layer.name for layer in layers if layer.tied_to is None])
-    for text in job.splits.warnings:
+    warnings = [*job.splits.warnings, *forewarned(job)]
+    for text in warnings:
         progress.note(text)
     metric = {k: getattr(job.metric, k) for k in ("name", "unit", "higher_is_better")}
     splits = {name: len(getattr(job.splits, name)) for name in SPLITS}
     ledger.add(
         "run", attar=attar.__version__, model=job.model_name, framework=model.framework,
         bytes_before=job.bytes_before, metric=metric, budget=asdict(job.budget), seed=job.recipe.seed, splits=splits,
-        warnings=list(job.splits.warnings), recipe=job.recipe.model_dump(exclude_none=True),
+        warnings=warnings, recipe=job.recipe.model_dump(exclude_none=True),
         machine=pipeline.machine(), streamed=True,
     )  # fmt: skip
     ledger.add("data", steps=[step.row() for step in job.data_steps])
@@ -184,7 +186,8 @@ def _searched(candidates: Candidates, stop: Callable[[], bool]) -> Outcome[Candi
         slopes = [first_slope(candidates, "certify")]
     else:
         limit = budget.limit(candidates.before["select"].value)
-        confidence = budget.confidence if budget.guarantee == "bound" else 0.5
+        bound = budget.guarantee == "bound" and not hopeless(stream.job)
+        confidence = budget.confidence if bound else 0.5
         target = Target(limit, len(stream.job.splits.certify), confidence, SAFE)
         trials = land(candidates.trial, first_slope(candidates, "select"), target, settings.passes, stop)
         candidates.ledger.add("landed", slope=trials[-1].slope, limit=limit, trials=[asdict(t) for t in trials])
