@@ -105,3 +105,15 @@ def test_data_are_compared_with_what_they_were(monkeypatch: pytest.MonkeyPatch, 
     counts = [int(row[1].replace(",", "")) for row in rows]
     assert counts[0] == 200 and counts[1] == 300 and counts[2] <= 200 and set(counts[3:]) == {200}
     assert rows[0][3].startswith("-") and rows[1][3].startswith("+0.2 %")
+
+
+def test_engines_are_told_beside_the_first_and_by_their_bytes() -> None:
+    import engines
+
+    times = {"threads": (40.0, "a"), "ray": (48.0, "a"), "other": (20.0, "b")}
+    found = {name: {"all": seconds, "hash": mark} for name, (seconds, mark) in times.items()}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in engines.told(found, ("all",)).splitlines()]
+    assert rows[0] == ["engine", "all", "beside threads", "bytes"]
+    assert rows[2:] == [
+        ["threads", "40.0 s", "+0%", "same"], ["ray", "48.0 s", "+20%", "same"], ["other", "20.0 s", "-50%", "OTHERS"],
+    ]  # fmt: skip
