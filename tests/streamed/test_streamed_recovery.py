@@ -213,6 +213,16 @@ def test_moved_tensors_come_back_in_their_own_dtype() -> None:
     context.__exit__(None, None, None)
 
 
+def test_tensors_are_no_finer_than_they_were() -> None:
+    """Those of a bfloat16 model that was saved as float32 would take twice the bytes."""
+    value = np.float32(1.2345678)
+    coarse, fine = np.full(3, 1.5, np.float32), np.full(3, 1.2345678, np.float32)
+    assert recovery.like(coarse, value + 0 * coarse).dtype == np.float32
+    np.testing.assert_array_equal(recovery.like(coarse, value + 0 * coarse), np.float32(1.234375))
+    np.testing.assert_array_equal(recovery.like(fine, value + 0 * fine), fine)
+    assert recovery.like(coarse.astype(np.float16), value + 0 * coarse).dtype == np.float16
+
+
 # Whole runs
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from attar import registry
+from attar.coding import known_dtype
 from attar.methods.base import Rescalable, Tunable
 from attar.recover.adam import Adam
 from attar.recover.base import F32
@@ -23,11 +24,11 @@ from attar.run.states import States
 from attar.streaming.base import TOKENS, Ids, Inputs, Part, chunks
 from attar.types import Array, Encoded, Weight
 
-BATCH = 1024
+BATCH = 512
 """Tokens of a step, one window at least."""
 HELD = 8
 """Of so many windows one is not trained on; it tells whether training has helped."""
-RATE = 0.02
+RATE = 0.05
 """First step of Adam, in units: a share of a tensor's size, a step of a bias, a tenth of a factor's logarithm."""
 FACTOR = np.float32(0.1)
 Read = Callable[[str], Encoded]
@@ -206,6 +207,13 @@ def drawn(rows: Sequence[int], size: int, rng: np.random.Generator) -> Iterator[
             waiting += [int(row) for row in rng.permutation(np.asarray(rows))]
         yield waiting[:size]
         waiting = waiting[size:]
+
+
+def like(before: Array, value: Array) -> Array:
+    """Values in the dtype of a tensor and no finer than its own: those of bfloat16 in float32 take half the bytes."""
+    if before.dtype == np.float32 and not np.any(before.view(np.uint32) & 0xFFFF):
+        value = value.astype(known_dtype("bfloat16"))
+    return np.asarray(value.astype(before.dtype))
 
 
 def pull(made: Array, wanted: Array) -> Array:
