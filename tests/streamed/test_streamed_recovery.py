@@ -14,6 +14,7 @@ import torch
 from adapters.transformers_models import folder, loaded
 from attar.adapters.transformers.stream import StreamedModel
 from attar.archive import read_archive
+from attar.coding import known_dtype
 from attar.errors import UsageError
 from attar.methods.keep import Keep
 from attar.methods.uniform import Uniform
@@ -215,12 +216,17 @@ def test_moved_tensors_come_back_in_their_own_dtype() -> None:
 
 def test_tensors_are_no_finer_than_they_were() -> None:
     """Those of a bfloat16 model that was saved as float32 would take twice the bytes."""
-    value = np.float32(1.2345678)
-    coarse, fine = np.full(3, 1.5, np.float32), np.full(3, 1.2345678, np.float32)
-    assert recovery.like(coarse, value + 0 * coarse).dtype == np.float32
-    np.testing.assert_array_equal(recovery.like(coarse, value + 0 * coarse), np.float32(1.234375))
-    np.testing.assert_array_equal(recovery.like(fine, value + 0 * fine), fine)
-    assert recovery.like(coarse.astype(np.float16), value + 0 * coarse).dtype == np.float16
+    part, context, windows, made = one_block("llama", ids(4))
+    key, other = list(part.remainder())[:2]
+    part.restore({**part.remainder(), key: part.remainder()[key].astype(known_dtype("bfloat16"))})
+    training = Training.of(part, list(made), made.__getitem__)
+    training.run(windows, [0, 1], STEPS, generator(0, "x"))
+    told = training.remainder()
+    assert not np.array_equal(told[key], training.rest[key]) and told[key].dtype == np.float32
+    assert not np.any(told[key].view(np.uint32) & 0xFFFF) and np.any(told[other].view(np.uint32) & 0xFFFF)
+    context.__exit__(None, None, None)
+    half = np.ones(3, np.float16)
+    np.testing.assert_array_equal(recovery.like(half, half + np.float32(0.1)), half + np.float16(0.1))
 
 
 # Whole runs
@@ -239,7 +245,7 @@ def kl(result: Any) -> float:
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_a_trained_file_is_nearer_to_the_original(name: str, tmp_path: Path) -> None:
     data = {"input_ids": ids(240)}
-    plain, better = (trained(name, tmp_path / str(steps), steps, data=data) for steps in (0, 200))
+    plain, better = (trained(name, tmp_path / str(steps), steps, data=data, bits=4.0) for steps in (0, 200))
     assert kl(better) < kl(plain)
     left, right = read_archive(plain.path), read_archive(better.path)
     blocks = next(e for e in better.events if e["event"] == "blocks")

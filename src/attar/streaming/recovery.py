@@ -149,10 +149,7 @@ class Training:
 
     def remainder(self) -> dict[str, Array]:
         """The block's other tensors in their own dtype."""
-        told = {
-            n: (v * self.units[n]).astype(self.rest[n].dtype).reshape(self.rest[n].shape) for n, v in self.moved.items()
-        }
-        return {**self.rest, **told}
+        return {**self.rest, **{n: like(self.rest[n], v * self.units[n]) for n, v in self.moved.items()}}
 
 
 def recovered(
