@@ -91,6 +91,7 @@ bench: setup
 	$(BIN)/python benchmarks/perplexity.py
 	$(BIN)/python benchmarks/speech.py
 	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/block_recovery.py
 	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/verbs.py
 	$(BIN)/python benchmarks/search.py

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attar.adapters.base import Gradients
 from attar.errors import OutputError
 from attar.job import Job
 from attar.run.kept import Kept, Unit
@@ -60,6 +61,10 @@ class Part(Protocol):
         self, inputs: Inputs, cotangent: Array | None, squares: dict[str, Array], rng: np.random.Generator
     ) -> tuple[Array | None, dict[str, Lookups]]:
         """The gradient before it from that behind it, squared ones of its layers added to squares."""
+        ...
+
+    def pullback(self, inputs: Inputs, cotangent: Callable[[Array], Array]) -> Gradients:
+        """Gradients of its layers, their biases and its other parameters, from that of the states behind it."""
         ...
 
 
@@ -141,6 +146,11 @@ class Stream:
                 "Free some space, or choose another folder with --work."
             )
         return found
+
+    def course(self, slope: float) -> str:
+        """What tells the work at one slope from that at others, and from the same slope with blocks trained."""
+        steps = self.settings.recovery
+        return f"{slope.hex()}-{steps}" if steps else slope.hex()
 
     def layers(self) -> list[Layer]:
         """The matrices that are stored."""

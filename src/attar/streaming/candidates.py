@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 
@@ -83,6 +83,9 @@ class Candidates:
         if slope not in self.built:
             made = Pass(self.stream, self.known, slope)
             made.run()
+            if made.gains:
+                blocks = [{"part": number, **asdict(gain)} for number, gain in sorted(made.gains.items())]
+                self.ledger.add("blocks", slope=slope, steps=self.stream.settings.recovery, blocks=blocks)
             place = self.stage / f".candidate-{len(self.built)}"
             layers = self.stream.layers()
             write_streamed(
@@ -140,13 +143,14 @@ def played(outputs: Array) -> Callable[[Mapping[str, Array]], Array]:
 
 def measured(stream: Stream, candidate: Candidate, split: str) -> Array:
     """A file's outputs on a split, each part decoded when windows come to it; kept."""
-    key = key_of("outputs", stream.mark, candidate.slope, split)
+    course = stream.course(candidate.slope)
+    key = key_of("outputs", stream.mark, course, split)
     unit = stream.kept.get(key)
     if unit is not None:
         return unit[1]["outputs"]
     archive = read_archive(candidate.path)
     stream.progress.stage(f"candidate of {candidate.size_bytes:,} bytes on {split}", stream.model.parts)
-    name = f"measured-{candidate.slope.hex()}-{split}"
+    name = f"measured-{course}-{split}"
     found = flow(stream, {name: stream.ids(split)}, decoded(stream.model, archive), scored=[name])[name]
     stream.kept.put(key, split, {"outputs": found})
     return found

@@ -129,7 +129,8 @@ def _stream(
     kept = Kept(place if given else place / FOLDER)
     tokens = sum(getattr(job.splits, name).inputs["input_ids"].size for name in SPLITS)
     few = settings.windows * job.splits.calibrate.inputs["input_ids"].shape[1] * model.parts
-    size = 4 * model.width * (2 * tokens + few)
+    taught = 2 * job.splits.calibrate.inputs["input_ids"].size if settings.recovery else 0
+    size = 4 * model.width * (2 * tokens + few + taught)
     spilled = size > settings.hold << 20
     if spilled:
         progress.note(f"activations: {size / 2**20:,.0f} MiB at most, on disk")

@@ -39,6 +39,9 @@ class StreamSettings:
         default=256,
         metadata={"help": "MiB of activations held in memory; more go to disk, 0: all", "low": 0, "high": 1 << 20},
     )
+    recovery: int = field(
+        default=0, metadata={"help": "steps that train a rounded block's norms and scales", "low": 0, "high": 10000}
+    )
 
 
 def wanted(model: object, told: Mapping[str, Any]) -> str | None:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from attar.adapters.base import Gradients
 from attar.adapters.moments import IdCounts
 from attar.adapters.torch import files as torch_files
 from attar.adapters.torch.fisher import add_squares, sampled_loss
 from attar.adapters.torch.forms import Site, covered, memory
+from attar.adapters.torch.gradients import pullback
 from attar.adapters.torch.products import Product
 from attar.adapters.torch.run import to_numpy, undisturbed
 from attar.adapters.torch.taps import Hook, Watch, tapped
@@ -175,6 +177,19 @@ class Part:
                 if ids is not None:
                     looked[product.name] = (ids, gradient.double().square().sum(-1).reshape(-1).numpy())
         return None if states is None or gradients[-1] is None else to_numpy(gradients[-1]), looked
+
+    def pullback(self, inputs: Inputs, cotangent: Callable[[Array], Array]) -> Gradients:
+        """Gradients of a scalar of the states behind it [n, t, d], whose own gradient by these `cotangent` gives.
+
+        Of its matrices, their biases, and other parameters (scales of norms), not buffers; see adapters/base.py. Raises
+        ModelError where an operation has none.
+        """
+        others = [name for name, tensor in self._rest().items() if isinstance(tensor, nn.Parameter)]
+        states, tokens = _tensor(inputs[0]), torch.from_numpy(inputs[1])
+        with undisturbed():
+            return pullback(
+                lambda: self._call(states, tokens), cotangent, list(self._sites.values()), self.tensors, others
+            )
 
     def _watched(self, names: Sequence[str], inputs: tuple[Array | Tensor | None, Array], hook: Hook) -> Tensor:
         """The call with a hook on every use of the named layers."""
