@@ -9,6 +9,8 @@ import pytest
 from hypothesis import settings
 
 from attar import registry
+from attar.search import sensitivity
+from commands import ROUGH
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -16,6 +18,25 @@ if TYPE_CHECKING:
 # How long an example takes says nothing on a busy machine: no test is timed.
 settings.register_profile("attar", deadline=None)
 settings.load_profile("attar")
+FINE = sensitivity.MOST
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rough_sensitivities() -> Iterator[None]:
+    """Rows are weighed on fewer perturbed examples, which are most of a small run's time.
+
+    Runs are the same but for this number; a command in a process of its own, as that of README.md, sees all of them.
+    `fine_sensitivities` is for tests of the numbers themselves.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensitivity, "MOST", ROUGH)
+        yield
+
+
+@pytest.fixture
+def fine_sensitivities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows weighed as in every run outside of the tests."""
+    monkeypatch.setattr(sensitivity, "MOST", FINE)
 
 
 @pytest.fixture
