@@ -42,7 +42,10 @@ DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
-    """In a process of its own, in an empty folder with `examples` in it; kits are importable as in the tests."""
+    """In a process of its own, in an empty folder with `examples` in it; kits are importable as in the tests.
+
+    Each command of README.md is a process too; those of other pages are not, and there is less work in their runs.
+    """
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     places = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {
@@ -51,7 +54,8 @@ def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) ->
         "COLUMNS": "100",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, doc_blocks.__file__, str(page)]
+    how = {"README.md": [], "runs.md": ["--here"]}.get(page.name, ["--quick"])  # runs.md lists all candidates of a run
+    command = [sys.executable, doc_blocks.__file__, *how, str(page)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
