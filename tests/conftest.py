@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from attar import registry
+from attar.exports import timing
 from attar.search import sensitivity
 from commands import ROUGH
 
@@ -22,14 +23,16 @@ FINE = sensitivity.MOST
 
 
 @pytest.fixture(scope="session", autouse=True)
-def rough_sensitivities() -> Iterator[None]:
-    """Rows are weighed on fewer perturbed examples, which are most of a small run's time.
+def brief_runs() -> Iterator[None]:
+    """Rows are weighed on fewer perturbed examples, and small models are timed for a quarter of the time.
 
-    Runs are the same but for this number; a command in a process of its own, as that of README.md, sees all of them.
-    `fine_sensitivities` is for tests of the numbers themselves.
+    These are most of a small run's time: half a million examples a layer, and thousands of rounds of calls that take
+    microseconds (hundreds are left). Nothing else of a run differs; a command in a process of its own, as those of
+    README.md, has all of it. `fine_sensitivities` is for tests of the numbers themselves.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sensitivity, "MOST", ROUGH)
+        patch.setattr(timing, "LEAST_SECONDS", timing.LEAST_SECONDS / 4)
         yield
 
 

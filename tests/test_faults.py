@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from attar import outputs
-from attar.ending import interrupts
 from attar.data.read import read
+from attar.ending import interrupts
 from attar.errors import OutputError
 from commands import PROCESS
 
