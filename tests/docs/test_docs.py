@@ -34,7 +34,7 @@ TOP = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 COMMANDS = {name: one for name, one in TOP.items() if not hasattr(one, "commands")} | {
     f"{group} {name}": one for group in TOP for name, one in getattr(TOP[group], "commands", {}).items()
 }
-LONG = {"data.md", "export.md", "hugging-face.md", "latency.md", "quickstart.md", "recovery.md", "scale.md"}
+LONG = {"data.md", "export.md", "hugging-face.md", "latency.md", "quickstart.md", "recovery.md", "runs.md", "scale.md"}
 """Pages whose blocks compute for more than twenty seconds each: `make test-all` runs them."""
 RUN = [pytest.param(page, marks=pytest.mark.slow) if page.name in LONG else page for page in PAGES]
 DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
@@ -54,7 +54,8 @@ def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) ->
         "COLUMNS": "100",
         "OMP_NUM_THREADS": "1",
     }
-    how = {"README.md": [], "runs.md": ["--here"]}.get(page.name, ["--quick"])  # runs.md lists all candidates of a run
+    # runs.md lists all candidates of a run, and is slow.
+    how = {"README.md": [], "runs.md": ["--here"]}.get(page.name, ["--quick"])
     command = [sys.executable, doc_blocks.__file__, *how, str(page)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
