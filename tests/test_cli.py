@@ -19,13 +19,16 @@ LENET = ROOT / "examples" / "models" / "lenet300.onnx"
 FASHION = ROOT / "examples" / "fashion-mnist"
 
 
+def process(*words: object) -> subprocess.CompletedProcess[str]:
+    """A process of its own, as a user starts it; what most tests here type runs in their own."""
+    command = [sys.executable, "-m", "attar.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """A process of its own, as a user starts it; what the other tests type runs in this one."""
     out = tmp_path_factory.mktemp("cli") / "out"
-    words = ["compress", LENET, "--data", FASHION, "--metric", "accuracy", "--max-drop", 0.5, "-o", out]
-    command = [sys.executable, "-m", "attar.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300), out
+    return process("compress", LENET, "--data", FASHION, "--metric", "accuracy", "--max-drop", 0.5, "-o", out), out
 
 
 def test_compress_ends_with_six_lines(run) -> None:
@@ -58,7 +61,7 @@ def test_the_plain_file_answers_like_the_archive(run, tmp_path: Path) -> None:
 
 def test_the_recipe_makes_the_same_bytes(run, tmp_path: Path) -> None:
     _, out = run
-    again = attar("compress", "--recipe", out / "recipe.toml", "-o", tmp_path, "--json")
+    again = process("compress", "--recipe", out / "recipe.toml", "-o", tmp_path, "--json")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "lenet300.attar").read_bytes() == (out / "lenet300.attar").read_bytes()
     assert json.loads(again.stdout)["within"] is True
