@@ -1,8 +1,7 @@
 """Runs the blocks of a documentation page in order, and compares what they print with what the page shows.
 
     python tests/docs/doc_blocks.py docs/quickstart.md            # exits 1 with the first block that does not hold
-    python tests/docs/doc_blocks.py --here docs/quickstart.md     # the same, with its commands in one process
-    python tests/docs/doc_blocks.py --quick docs/quickstart.md    # and with less work in a run
+    python tests/docs/doc_blocks.py --quick docs/recipe.md        # the same in one process, with less work in a run
     python tests/docs/doc_blocks.py --write docs/quickstart.md    # runs it and puts what was printed into the page
 
 In the working folder a page finds `examples`. Blocks of a page share one namespace and the folder. What follows a
@@ -113,7 +112,7 @@ def _run_console(block: Block, path: Path) -> Iterator[tuple[int, list[str], lis
 
 def _attar(words: list[str]) -> subprocess.CompletedProcess[str]:
     """A command, in a process of its own or, as most of its time goes into a start, in this one."""
-    if {"--here", "--quick"} & set(sys.argv):
+    if "--quick" in sys.argv:
         from commands import attar
 
         return attar(*words)

@@ -44,7 +44,7 @@ DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
 def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     """In a process of its own, in an empty folder with `examples` in it; kits are importable as in the tests.
 
-    Each command of README.md is a process too; those of other pages are not, and there is less work in their runs.
+    Each command of README.md and of long pages is a process too; those of others are not, with less work in their runs.
     """
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     places = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
@@ -54,9 +54,8 @@ def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) ->
         "COLUMNS": "100",
         "OMP_NUM_THREADS": "1",
     }
-    # runs.md lists all candidates of a run, and is slow.
-    how = {"README.md": [], "runs.md": ["--here"]}.get(page.name, ["--quick"])
-    command = [sys.executable, doc_blocks.__file__, *how, str(page)]
+    quick = [] if page.name in {"README.md", *LONG} else ["--quick"]
+    command = [sys.executable, doc_blocks.__file__, *quick, str(page)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
