@@ -11,20 +11,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import PROCESS, attar
+from test_faults import small_model
+
 ROOT = Path(__file__).resolve().parent.parent
 LENET = ROOT / "examples" / "models" / "lenet300.onnx"
 FASHION = ROOT / "examples" / "fashion-mnist"
 
 
-def attar(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def process(*words: object) -> subprocess.CompletedProcess[str]:
+    """A process of its own, as a user starts it; what most tests here type runs in their own."""
     command = [sys.executable, "-m", "attar.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     out = tmp_path_factory.mktemp("cli") / "out"
-    return attar("compress", LENET, "--data", FASHION, "--metric", "accuracy", "--max-drop", 0.5, "-o", out), out
+    return process("compress", LENET, "--data", FASHION, "--metric", "accuracy", "--max-drop", 0.5, "-o", out), out
 
 
 def test_compress_ends_with_six_lines(run) -> None:
@@ -57,7 +61,7 @@ def test_the_plain_file_answers_like_the_archive(run, tmp_path: Path) -> None:
 
 def test_the_recipe_makes_the_same_bytes(run, tmp_path: Path) -> None:
     _, out = run
-    again = attar("compress", "--recipe", out / "recipe.toml", "-o", tmp_path, "--json")
+    again = process("compress", "--recipe", out / "recipe.toml", "-o", tmp_path, "--json")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "lenet300.attar").read_bytes() == (out / "lenet300.attar").read_bytes()
     assert json.loads(again.stdout)["within"] is True
@@ -138,17 +142,18 @@ def test_mistakes_end_in_one_clear_line(run, tmp_path: Path, words, code, text) 
 
 
 def test_budget_not_met_is_exit_code_3(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).integers(0, 256, (400, 28, 28)).astype(np.uint8)
-    np.savez(tmp_path / "few.npz", x=x, y=np.arange(400) % 10)
-    done = attar("compress", LENET, "--data", tmp_path / "few.npz", "--max-drop", 0.1, "-o", tmp_path / "out")
+    x, _ = small_model(tmp_path / "small.onnx")
+    np.savez(tmp_path / "few.npz", x=x[:400], y=np.arange(400) % 3)
+    words = ["--data", tmp_path / "few.npz", "--max-drop", 0.1, "-o", tmp_path / "out"]
+    done = attar("compress", tmp_path / "small.onnx", *words)
     assert done.returncode == 3, done.stderr
-    assert "not certif" in done.stdout and (tmp_path / "out" / "lenet300.attar").exists()
+    assert "not certif" in done.stdout and (tmp_path / "out" / "small.attar").exists()
 
 
 def test_ctrl_c_hands_back_the_best_so_far(tmp_path: Path) -> None:
     import signal
 
-    command = [sys.executable, "-m", "attar.cli", "compress", LENET, "--data", FASHION, "--max-drop", "0.5"]
+    command = [*PROCESS, "compress", LENET, "--data", FASHION, "--max-drop", "0.5"]
     process = subprocess.Popen(
         [*map(str, command), "-o", str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -197,8 +202,10 @@ def test_an_archive_without_a_graph_takes_a_factory(tmp_path: Path) -> None:
         "        h = torch.relu(self.one(x))\n"
         "        return self.two(h if float(h.sum()) > -1 else -h)\n"
     )
-    made = "import nets, torch; torch.manual_seed(0); torch.save(nets.Net().state_dict(), 'net.pt')"
-    subprocess.run([sys.executable, "-c", made], cwd=tmp_path, check=True)
+    made: dict = {}
+    exec((tmp_path / "nets.py").read_text(), made)
+    torch.manual_seed(0)
+    torch.save(made["Net"]().state_dict(), tmp_path / "net.pt")
     rng = np.random.default_rng(0)
     state = torch.load(tmp_path / "net.pt", weights_only=True)
     x = rng.normal(size=(2000, 6)).astype(np.float32)

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from attar import outputs
+from attar.data.read import read
 from attar.ending import interrupts
 from attar.errors import OutputError
+from commands import PROCESS
 
 HERE = Path(__file__).parent
 LENET = HERE.parent / "examples" / "models" / "lenet300.onnx"
@@ -53,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(out: object, *more: object) -> list[str]:
     words = ["compress", "small.onnx", "--data", "data.npz", "--max-drop", 4, "-o", out, *more]
-    return [sys.executable, "-m", "attar", *map(str, words)]
+    return [*PROCESS, *map(str, words)]
 
 
 def run(command: list[str], cwd: Path, **more) -> subprocess.CompletedProcess[str]:
@@ -64,21 +66,33 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def started(out: Path, word: str, *more: str) -> subprocess.Popen[str]:
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6,000 images."""
+    path, part = tmp_path_factory.mktemp("images") / "images.npz", read(FASHION)["train"].take(range(6000))
+    np.savez(path, x=next(iter(part.inputs.values())), y=part.labels)
+    return path
+
+
+def on_lenet(images: Path, out: Path, *more: object) -> list[str]:
+    return [*PROCESS, *map(str, ("compress", LENET, "--data", images, "--max-drop", 2, "-o", out, *more))]
+
+
+def started(images: Path, out: Path, word: str, *more: str) -> subprocess.Popen[str]:
     """A run on LeNet-300 that has come to a stage."""
-    command = [sys.executable, "-m", "attar", "compress", LENET, "--data", FASHION, "--max-drop", 0.5, "-o", out, *more]
-    process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = on_lenet(images, out, *more)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert any(word in line for line in process.stderr)
     return process
 
 
 @pytest.mark.parametrize("word", ["statistics", "on certify"])
-def test_killed_at_any_stage_the_previous_output_stands(place: Path, tmp_path: Path, word: str) -> None:
+def test_killed_at_any_stage_the_previous_output_stands(place: Path, images: Path, tmp_path: Path, word: str) -> None:
     for name in ("lenet300.attar", "lenet300.onnx", "report.html", "recipe.toml", "ledger.jsonl"):
         (tmp_path / name).write_text(f"the previous {name}")
     before = contents(tmp_path)
-    process = started(tmp_path, word, "--force")
+    process = started(images, tmp_path, word, "--force")
     process.kill()
     process.communicate()
     assert contents(tmp_path) == before
@@ -87,9 +101,9 @@ def test_killed_at_any_stage_the_previous_output_stands(place: Path, tmp_path: P
     assert not list(tmp_path.glob(".attar-run-*"))
 
 
-def test_asked_to_end_it_writes_the_best_so_far(tmp_path: Path) -> None:
+def test_asked_to_end_it_writes_the_best_so_far(images: Path, tmp_path: Path) -> None:
     """As a scheduler asks, some seconds before it kills."""
-    process = started(tmp_path / "out", "encoding")
+    process = started(images, tmp_path / "out", "encoding")
     process.terminate()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
@@ -125,9 +139,9 @@ def test_an_interrupt_that_a_library_makes_into_an_error_stays_one() -> None:
             raise ImportError("a module written in C failed to load") from error
 
 
-def test_asked_twice_it_stops_and_changes_nothing(tmp_path: Path) -> None:
+def test_asked_twice_it_stops_and_changes_nothing(images: Path, tmp_path: Path) -> None:
     (tmp_path / "lenet300.attar").write_text("mine")
-    process = started(tmp_path, "statistics", "--force")
+    process = started(images, tmp_path, "statistics", "--force")
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert any("best so far" in line for line in process.stderr)
@@ -138,10 +152,10 @@ def test_asked_twice_it_stops_and_changes_nothing(tmp_path: Path) -> None:
     assert sorted(contents(tmp_path)) == ["lenet300.attar"]
 
 
-def test_a_second_run_in_one_folder_is_refused_at_once(tmp_path: Path) -> None:
-    process = started(tmp_path / "out", "sensitivities")
-    command = [sys.executable, "-m", "attar", "compress", LENET, "--data", FASHION, "--max-drop", 1]
-    second = run([*map(str, command), "-o", str(tmp_path / "out")], tmp_path)
+def test_a_second_run_in_one_folder_is_refused_at_once(images: Path, tmp_path: Path) -> None:
+    process = started(images, tmp_path / "out", "sensitivities")
+    process.send_signal(signal.SIGSTOP)  # it does not end before the second has begun
+    second = run(on_lenet(images, tmp_path / "out"), tmp_path)
     assert second.returncode == 1 and "another run is at work" in second.stderr
     process.kill()
     process.communicate()
@@ -264,7 +278,7 @@ def test_a_strangers_folder_is_no_place_for_modules(place: Path, tmp_path: Path)
     for name in ("onnx", "onnxruntime", "rich"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('executed')")
     attar = str(Path(sys.executable).parent / "attar")
-    done = run([attar, *small(tmp_path / "out")[3:], "--dry-run"], place)
+    done = run([attar, *small(tmp_path / "out")[len(PROCESS) :], "--dry-run"], place)
     assert done.returncode == 0
     model, data = place / "small.onnx", place / "data.npz"
     there = run([attar, "eval", str(model), "--data", str(data)], tmp_path)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import commands
 from data.idx_writer import to_idx
 from test_faults import small_model
 
@@ -37,9 +38,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def attar(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "attar", *words], cwd=folder, capture_output=True, text=True, timeout=120
-    )
+    return commands.attar(*words, cwd=folder)
+
+
+def process(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "attar", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def broken_models(folder: Path) -> None:
@@ -188,8 +192,22 @@ CASES: list[tuple[list[str], int, str]] = [
 ]
 
 
+PROCESSES = ("cut.onnx", "pickle.bin", "flip.attar", "complex.npz", "cut.npz", "pictures", "--jobs")
+"""Cases that are typed in a process of their own too, in which whatever a library says is seen."""
+
+
 @pytest.mark.parametrize(("words", "code", "said"), CASES, ids=lambda v: " ".join(v[:4]) if isinstance(v, list) else "")
 def test_bad_input_is_one_clear_line(place: Path, words: list[str], code: int, said: str) -> None:
+    _is_one_clear_line(attar, place, words, code, said)
+
+
+def test_it_is_in_a_process_of_its_own(place: Path) -> None:
+    chosen = [next(case for case in CASES if name in case[0]) for name in PROCESSES]
+    for words, code, said in chosen:
+        _is_one_clear_line(process, place, words, code, said)
+
+
+def _is_one_clear_line(attar: Callable, place: Path, words: list[str], code: int, said: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.is_file()}
     where = ["-o", "out"] if words[0] == "compress" else []
     done = attar(place, *words, *where)

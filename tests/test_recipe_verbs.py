@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import commands
 from attar import recipe as recipes
 from attar import registry
 from attar.errors import UsageError
@@ -114,8 +114,7 @@ def test_the_schema_knows_every_field_and_parameter() -> None:
 
 def test_the_commands(tmp_path: Path) -> None:
     def attar(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "attar", "recipe", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        return commands.attar("recipe", *words, cwd=tmp_path)
 
     one = written(tmp_path, GIVEN)
     (tmp_path / "b.json").write_text(json.dumps({**GIVEN, "max_drop": 0.7}))

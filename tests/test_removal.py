@@ -29,7 +29,7 @@ def fashion() -> tuple[Dataset, Dataset, Dataset]:
     parts = read(ROOT / "examples/fashion-mnist")
     assert not isinstance(parts, Dataset)
     fresh, test = (fit_inputs(parts[name], specs) for name in ("train", "test"))
-    return fresh.take(range(5000)), fresh.take(range(5000, 8000)), test.take(range(3000))
+    return fresh.take(range(2000)), fresh.take(range(2000, 3500)), test.take(range(1500))
 
 
 def test_half_the_work_goes_and_the_rest_is_trained(fashion, tmp_path) -> None:

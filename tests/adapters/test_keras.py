@@ -43,14 +43,10 @@ def test_all_models_and_files_on_torch() -> None:
 
 @needs_keras
 @pytest.mark.parametrize("backend", FEW)
-def test_some_models(backend: str) -> None:
-    run_suite(backend, str(HERE / "keras_suite.py"), "-k", FEW[backend])
-
-
-@needs_keras
-@pytest.mark.parametrize("backend", FEW)
-def test_gradients(backend: str) -> None:
-    run_suite(backend, str(HERE / "keras_gradients_suite.py"), "-k", "not gate")
+def test_some_models_and_gradients(backend: str) -> None:
+    """Both in one process: a backend takes seconds to start."""
+    few = f"(keras_suite and ({FEW[backend]})) or (keras_gradients_suite and not gate)"
+    run_suite(backend, str(HERE / "keras_suite.py"), str(HERE / "keras_gradients_suite.py"), "-k", few)
 
 
 @needs_keras

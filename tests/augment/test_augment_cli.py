@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from attar.augment.changes import CHANGES
 from attar.augment.plan import plan_of
 from attar.augment.write import augment, shown
 from attar.report.augment_page import render
+from commands import attar
 
 MAKERS = {
     "images": image_folder,
@@ -46,8 +46,7 @@ def test_the_documentation_has_every_change_with_its_parameters(kind: str, name:
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "attar", "data", "augment", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return attar("data", "augment", *words)
 
 
 def page(kind: str, place: Path, plan: dict | None = None) -> str:

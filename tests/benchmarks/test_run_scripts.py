@@ -61,6 +61,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("fine_sensitivities")
 def test_trials_are_told_beside_a_run_without(few: Path, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path) -> None:
     monkeypatch.setattr(tuning, "DATA", few)
     monkeypatch.setitem(tuning.CASES, "lenet5", ("lenet300.onnx", ["uniform", "keep"]))

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from planted import fashion, hashes, image_folder
 
+from commands import attar
+
 
 def attar_data(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "attar.cli", "data", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+    return attar("data", *words, cwd=cwd)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Runs the blocks of a documentation page in order, and compares what they print with what the page shows.
 
     python tests/docs/doc_blocks.py docs/quickstart.md            # exits 1 with the first block that does not hold
+    python tests/docs/doc_blocks.py --quick docs/recipe.md        # the same in one process, with less work in a run
     python tests/docs/doc_blocks.py --write docs/quickstart.md    # runs it and puts what was printed into the page
 
 In the working folder a page finds `examples`. Blocks of a page share one namespace and the folder. What follows a
@@ -101,13 +102,22 @@ def _run_console(block: Block, path: Path) -> Iterator[tuple[int, list[str], lis
         if words[0] != "attar":
             assert words[0] in READERS_OWN, f"{place}: nothing here runs {words[0]!r}"
             continue
-        command = [sys.executable, "-m", "attar.cli", *words[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = _attar(words[1:])
         code = done.returncode
         asked = index + 1 < len(starts) and block.lines[starts[index + 1]] == "$ echo $?"
         assert code == 0 or asked, f"{place}: the exit code was {code}\n{done.stderr}"
         printed = done.stdout if done.stdout else "\n".join(done.stderr.splitlines()[-1:])
         yield block.first + end - len(shown), shown, printed.splitlines()
+
+
+def _attar(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """A command, in a process of its own or, as most of its time goes into a start, in this one."""
+    if "--quick" in sys.argv:
+        from commands import attar
+
+        return attar(*words)
+    command = [sys.executable, "-m", "attar.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _check(path: Path) -> None:
@@ -128,6 +138,11 @@ def _write(path: Path) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path.cwd()))
+    if "--quick" in sys.argv:
+        from attar.search import sensitivity
+        from commands import ROUGH
+
+        sensitivity.MOST = ROUGH
     for name in sys.argv[1:]:
-        if name != "--write":
+        if not name.startswith("--"):
             (_write if "--write" in sys.argv else _check)(Path(name).resolve())

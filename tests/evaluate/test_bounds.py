@@ -49,6 +49,13 @@ def test_bounds_work_on_arrays() -> None:
     b, c = np.array([0, 3, 50]), np.array([0, 0, 20])
     each = [float(paired_upper(x, y, 1000)) for x, y in zip(b, c, strict=True)]
     assert paired_upper(b, c, 1000) == pytest.approx(each)
+    rng = np.random.default_rng(0)
+    n = rng.uniform(1, 20_000, 300)  # a rate at another number is a fraction
+    b, c = n * rng.uniform(0, 0.5, 300) ** 2, n * rng.uniform(0, 0.5, 300) ** 2
+    b[:20], c[10:30], b[30:40] = 0, 0, n[30:40]
+    for level in (0.5001, 0.95, 0.9999):
+        one_by_one = [float(paired_upper(*counts, level)) for counts in zip(b, c, n, strict=True)]
+        assert (paired_upper(b, c, n, level) == one_by_one).all(), "to the last bit"
 
 
 def test_nothing_seen_is_the_exact_rule() -> None:

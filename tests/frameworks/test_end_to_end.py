@@ -13,6 +13,7 @@ import pytest
 
 import attar
 from attar.data.read import read
+from commands import PROCESS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = ROOT / "examples" / "models"
@@ -36,7 +37,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def cli(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "attar.cli", *map(str, words)]
+    command = [*PROCESS, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment})
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 import attar
+import commands
 from attar import opening
 from attar.archive import read_archive, write_archive
 from attar.archive.packed import decode_pieces
@@ -88,8 +88,7 @@ def test_refusals(packed: Path, tmp_path: Path) -> None:
 
 
 def run(*words: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "attar", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return commands.attar(*words)
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from attar.search.sensitivity import FLOOR, measure_rows, row_deviation, tempere
 from attar.types import Layer, Stats, Weight
 from fakes import trained
 
+pytestmark = pytest.mark.usefixtures("fine_sensitivities")
+
 
 def fisher(net, x: np.ndarray) -> dict[str, np.ndarray]:
     """diag(J^T (diag p - p p^T) J) per row of both layers, exactly."""

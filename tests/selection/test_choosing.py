@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,14 @@ from attar.errors import DataError, OutputError, UsageError
 from attar.selection.choose import choose
 from attar.selection.write import check_place, write_choice
 from attar.types import Dataset
+from commands import attar
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FASHION, LENET = EXAMPLES / "fashion-mnist", EXAMPLES / "models" / "lenet300.onnx"
 
 
 def attar_data(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "attar.cli", "data", "select", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return attar("data", "select", *words)
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def test_a_model_s_answers_and_score_are_measured(clothes):
 
 
 def test_the_command_line_says_what_was_lost(clothes, tmp_path):
-    line = ["data", "pack", str(clothes), "-o", str(tmp_path / "a.attar"), "--steps", "40"]
+    line = ["data", "pack", str(clothes), "-o", str(tmp_path / "a.attar"), "--steps", "12"]
     made = CliRunner().invoke(cli.app, [*line, "--quality", "0.999"])
     assert made.exit_code == 3, made.output
     assert "of 255 in all: not reached" in made.stdout

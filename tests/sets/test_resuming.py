@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,11 +90,23 @@ def test_a_changed_file_starts_afresh(tmp_path, small):
     assert not told.notes
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A set, its whole archive, and what a run has kept that was killed after three stacks."""
+    place = tmp_path_factory.mktemp("begun")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "STACK", 1 << 14)
+        source = made(place / "set")
+        pack(source, place / "whole.attar")
+    killed(source, place / "a.attar", 3)
+    return place
+
+
 @pytest.mark.parametrize("harm", ["flip", "cut", "grow", "empty", "other"])
-def test_broken_units_are_coded_again(tmp_path, small, harm):
-    source, goal = made(tmp_path / "set"), tmp_path / "a.attar"
-    whole = pack(source, tmp_path / "whole.attar").path.read_bytes()
-    killed(source, goal, 3)
+def test_broken_units_are_coded_again(begun, tmp_path, small, harm):
+    shutil.copytree(begun / ".a.attar.work", tmp_path / ".a.attar.work")
+    source, goal = begun / "set", tmp_path / "a.attar"
+    whole = (begun / "whole.attar").read_bytes()
     unit = tmp_path / ".a.attar.work" / "1.unit"
     data = bytearray(unit.read_bytes())
     if harm == "flip":

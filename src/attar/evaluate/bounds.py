@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, ndtri
@@ -22,12 +24,29 @@ def paired_upper(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, confidence: f
     b, c, size = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (lost, gained, n)))
     exact = unseen_upper(size, confidence)
     z = float(ndtri(confidence))
+    if not b.ndim:
+        return np.asarray(_upper_of_one(float(b), float(c), float(size), z) if b + c > 0 else exact)
     low, high = (b - c) / size, np.ones_like(b)
     for _ in range(STEPS):
         middle = (low + high) / 2
         inside = _score(b, c, size, middle) > -z
         low, high = np.where(inside, middle, low), np.where(inside, high, middle)
     return np.asarray(np.where(b + c > 0, high, exact))
+
+
+def _upper_of_one(b: float, c: float, n: float, z: float) -> float:
+    """The same bisection, operation by operation, for one pair of counts: a search asks for thousands, one by one."""
+    low, high = (b - c) / n, 1.0
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        first = (2 * n - b + c) * middle - b - c
+        inner = first * first + 8 * n * c * middle * (1 - middle)
+        share = max((math.sqrt(max(inner, 0.0)) - first) / (4 * n), 0.0, -middle)
+        variance = n * (2 * share + middle * (1 - middle))
+        gap = b - c - n * middle
+        inside = gap / math.sqrt(max(variance, 1e-300)) > -z if variance > 0 else gap > 0
+        low, high = (middle, high) if inside else (low, middle)
+    return high
 
 
 def _score(b: Floats, c: Floats, n: Floats, difference: Floats) -> Floats:
