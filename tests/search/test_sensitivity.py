@@ -117,3 +117,30 @@ def test_a_unit_without_a_gradient_is_not_free() -> None:
     np.testing.assert_allclose(found[2], 1 - FLOOR + even / 4, rtol=0.05)
     assert np.isfinite(found).all()
     assert found[3] > found[1], "the output that never moves has the finest step"
+
+
+def test_measuring_stops_when_rows_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the last example that may be spent, and never before every row was seen a few times."""
+    net, data = trained()
+    seen: list[int] = []
+    run = net.run
+
+    def counted(batch, perturb=None):
+        seen.append(len(next(iter(batch.values()))) if perturb else 0)
+        return run(batch, perturb)
+
+    monkeypatch.setattr(net, "run", counted)
+    layer = next(layer for layer in net.layers() if layer.name == "w2")
+    stats = net.moments(data.batches())["w2"]
+    deviation, original = row_deviation(layer, net.read("w2"), stats), run(data.inputs)
+
+    def spent(most: int, precision: float) -> int:
+        monkeypatch.setattr(sensitivity, "PRECISION", precision)
+        seen.clear()
+        rng = np.random.default_rng(0)
+        sensitivity.rows_of(net, layer, deviation, data, original, "logits", most=most, rng=rng)
+        return sum(seen)
+
+    coarse, fine, all_of_it = spent(1 << 19, 0.5), spent(1 << 19, 0.01), spent(4096, 1e-9)
+    assert coarse == sensitivity.ROUND < fine < 1 << 18
+    assert all_of_it == 4096

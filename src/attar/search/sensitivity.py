@@ -134,7 +134,7 @@ def by_gradients(
 def _spread(sums: NDArray[np.float64]) -> float:
     """Relative standard error of a row's mean, averaged over rows by what they matter; infinite before a few rounds."""
     count, total, square = sums
-    if count.min(initial=0) < 8 or not total.sum():
+    if count.min() < 8 or not total.sum():
         return np.inf
     mean = total / count
     variance = np.maximum(square / count - np.square(mean), 0) / count
