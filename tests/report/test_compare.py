@@ -123,3 +123,8 @@ def test_what_is_no_run_or_is_there_already_is_refused(tmp_path: Path) -> None:
     assert out.read_text() == "mine"
     three = CliRunner().invoke(cli.app, ["report", str(first), str(first), str(first), "-o", str(tmp_path / "x.html")])
     assert three.exit_code == 2 and not (tmp_path / "x.html").exists()
+
+
+def test_what_is_not_a_number_is_like_itself() -> None:
+    assert differences({"a": float("nan")}, {"a": float("nan")}) == []
+    assert [name for name, *_ in differences({"a": float("nan")}, {"a": 1})] == ["a"]

@@ -145,8 +145,13 @@ def differences(first: Json, second: Json) -> list[tuple[str, str, str]]:
     return [
         (name, _said(one.get(name)), _said(other.get(name)))
         for name in names
-        if name not in one or name not in other or one[name] != other[name]
+        if name not in one or name not in other or not _alike(one[name], other[name])
     ]
+
+
+def _alike(left: Json, right: Json) -> bool:
+    """Equality in which a value that is not a number is like itself."""
+    return bool(left == right or (left != left and right != right))
 
 
 def _flat(value: Json, name: str = "") -> list[tuple[str, Json]]:
