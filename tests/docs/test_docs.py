@@ -36,6 +36,8 @@ COMMANDS = {name: one for name, one in TOP.items() if not hasattr(one, "commands
 }
 LONG = {"data.md", "export.md", "hugging-face.md", "latency.md", "quickstart.md", "recovery.md", "runs.md", "scale.md"}
 """Pages whose blocks compute for more than twenty seconds each: `make test-all` runs them."""
+WHOLE = {"README.md", "watching.md"}
+"""Pages that show how many candidates a run had, which less work in it would change."""
 RUN = [pytest.param(page, marks=pytest.mark.slow) if page.name in LONG else page for page in PAGES]
 DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
 
@@ -44,7 +46,7 @@ DOCTESTED = ("attar.plan", "attar.evaluate", "attar.entropy", "attar.coding")
 def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     """In a process of its own, in an empty folder with `examples` in it; kits are importable as in the tests.
 
-    Each command of README.md and of long pages is a process too; those of others are not, with less work in their runs.
+    Each command of WHOLE and of long pages is a process too; those of others are not, with less work in their runs.
     """
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     places = [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
@@ -54,7 +56,7 @@ def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path) ->
         "COLUMNS": "100",
         "OMP_NUM_THREADS": "1",
     }
-    quick = [] if page.name in {"README.md", *LONG} else ["--quick"]
+    quick = [] if page.name in {*WHOLE, *LONG} else ["--quick"]
     command = [sys.executable, doc_blocks.__file__, *quick, str(page)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
