@@ -1,6 +1,6 @@
 """A sentence encoder compressed beside rivals, on text of another kind than the calibration text.
 
-    python benchmarks/language.py [--mails N] [--passages N] [--only attar] [--json FILE]
+    python benchmarks/language.py [--mails N] [--passages N] [--only attar] [--drop 0.01] [--json FILE]
 
 all-MiniLM-L6-v2 (22.7 million float32 weights, embeddings included) is calibrated on passages of Moby Dick; cosines to
 the original's sentence vectors are those of SpamAssassin's e-mails, which no method calibrates on. attar searches on
@@ -68,10 +68,12 @@ def letters(count: int) -> list[str]:
     return list(found)
 
 
-def ours(folder: Path, calibrate: Sequence[str], seen: Sequence[str], new: Sequence[str]) -> list[dict[str, Any]]:
+def ours(
+    folder: Path, calibrate: Sequence[str], seen: Sequence[str], new: Sequence[str], drop: float
+) -> list[dict[str, Any]]:
     """Every candidate that attar measured on the new texts, the one that it hands back last."""
     result = attar.compress(
-        folder, calibrate=calibrate, select=seen, certify=new, metric="cosine", max_drop=1 - COSINE,
+        folder, calibrate=calibrate, select=seen, certify=new, metric="cosine", max_drop=drop,
         guarantee="estimate", evaluations=6, coder="dense",
     )  # fmt: skip
     found = [e for e in result.events if e["event"] == "candidate" and e["split"] == "certify"]
@@ -212,7 +214,7 @@ def points(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     texts, new = passages(arguments.passages), letters(arguments.mails)
     half = len(new) // 2
     if arguments.only in (None, "attar"):
-        yield from ours(folder, texts, new[:half], new[half:])
+        yield from ours(folder, texts, new[:half], new[half:], arguments.drop)
     if arguments.only == "attar":
         return
     adapter, plan = TransformersAdapter.open(folder), recipe.make()
@@ -230,6 +232,7 @@ def main() -> None:
     parser.add_argument("--mails", type=int, default=240, help="e-mails, half of them to search on")
     parser.add_argument("--passages", type=int, default=2000, help="passages to calibrate on")
     parser.add_argument("--only", choices=("attar", "rivals"), help="measure these alone")
+    parser.add_argument("--drop", type=float, default=1 - COSINE, help="what attar may lose, as its search sees it")
     parser.add_argument("--json", type=Path, help="write all points here")
     arguments = parser.parse_args()
     weights = sum(layer.size for layer in TransformersAdapter.open(asset(*MINILM).parent).layers())
