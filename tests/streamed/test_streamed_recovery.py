@@ -18,6 +18,7 @@ from attar.coding import known_dtype
 from attar.errors import UsageError
 from attar.methods.keep import Keep
 from attar.methods.uniform import Uniform
+from attar.recover.latents import decoded
 from attar.run.executor import generator
 from attar.run.states import States
 from attar.streaming import recovery
@@ -112,7 +113,7 @@ def one_block(name: str, tokens: Array, encode: Any = coarse) -> tuple[Any, Any,
     states.put("teacher.1", len(tokens), iter([part.run(before, tokens)]))
     made = {layer.name: encode(layer, part.read(layer.name)) for layer in part.layers}
     for key, encoded in made.items():
-        part.write(key, recovery.decoded(encoded))
+        part.write(key, decoded(encoded))
     return part, context, Windows(states, tokens, "pass.0", "teacher.1"), made
 
 
@@ -125,7 +126,7 @@ def test_the_loss_falls_and_codes_stay(name: str) -> None:
     for key, encoded in told.items():
         np.testing.assert_array_equal(encoded.arrays["codes"], made[key].arrays["codes"])
         np.testing.assert_array_equal(encoded.arrays["rows"], made[key].arrays["rows"])
-        again = recovery.decoded(encoded)
+        again = decoded(encoded)
         part.write(key, again)
     part.restore(trained)
     held = np.array([7, 15])
@@ -195,11 +196,11 @@ def test_a_bias_stays_where_it_is_while_the_factor_moves() -> None:
     one = loose(encoded)
     assert one is not None and one.factor is not None and one.bias is not None
     one.factor[0], one.bias[0] = 2.0, one.bias[0] + 3
-    now, again = one.now(), recovery.decoded(one.retold(encoded))
+    now, again = one.now(), decoded(one.retold(encoded))
     np.testing.assert_allclose(now.matrix, again.matrix, rtol=1e-6)
     np.testing.assert_allclose(now.bias, again.bias, rtol=1e-6)  # type: ignore[arg-type]
     step = Uniform.units(encoded)[1] * one.scale
-    before = recovery.decoded(encoded).bias
+    before = decoded(encoded).bias
     assert before is not None and again.bias is not None
     assert (np.abs(again.bias - before)[1:] <= 0.5 * step[1:] * 1.001).all() and again.bias[0] > before[0] + step[0]
 

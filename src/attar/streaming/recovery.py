@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from attar.coding import known_dtype
 from attar.methods.base import Rescalable, Tunable
 from attar.recover.adam import Adam
 from attar.recover.base import F32
+from attar.recover.latents import decoded
 from attar.recover.tune import OTHERS
 from attar.run.states import States
 from attar.streaming.base import TOKENS, Ids, Inputs, Part, chunks
@@ -115,7 +117,7 @@ class Training:
         optimiser, order = Adam(steps), drawn(rows, max(1, BATCH // max(windows.ids.shape[1], 1)), rng)
         for _ in range(steps):
             inputs, wanted = windows.take(next(order))
-            found = self.part.pullback(inputs, lambda made, wanted=wanted: pull(made, wanted))  # type: ignore[misc]
+            found = self.part.pullback(inputs, partial(pull, wanted=wanted))
             values, gradients = self._of_layers(found.layers)
             for name, gradient in found.others.items():
                 if name not in self.moved:
@@ -188,12 +190,6 @@ def loose(encoded: Encoded) -> Loose | None:
         made.unit = method.units(encoded)[1]
         made.bias = np.asarray(weight.bias / made.unit, np.float32)
     return made if made.factor is not None or made.bias is not None else None
-
-
-def decoded(encoded: Encoded) -> Weight:
-    """A layer as a reader of the file has it."""
-    weight: Weight = registry.get("method", encoded.method).decode(encoded)
-    return weight
 
 
 def drawn(rows: Sequence[int], size: int, rng: np.random.Generator) -> Iterator[list[int]]:

@@ -13,6 +13,7 @@ from attar.archive.base import LayerInfo, SectionInfo
 from attar.archive.streamed import Coded, coded
 from attar.coding import effort_of, known_dtype
 from attar.methods.base import Scaled
+from attar.recover.latents import decoded
 from attar.run.executor import generator
 from attar.run.kept import key_of
 from attar.run.memory import give_back
@@ -20,7 +21,7 @@ from attar.search.sensitivity import by_gradients
 from attar.search.subject import blind_stats
 from attar.streaming.base import Ids, Part, Stream, flow
 from attar.streaming.original import Known
-from attar.streaming.recovery import Gain, Windows, decoded, recovered
+from attar.streaming.recovery import Gain, Windows, recovered
 from attar.streaming.sliced import Made, rounded
 from attar.types import Array, Encoded, Json, Layer, Stats, Weight
 
