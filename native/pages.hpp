@@ -38,6 +38,13 @@ struct Pages {
         return static_cast<T*>(data);
     }
     void deallocate(T* data, size_t) { std::free(data); }
+    // Elements that nobody gives a value have none, and cost nothing.
+    template <class U>
+    void construct(U*) noexcept {}
+    template <class U, class... Given>
+    void construct(U* place, Given&&... given) {
+        ::new (static_cast<void*>(place)) U(std::forward<Given>(given)...);
+    }
     friend bool operator==(const Pages&, const Pages&) { return true; }
     friend bool operator!=(const Pages&, const Pages&) { return false; }
 };
@@ -58,7 +65,9 @@ class Kept {
     Kept& operator=(const Kept&) = delete;
     // At least so many elements, of any value.
     void room(size_t count) {
-        if (data.size() < count) data.resize(count);
+        if (data.size() >= count) return;
+        data.clear();
+        data.resize(count);
     }
     std::vector<T, Pages<T>> data;
 
