@@ -38,18 +38,13 @@ attar::SymbolMatrix matrix_of(const Matrix& symbols) { return {symbols.data(), s
 void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
                    const nb::ndarray<int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>& out) {
     if (rows.size() != symbols.shape(0) || cols.size() != symbols.shape(1)) throw Malformed("the levels must fit the matrix");
-    if (rows.size() == 0 || cols.size() == 0 || out.shape(1) == 0) throw Malformed("the counts must fit the matrix");
+    if (rows.size() == 0 || cols.size() == 0 || out.shape(1) == 0 || out.shape(1) > 256) throw Malformed("the counts must fit the matrix");
     size_t highest = 0, highest_column = 0;
     for (size_t i = 0; i < rows.size(); ++i) highest = std::max<size_t>(highest, rows.data()[i]);
     for (size_t i = 0; i < cols.size(); ++i) highest_column = std::max<size_t>(highest_column, cols.data()[i]);
     if (out.shape(0) != highest + highest_column + 1) throw Malformed("the counts must fit the matrix");
     nb::gil_scoped_release release;
-    const uint8_t* data = symbols.data();
-    const size_t count = symbols.size();
-    uint8_t most = 0;
-    for (size_t i = 0; i < count; ++i) most = data[i] > most ? data[i] : most;
-    if (most >= out.shape(1)) throw Malformed("a symbol lies beyond the counts");
-    attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.shape(1), out.data());
+    attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.shape(1), out.data(), attar::path_in_use());
 }
 
 size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {

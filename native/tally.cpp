@@ -1,7 +1,6 @@
 #include "tally.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <vector>
 
@@ -11,7 +10,7 @@ namespace attar {
 
 namespace {
 
-constexpr size_t kTurned = 16, kMost = 255;
+constexpr size_t kTurned = 16;
 // The smallest magnitude of each bucket.
 constexpr uint8_t kEdges[kBucketCount] = {0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 112, 160};
 
@@ -64,43 +63,6 @@ ATTAR_INLINE uint32_t row_plain(const uint8_t* ATTAR_ALONE symbols, size_t count
     return sum;
 }
 
-using Sums = uint8_t[kBucketCount][kTile];
-
-// Vectors of as many bytes as the processor's: longer ones fall apart into single bytes.
-#if defined(__GNUC__) || defined(__clang__)
-using Bytes16 = uint8_t __attribute__((vector_size(16), aligned(1), may_alias));
-using Bytes32 = uint8_t __attribute__((vector_size(32), aligned(1), may_alias));
-
-// out[b][j] = how many of the lines have bucket b in column j of a tile; at most 255 lines.
-template <class Bytes>
-ATTAR_INLINE void count_plain(const uint8_t* tile, const uint32_t* lines, size_t count, size_t buckets, Sums& out) {
-    for (size_t at = 0; at < kTile; at += sizeof(Bytes)) {
-        for (size_t b = 0; b < buckets; b += 4) {
-            Bytes sums[4] = {}, wanted[4] = {};
-            for (size_t k = 0; k < 4; ++k) wanted[k] += static_cast<uint8_t>(b + k);
-            for (size_t i = 0; i < count; ++i) {
-                const Bytes line = *reinterpret_cast<const Bytes*>(tile + lines[i] * kTile + at);
-                for (size_t k = 0; k < 4; ++k) sums[k] -= reinterpret_cast<Bytes>(line == wanted[k]);
-            }
-            for (size_t k = 0; k < 4; ++k) std::memcpy(out[b + k] + at, &sums[k], sizeof(Bytes));
-        }
-    }
-}
-#else
-struct Bytes16 {};
-
-template <class Bytes>
-void count_plain(const uint8_t* tile, const uint32_t* lines, size_t count, size_t buckets, Sums& out) {
-    std::memset(out, 0, sizeof out);
-    for (size_t i = 0; i < count; ++i) {
-        for (size_t j = 0; j < kTile; ++j) {
-            const uint8_t b = tile[lines[i] * kTile + j];
-            if (b < buckets) ++out[b][j];
-        }
-    }
-}
-#endif
-
 #if ATTAR_X86
 // A table of 16 bytes in each half.
 ATTAR_AVX2 ATTAR_INLINE __m256i twice(const uint8_t* table) {
@@ -146,66 +108,6 @@ ATTAR_AVX2 uint32_t row_avx2(const uint8_t* symbols, size_t count, uint8_t zero,
     const uint32_t whole = static_cast<uint32_t>(_mm_cvtsi128_si64(half) + _mm_extract_epi64(half, 1));
     return whole + row_plain(symbols + at, count - at, zero, buckets, columns + at, out + at);
 }
-
-// Two buckets to a byte: how often each occurs in up to 15 lines are four bits, which a look-up adds one to.
-constexpr size_t kPairs = 4, kFew = 15;
-
-inline std::array<uint8_t, 16> pair_of(size_t bucket) {
-    std::array<uint8_t, 16> table{};
-    table[bucket] = 1;
-    table[bucket + 1] = 16;
-    return table;
-}
-
-ATTAR_AVX2 void count_avx2(const uint8_t* tile, const uint32_t* lines, size_t count, size_t buckets, Sums& out) {
-    const __m256i low4 = _mm256_set1_epi8(15);
-    for (size_t at = 0; at < kTile; at += 32) {
-        for (size_t b = 0; b < buckets; b += 2 * kPairs) {
-            __m256i table[kPairs], sums[2 * kPairs];
-            for (size_t k = 0; k < kPairs; ++k) {
-                table[k] = twice(pair_of(b + 2 * k).data());
-                sums[2 * k] = sums[2 * k + 1] = _mm256_setzero_si256();
-            }
-            for (size_t first = 0; first < count; first += kFew) {
-                __m256i few[kPairs];
-                for (size_t k = 0; k < kPairs; ++k) few[k] = _mm256_setzero_si256();
-                for (size_t i = first; i < std::min(first + kFew, count); ++i) {
-                    const __m256i line = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tile + lines[i] * kTile + at));
-                    for (size_t k = 0; k < kPairs; ++k) few[k] = _mm256_add_epi8(few[k], _mm256_shuffle_epi8(table[k], line));
-                }
-                for (size_t k = 0; k < kPairs; ++k) {
-                    sums[2 * k] = _mm256_add_epi8(sums[2 * k], _mm256_and_si256(few[k], low4));
-                    sums[2 * k + 1] = _mm256_add_epi8(sums[2 * k + 1], _mm256_and_si256(_mm256_srli_epi16(few[k], 4), low4));
-                }
-            }
-            for (size_t k = 0; k < 2 * kPairs; ++k) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[b + k] + at), sums[k]);
-        }
-    }
-}
-
-ATTAR_AVX512 void count_avx512(const uint8_t* tile, const uint32_t* lines, size_t count, size_t buckets, Sums& out) {
-    const __m512i low4 = _mm512_set1_epi8(15);
-    for (size_t b = 0; b < buckets; b += 2 * kPairs) {
-        __m512i table[kPairs], sums[2 * kPairs];
-        for (size_t k = 0; k < kPairs; ++k) {
-            table[k] = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(pair_of(b + 2 * k).data())));
-            sums[2 * k] = sums[2 * k + 1] = _mm512_setzero_si512();
-        }
-        for (size_t first = 0; first < count; first += kFew) {
-            __m512i few[kPairs];
-            for (size_t k = 0; k < kPairs; ++k) few[k] = _mm512_setzero_si512();
-            for (size_t i = first; i < std::min(first + kFew, count); ++i) {
-                const __m512i line = _mm512_loadu_si512(tile + lines[i] * kTile);
-                for (size_t k = 0; k < kPairs; ++k) few[k] = _mm512_add_epi8(few[k], _mm512_shuffle_epi8(table[k], line));
-            }
-            for (size_t k = 0; k < kPairs; ++k) {
-                sums[2 * k] = _mm512_add_epi8(sums[2 * k], _mm512_and_si512(few[k], low4));
-                sums[2 * k + 1] = _mm512_add_epi8(sums[2 * k + 1], _mm512_and_si512(_mm512_srli_epi16(few[k], 4), low4));
-            }
-        }
-        for (size_t k = 0; k < 2 * kPairs; ++k) _mm512_storeu_si512(out[b + k], sums[k]);
-    }
-}
 #endif
 
 uint32_t add_row(const uint8_t* symbols, size_t count, uint8_t zero, size_t buckets, uint16_t* columns, uint8_t* out, Path path) {
@@ -214,15 +116,6 @@ uint32_t add_row(const uint8_t* symbols, size_t count, uint8_t zero, size_t buck
 #endif
     (void)path;
     return row_plain(symbols, count, zero, buckets, columns, out);
-}
-
-void count(const uint8_t* tile, const uint32_t* lines, size_t number, size_t buckets, Sums& out, Path path) {
-#if ATTAR_X86
-    if (path == Path::avx512) return count_avx512(tile, lines, number, buckets, out);
-    if (path == Path::avx2) return count_avx2(tile, lines, number, buckets, out);
-#endif
-    (void)path;
-    count_plain<Bytes16>(tile, lines, number, buckets, out);
 }
 
 // How many buckets symbols below `size` have.
@@ -244,8 +137,9 @@ void prepare(Grid& grid, size_t lines, size_t columns, size_t buckets) {
 template <class Act>
 void by_parts(const Grid& grid, size_t tile, const std::vector<uint32_t>& lines, Path path, Act act) {
     alignas(64) Sums sums;
-    for (size_t first = 0; first < lines.size(); first += kMost) {
-        count(grid.tile(tile), &lines[first], std::min(kMost, lines.size() - first), grid.buckets, sums, path);
+    for (size_t first = 0; first < lines.size(); first += kMostLines) {
+        const size_t count = std::min(kMostLines, lines.size() - first);
+        count_buckets({grid.tile(tile), kTile, &lines[first], count}, grid.buckets, sums, path);
         act(first == 0, sums[0]);
     }
 }

@@ -5,14 +5,14 @@
 #include <cstdint>
 #include <vector>
 
+#include "bins.hpp"
 #include "counts.hpp"
 #include "pages.hpp"
 #include "rans.hpp"
 
 namespace attar {
 
-constexpr size_t kBucketCount = 16;
-constexpr size_t kTile = 64;
+constexpr size_t kBucketCount = kBins;
 
 // Buckets of the magnitudes |symbol - zero|: columns side by side in tiles of 64, lines down: [tiles][lines][kTile]. What
 // lies beyond the columns is any number.
