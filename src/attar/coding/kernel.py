@@ -75,8 +75,7 @@ if hasattr(os, "register_at_fork"):
 
 def over_chunks(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """function(item) for each, in order, on threads where there are several."""
-    workers = min(threads(), len(items))
-    if workers < 2 or current_thread().name.startswith("attar-chunk"):
+    if len(items) < 2 or threads() < 2 or current_thread().name.startswith("attar-chunk"):
         return [function(item) for item in items]
     return list(_pool(threads()).map(function, items))
 

@@ -9,6 +9,7 @@ Level 0 is an empty row or column; the sum's class is row + column, and 0 wherev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,11 @@ class Levels:
         """Number of classes."""
         return int(self.rows.max(initial=0)) + int(self.cols.max(initial=0)) + 1
 
+    @cached_property
+    def bits(self) -> tuple[float, float]:
+        """About what the levels of the rows take, and those of the columns."""
+        return run_bits(self.rows), run_bits(self.cols)
+
 
 def flat(shape: tuple[int, int]) -> Levels:
     """No levels at all: one class for every position."""
@@ -60,7 +66,7 @@ def fitted(symbols: U8, zero: int, size: int, by_row: bool, by_column: bool) -> 
     none, row, column, both = kernel.kernel().fit_levels(
         symbols, zero, size, by_row, by_column, rounds, found.rows, found.cols
     )
-    sides = run_bits(found.rows), run_bits(found.cols)
+    sides = found.bits
     return Fitted(found, (none / ONE, row / ONE + sides[0], column / ONE + sides[1], both / ONE + sum(sides)))
 
 

@@ -68,9 +68,11 @@ class Coded:
         return int(each * self.symbols.size) + symbols.ESCAPE_NS * self.escaped.size
 
 
-def make_plan(values: Array, price: int = 0) -> Coded:
-    """The plan with the fewest bits for a matrix (or a [1, n]) of integers; a price as in rans.cheapest."""
-    alphabet = symbols.choose(values.ravel(), price)
+def make_plan(values: Array, price: int = 0, counted: symbols.Counted | None = None) -> Coded:
+    """The plan with the fewest bits for a matrix (or a [1, n]) of integers; a price as in rans.cheapest, counts of the
+    values where they are known.
+    """
+    alphabet = symbols.choose(values.ravel(), price, counted)
     coded, escaped = alphabet.symbols(values.ravel())
     coded = coded.reshape(values.shape)
     plans = [_planned(coded, alphabet, sides, chosen) for sides, chosen in _likely(coded, alphabet)]
@@ -109,19 +111,9 @@ def _collected(coded: U8, chunk: Chunk) -> U8:
 
 def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan) -> NDArray[np.uint64]:
     """Escaped values, given row by row, in the order of coding."""
-
-    def one(chunk: Chunk) -> NDArray[np.int64]:
-        index = _escapes(_collected(coded, chunk), plan.alphabet, escaped.size)
-        return order.places(chunk, index, coded.shape[1])
-
-    found = np.concatenate(kernel.over_chunks(one, plan.chunks()))
-    return escaped[np.searchsorted(_escapes(coded.ravel(), plan.alphabet, escaped.size), found)]
-
-
-def _escapes(coded: U8, alphabet: Alphabet, most: int) -> NDArray[np.int64]:
-    """Where the escapes stand, at most so many."""
-    index = np.empty(most, np.int64)
-    return index[: kernel.kernel().find(coded, alphabet.width, index)]
+    places = np.empty(escaped.size, np.int64)
+    kernel.kernel().find(coded.ravel(), plan.alphabet.width, places)
+    return escaped[order.turns(plan.levels, plan.table_of, places)]
 
 
 def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Levels) -> tuple[float, float, Plan]:
@@ -140,7 +132,7 @@ def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Le
     kind, code, nbytes = kernel.kernel().fit_tables(merged, mode, alphabet.escape, specs, frequencies)
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
     bits = code / ONE + 8 * nbytes
-    bits += sum(levels.run_bits(side) for side, used in zip((chosen.rows, chosen.cols), sides, strict=True) if used)
+    bits += sum(own for own, used in zip(chosen.bits, sides, strict=True) if used)
     return bits, code / ONE, Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
 
 

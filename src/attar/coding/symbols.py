@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +72,25 @@ class Alphabet:
         return Alphabet(low, width, bool(coder.bits(1, int(self.escape))))
 
 
-def choose(values: Array, price: int = 0) -> Alphabet:
+class Counted(NamedTuple):
+    """The distinct values, ascending, and how often each occurs."""
+
+    distinct: I64
+    counts: I64
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the greatest value."""
+        return int(self.distinct[0]), int(self.distinct[-1])
+
+
+def choose(values: Array, price: int = 0, given: Counted | None = None) -> Alphabet:
     """The window whose code is expected to be shortest, by the entropy within and the outliers' distances without.
 
     A narrow one may take some bits more; with a price, any, where a byte less would cost more nanoseconds of decoding.
+    Values that were counted are not counted again.
     """
-    distinct, counts = _counted(values)
+    distinct, counts = counted(values) if given is None else given
     options = _windows(distinct, counts, np.array([tail for tail in TAILS if tail <= values.size // 4]))
     bits = _bits(distinct, counts, options)
     if price:
@@ -87,8 +101,8 @@ def choose(values: Array, price: int = 0) -> Alphabet:
     return narrow[0] if narrow else priced[0][1]
 
 
-def _counted(values: Array) -> tuple[I64, I64]:
-    """The distinct values, ascending, and how often each occurs."""
+def counted(values: Array) -> Counted:
+    """Each of the values [n], n > 0, with how often it occurs."""
     if values.itemsize == 1:
         counts = np.zeros(256, np.int64)
         kernel.kernel().histogram(values.view(np.uint8), counts)
@@ -98,10 +112,10 @@ def _counted(values: Array) -> tuple[I64, I64]:
         low, high = int(values.min()), int(values.max())
         if high - low >= 1 << 16:
             distinct, counts = np.unique(values, return_counts=True)
-            return distinct.astype(np.int64), counts
+            return Counted(distinct.astype(np.int64), counts)
         counts = np.bincount(values.astype(np.int64) - low)
     distinct = np.flatnonzero(counts)
-    return distinct + low, counts[distinct]
+    return Counted(distinct + low, counts[distinct])
 
 
 def _windows(distinct: I64, counts: I64, tails: I64) -> list[Alphabet]:
