@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "counts.hpp"
+#include "pages.hpp"
 #include "path.hpp"
 #include "place.hpp"
 #include "rans_bind.hpp"
@@ -33,6 +34,22 @@ void collect(const Matrix& source, const Indices& rows, const Indices& columns, 
     attar::collect(source.data(), order, symbols.data(), attar::path_in_use());
 }
 
+nb::bytes encode_rows(const Matrix& source, const Indices& rows, const Indices& columns, const RunArray& runs,
+                      const attar::EncodeTables& tables, size_t lanes) {
+    if (source.shape(1) != columns.size()) throw Malformed("the matrix must have as many columns as the order");
+    const size_t count = rows.size() * columns.size();
+    const attar::Order order = order_of(rows, columns, runs, source.shape(0), count);
+    std::vector<uint8_t> out;
+    {
+        nb::gil_scoped_release release;
+        attar::Kept<uint8_t> symbols;
+        symbols.room(count);
+        attar::collect(source.data(), order, symbols.data.data(), attar::path_in_use());
+        out = attar::encode(symbols.data.data(), count, order.runs, tables, lanes, attar::path_in_use());
+    }
+    return nb::bytes(out.data(), out.size());
+}
+
 attar::SymbolMatrix matrix_of(const Matrix& symbols) { return {symbols.data(), symbols.shape(0), symbols.shape(1)}; }
 
 void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
@@ -57,6 +74,8 @@ size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb:
 void bind_place(nb::module_& m) {
     m.def("collect", &collect, "source"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(), "runs"_a.noconvert(),
           "symbols"_a.noconvert(), "Fill symbols [n] from the chunk's rows of source [height, width], in the chunk's order.");
+    m.def("encode_rows", &encode_rows, "source"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(),
+          "runs"_a.noconvert(), "tables"_a, "lanes"_a, "The chunk of what `collect` gives, as `encode` writes it.");
     m.def("find", &find, "symbols"_a.noconvert(), "symbol"_a, "out"_a.noconvert(),
           "Fill int64 out with the places of a symbol; their number, one more than fit where there are more.");
     m.def("count_classes", &count_classes, "symbols"_a.noconvert(), "rows"_a.noconvert(), "cols"_a.noconvert(),

@@ -86,6 +86,19 @@ def encode(symbols: NDArray[np.uint8], runs: NDArray[np.int32], tables: Any, nby
     return data
 
 
+def encode_rows(
+    matrix: NDArray[np.uint8],
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    runs: NDArray[np.int32],
+    tables: Any,
+    nbytes: float,
+) -> bytes:
+    """The same of some rows and all columns of a matrix, both in the order of coding."""
+    data: bytes = kernel().encode_rows(matrix, rows, columns, runs, tables, lanes_for(nbytes))
+    return data
+
+
 @contextmanager
 def refused(what: str, nbytes: int) -> Iterator[None]:
     """What the kernel refuses, as a FormatError."""

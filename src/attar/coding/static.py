@@ -100,15 +100,6 @@ def _likely(coded: U8, alphabet: Alphabet) -> list[tuple[tuple[bool, bool], Leve
     return [(sides, found[sides]) for sides in likely]
 
 
-def _collected(coded: U8, chunk: Chunk) -> U8:
-    """The symbols of a chunk, in the order of coding; one row is in it as it stands."""
-    if len(coded) == 1:
-        return coded[0, chunk.span]
-    result = np.empty(chunk.size, np.uint8)
-    kernel.kernel().collect(coded, chunk.rows, chunk.columns, chunk.runs, result)
-    return result
-
-
 def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan) -> NDArray[np.uint64]:
     """Escaped values, given row by row, in the order of coding."""
     places = np.empty(escaped.size, np.int64)
@@ -199,7 +190,9 @@ def encode_chunks(coded: Coded) -> bytes:
 
     def one(chunk: Chunk) -> bytes:
         nbytes = max(coded.bits / 8 * chunk.size, SINGLE * coded.laned)
-        return kernel.encode(_collected(coded.symbols, chunk), chunk.runs, prepared, nbytes)
+        if len(coded.symbols) == 1:
+            return kernel.encode(coded.symbols[0, chunk.span], chunk.runs, prepared, nbytes)
+        return kernel.encode_rows(coded.symbols, chunk.rows, chunk.columns, chunk.runs, prepared, nbytes)
 
     done = kernel.over_chunks(one, coded.plan.chunks())
     return b"".join(sized(data) for data in done[:-1]) + done[-1]
