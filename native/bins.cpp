@@ -81,7 +81,12 @@ ATTAR_AVX2 ATTAR_INLINE void pairs_avx2(const Strip& strip, uint8_t first, size_
 template <bool kAny>
 ATTAR_AVX2 void count_avx2(const Strip& strip, uint8_t first, size_t number, Sums& out) {
     for (size_t at = 0; at < kTile; at += 32) {
-        for (size_t from = 0; from < number; from += 8) pairs_avx2<kAny, 4>(strip, first, from, at, out);
+        for (size_t from = 0; from < number; from += 8) {
+            if (number - from <= 2) pairs_avx2<kAny, 1>(strip, first, from, at, out);
+            else if (number - from <= 4) pairs_avx2<kAny, 2>(strip, first, from, at, out);
+            else if (number - from <= 6) pairs_avx2<kAny, 3>(strip, first, from, at, out);
+            else pairs_avx2<kAny, 4>(strip, first, from, at, out);
+        }
     }
 }
 
@@ -111,8 +116,16 @@ ATTAR_AVX512 ATTAR_INLINE void pairs_avx512(const Strip& strip, uint8_t first, s
 
 template <bool kAny>
 ATTAR_AVX512 void count_avx512(const Strip& strip, uint8_t first, size_t number, Sums& out) {
-    if (number > 8) return pairs_avx512<kAny, 8>(strip, first, 0, out);
-    pairs_avx512<kAny, 4>(strip, first, 0, out);
+    switch ((number + 1) / 2) {
+        case 1: return pairs_avx512<kAny, 1>(strip, first, 0, out);
+        case 2: return pairs_avx512<kAny, 2>(strip, first, 0, out);
+        case 3: return pairs_avx512<kAny, 3>(strip, first, 0, out);
+        case 4: return pairs_avx512<kAny, 4>(strip, first, 0, out);
+        case 5: return pairs_avx512<kAny, 5>(strip, first, 0, out);
+        case 6: return pairs_avx512<kAny, 6>(strip, first, 0, out);
+        case 7: return pairs_avx512<kAny, 7>(strip, first, 0, out);
+        default: return pairs_avx512<kAny, 8>(strip, first, 0, out);
+    }
 }
 
 ATTAR_AVX2 void add_avx2(const Sums& sums, size_t number, const uint8_t* mask, uint64_t* to) {

@@ -22,8 +22,8 @@ struct Bulk {
 
 // The bulk that takes the least time, by some of the bytes; it holds none from `end` on.
 Bulk bulk_of(const uint8_t* data, size_t count, size_t end, Path path) {
-    if (path != Path::avx512 && path != Path::avx2) return {};
-    constexpr size_t kSampled = 1 << 12;
+    if ((path != Path::avx512 && path != Path::avx2) || count < kMostLines * kTile) return {};
+    constexpr size_t kSampled = 1 << 11;
     // About how long bins take for a byte, and one that is counted by itself, alone or beside bins.
     constexpr size_t kBinsTake = 10, kByteTakes = 80, kOtherTakes = 450;
     const size_t step = count / kSampled + 1;
