@@ -25,7 +25,7 @@ Bulk bulk_of(const uint8_t* data, size_t count, size_t end, Path path) {
     if ((path != Path::avx512 && path != Path::avx2) || count < kMostLines * kTile) return {};
     constexpr size_t kSampled = 1 << 11;
     // About how long bins take for a byte, and one that is counted by itself, alone or beside bins.
-    constexpr size_t kBinsTake = 10, kByteTakes = 80, kOtherTakes = 450;
+    constexpr size_t kBinsTake = 10, kByteTakes = 65, kOtherTakes = 500;
     const size_t step = count / kSampled + 1;
     std::array<uint32_t, 512> until{};  // twice around
     size_t sampled = 0;

@@ -142,7 +142,9 @@ def static_arrays(path):
         codes = np.rint(rng.laplace(0, 0.6, shape) * np.exp(rng.normal(0, 1, shape[1]))).astype(np.int64)
         coded = static.make_plan(codes)
         sides = coded.plan.by_row, coded.plan.by_column
-        texts.append((static.write_plan(coded.plan), static.encode_chunks(coded), shape, sides, coded.escaped.size))
+        texts.append(
+            (static.write_plan(coded.plan), b"".join(static.encode_chunks(coded)), shape, sides, coded.escaped.size)
+        )
     path.write_bytes(pickle.dumps(texts))
 
 

@@ -32,7 +32,7 @@ class Levels:
     rows: U8
     cols: U8
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """Number of classes."""
         return int(self.rows.max(initial=0)) + int(self.cols.max(initial=0)) + 1
@@ -94,6 +94,8 @@ def describe_levels(coder: Coder, count: int, side: U8 | None = None) -> U8:
     if model not in MODELS:
         raise FormatError(f"rans: the level model must be 0, 1 or 2. Received {model}. Fetch the file again.")
     coder.run(streams.VALUE, model, values, 2 * HIGHEST)
+    if side is not None:
+        return side
     values += centre
     if values.size and not 0 <= values.min() <= values.max() <= HIGHEST:
         raise FormatError(

@@ -109,7 +109,7 @@ def _static(values: Array, price: int, counted: symbols.Counted | None) -> tuple
     plan = coded.plan
     head = bytes([STATIC + plan.by_row + 2 * plan.by_column]) + sized(static.write_plan(plan))
     escaped = _escaped(coded.escaped) if plan.alphabet.escape else b""
-    return head + escaped + static.encode_chunks(coded), 2500 + coded.nanoseconds
+    return b"".join([head, escaped, *static.encode_chunks(coded)]), 2500 + coded.nanoseconds
 
 
 def _escaped(escaped: NDArray[np.uint64]) -> bytes:

@@ -13,7 +13,7 @@ from attar.coding.kernel import LANE_BYTES
 from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
-from attar.coding.streams import Coder, sized
+from attar.coding.streams import Coder, varint
 from attar.coding.symbols import U8, Alphabet
 from attar.errors import FormatError
 from attar.types import Array
@@ -93,11 +93,16 @@ def _likely(coded: U8, alphabet: Alphabet) -> list[tuple[tuple[bool, bool], Leve
     both = levels.fitted(coded, alphabet.zero, alphabet.size, True, True)
     least = min(both.bits) * CLOSE + SLACK
     likely = [sides for bits, sides in zip(both.bits, SIDES, strict=True) if bits <= least]
-    found = {SIDES[0]: levels.flat(shape), SIDES[3]: both.levels}
-    for sides in likely:
-        if sides not in found:
-            found[sides] = levels.fitted(coded, alphabet.zero, alphabet.size, *sides).levels
-    return [(sides, found[sides]) for sides in likely]
+    return [(sides, _levels(coded, alphabet, sides, both.levels)) for sides in likely]
+
+
+def _levels(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], both: Levels) -> Levels:
+    """The levels of some sides, given those of both."""
+    if all(sides):
+        return both
+    if not any(sides):
+        return levels.flat((coded.shape[0], coded.shape[1]))
+    return levels.fitted(coded, alphabet.zero, alphabet.size, *sides).levels
 
 
 def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan) -> NDArray[np.uint64]:
@@ -184,8 +189,8 @@ def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:
     return np.repeat(np.arange(len(runs)), runs).astype(np.uint8)
 
 
-def encode_chunks(coded: Coded) -> bytes:
-    """Chunks one after the other, each but the last with its length in front."""
+def encode_chunks(coded: Coded) -> list[bytes]:
+    """Chunks one after the other, each but the last with its length in front: what to join."""
     prepared = kernel.kernel().EncodeTables(coded.plan.frequencies)
 
     def one(chunk: Chunk) -> bytes:
@@ -195,4 +200,4 @@ def encode_chunks(coded: Coded) -> bytes:
         return kernel.encode_rows(coded.symbols, chunk.rows, chunk.columns, chunk.runs, prepared, nbytes)
 
     done = kernel.over_chunks(one, coded.plan.chunks())
-    return b"".join(sized(data) for data in done[:-1]) + done[-1]
+    return [part for data in done[:-1] for part in (varint(len(data)), data)] + done[-1:]
