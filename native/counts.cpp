@@ -161,7 +161,8 @@ class Counting {
             base_[c] = static_cast<uint32_t>((c & 3) * size + class_of(level, cols_[c]) * alphabet_);
         }
         for (size_t first = 0; first < rows.size() && tiled != 0; first += kMostLines) {
-            add_tiles(&rows[first], std::min(kMostLines, rows.size() - first), level);
+            const size_t next = std::min(first + kMostLines, rows.size());
+            add_tiles(&rows[first], next - first, level, &rows[next - 1] + 1, std::min(kMostLines, rows.size() - next));
         }
         for (uint32_t row : rows) {
             const uint8_t* const line = symbols_.data + row * symbols_.cols;
@@ -186,8 +187,10 @@ class Counting {
     }
 
   private:
-    void add_tiles(const uint32_t* rows, size_t count, size_t level) {
+    // The rows that come after them are fetched meanwhile: no processor guesses where they lie.
+    void add_tiles(const uint32_t* rows, size_t count, size_t level, const uint32_t* after, size_t coming) {
         for (size_t t = 0; t < tiles_.size(); ++t) {
+            for (size_t i = 0; i < coming; ++i) ATTAR_PREFETCH_FAR(symbols_.data + after[i] * symbols_.cols + t * kTile);
             const Columns& columns = tiles_[t];
             const Strip strip{symbols_.data + t * kTile, symbols_.cols, rows, count};
             over_bins(strip, bulk_, path_, [&](const Sums& sums, size_t number, size_t from) {

@@ -204,6 +204,11 @@ void choose_tile(const Choice& choice, const int16_t* counts, size_t levels, siz
 
 }  // namespace
 
+// Has a tile fetched while the one before it is counted.
+ATTAR_INLINE static void fetch(const Grid& grid, size_t tile) {
+    for (size_t i = 0; i < grid.lines && tile < grid.tiles; ++i) ATTAR_PREFETCH_FAR(grid.tile(tile) + i * kTile);
+}
+
 size_t highest(const std::vector<uint8_t>& level) { return *std::max_element(level.begin(), level.end()); }
 
 void Lines::count(const std::vector<uint8_t>& other, Path path) {
@@ -212,6 +217,7 @@ void Lines::count(const std::vector<uint8_t>& other, Path path) {
     Lists at(levels);
     for (size_t i = 0; i < grid.lines; ++i) at[other[i * step]].push_back(static_cast<uint32_t>(i));
     for (size_t t = 0; t < grid.tiles; ++t) {
+        fetch(grid, t + 1);
         for (size_t l = 0; l < levels; ++l) tally(grid, t, at[l], counts(t) + l * grid.buckets * kTile, path);
     }
     counted = true;
