@@ -13,6 +13,8 @@ namespace attar {
 
 namespace {
 
+bool has_avx2(Path path) { return path == Path::avx2 || path == Path::avx512; }
+
 // Bytes first .. first + width - 1, modulo 256, of which nearly all are; none where the others are too many to be counted
 // one by one.
 struct Bulk {
@@ -22,7 +24,7 @@ struct Bulk {
 
 // The bulk that takes the least time, by some of the bytes; it holds none from `end` on.
 Bulk bulk_of(const uint8_t* data, size_t count, size_t end, Path path) {
-    if ((path != Path::avx512 && path != Path::avx2) || count < kMostLines * kTile) return {};
+    if (!has_avx2(path) || count < kMostLines * kTile) return {};
     constexpr size_t kSampled = 1 << 11;
     // About how long bins take for a byte, and one that is counted by itself, alone or beside bins.
     constexpr size_t kBinsTake = 10, kByteTakes = 65, kOtherTakes = 500;
@@ -104,7 +106,10 @@ void histogram(const uint8_t* symbols, size_t count, int64_t* counts, Path path)
     histogram_plain(symbols + at, count - at, counts);
 }
 
-size_t window(const uint8_t* ATTAR_ALONE bytes, size_t count, uint8_t low, uint8_t width, uint8_t* ATTAR_ALONE symbols) {
+namespace {
+
+ATTAR_INLINE size_t window_plain(const uint8_t* ATTAR_ALONE bytes, size_t count, uint8_t low, uint8_t width,
+                                 uint8_t* ATTAR_ALONE symbols) {
     constexpr size_t kBlock = 128;
     size_t outside = 0;
     for (size_t at = 0; at < count; at += kBlock) {
@@ -119,6 +124,37 @@ size_t window(const uint8_t* ATTAR_ALONE bytes, size_t count, uint8_t low, uint8
         outside += here;
     }
     return outside;
+}
+
+ATTAR_INLINE bool occurs_plain(const uint8_t* symbols, size_t count, uint8_t symbol) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < count; ++i) any |= static_cast<uint8_t>(symbols[i] == symbol);
+    return any != 0;
+}
+
+#if ATTAR_X86
+ATTAR_AVX2 size_t window_avx2(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, uint8_t* symbols) {
+    return window_plain(bytes, count, low, width, symbols);
+}
+ATTAR_AVX2 bool occurs_avx2(const uint8_t* symbols, size_t count, uint8_t symbol) { return occurs_plain(symbols, count, symbol); }
+#endif
+
+bool occurs(const uint8_t* symbols, size_t count, uint8_t symbol, Path path) {
+#if ATTAR_X86
+    if (has_avx2(path)) return occurs_avx2(symbols, count, symbol);
+#endif
+    (void)path;
+    return occurs_plain(symbols, count, symbol);
+}
+
+}  // namespace
+
+size_t window(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, uint8_t* symbols, Path path) {
+#if ATTAR_X86
+    if (has_avx2(path)) return window_avx2(bytes, count, low, width, symbols);
+#endif
+    (void)path;
+    return window_plain(bytes, count, low, width, symbols);
 }
 
 namespace {
@@ -246,15 +282,14 @@ void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* col
     counting.finish(out);
 }
 
-size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit) {
+size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit, Path path) {
     // Block by block, because nearly all of them hold none and are seen through by vector instructions.
     constexpr size_t kBlock = 256;
     size_t found = 0;
     for (size_t at = 0; at < count; at += kBlock) {
         const size_t stop = std::min(at + kBlock, count);
-        uint8_t any = 0;
-        for (size_t i = at; i < stop; ++i) any |= static_cast<uint8_t>(symbols[i] == symbol);
-        for (size_t i = at; i < stop && any; ++i) {
+        if (!occurs(symbols + at, stop - at, symbol, path)) continue;
+        for (size_t i = at; i < stop; ++i) {
             if (symbols[i] != symbol) continue;
             if (found == limit) return limit + 1;
             out[found++] = static_cast<int64_t>(i);

@@ -66,7 +66,7 @@ void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
 
 size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {
     nb::gil_scoped_release release;
-    return attar::find(symbols.data(), symbols.size(), symbol, out.data(), out.size());
+    return attar::find(symbols.data(), symbols.size(), symbol, out.data(), out.size(), attar::path_in_use());
 }
 
 }  // namespace

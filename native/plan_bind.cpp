@@ -42,7 +42,7 @@ void histogram(const Bytes& symbols, const nb::ndarray<int64_t, nb::ndim<1>, nb:
 size_t window(const Bytes& bytes, uint8_t low, uint8_t width, const Output& symbols) {
     if (symbols.size() != bytes.size()) throw Malformed("the symbols must fit the bytes");
     nb::gil_scoped_release release;
-    return attar::window(bytes.data(), bytes.size(), low, width, symbols.data());
+    return attar::window(bytes.data(), bytes.size(), low, width, symbols.data(), attar::path_in_use());
 }
 
 attar::Counts counts_of(const CountMatrix& counts) {

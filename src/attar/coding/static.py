@@ -73,7 +73,7 @@ def make_plan(values: Array, price: int = 0, counted: symbols.Counted | None = N
     values where they are known.
     """
     alphabet = symbols.choose(values.ravel(), price, counted)
-    coded, escaped = alphabet.symbols(values.ravel())
+    coded, escaped, places = alphabet.symbols(values.ravel())
     coded = coded.reshape(values.shape)
     plans = [_planned(coded, alphabet, sides, chosen) for sides, chosen in _likely(coded, alphabet)]
     least = min(bits for bits, _, _ in plans) * CLOSE + SLACK
@@ -81,7 +81,8 @@ def make_plan(values: Array, price: int = 0, counted: symbols.Counted | None = N
     if len(close) > 1:
         close.sort(key=lambda one: one[1] + 8 * len(write_plan(one[2])))
     _, code, plan = close[0]
-    escaped = _ordered(coded, escaped, plan) if escaped.size else escaped
+    if escaped.size:
+        escaped = escaped[order.turns(plan.levels, plan.table_of, places)]
     return Coded(plan, coded, escaped, code / coded.size, 0 < FEWEST_LANES * price < SINGLE_NS * coded.size)
 
 
@@ -103,13 +104,6 @@ def _levels(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], both: Level
     if not any(sides):
         return levels.flat((coded.shape[0], coded.shape[1]))
     return levels.fitted(coded, alphabet.zero, alphabet.size, *sides).levels
-
-
-def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan) -> NDArray[np.uint64]:
-    """Escaped values, given row by row, in the order of coding."""
-    places = np.empty(escaped.size, np.int64)
-    kernel.kernel().find(coded.ravel(), plan.alphabet.width, places)
-    return escaped[order.turns(plan.levels, plan.table_of, places)]
 
 
 def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Levels) -> tuple[float, float, Plan]:

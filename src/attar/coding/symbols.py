@@ -38,12 +38,16 @@ class Alphabet:
         """Symbols, the escape among them."""
         return self.width + self.escape
 
-    def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64]]:
-        """Symbols [n] of integers of any dtype, and the distances of the escaped ones from the window, zigzag."""
+    def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64], I64]:
+        """Symbols [n] of integers of any dtype; the distances of the escaped ones from the window, zigzag; their places."""
         words = values.view(f"u{values.itemsize}")
         low = self.low % (1 << (8 * values.itemsize))
         if not self.escape:
-            return (words - words.dtype.type(low)).astype(np.uint8, copy=False), np.zeros(0, np.uint64)
+            return (
+                (words - words.dtype.type(low)).astype(np.uint8, copy=False),
+                np.zeros(0, np.uint64),
+                np.zeros(0, np.int64),
+            )
         if values.itemsize == 1:
             symbols = np.empty(values.size, np.uint8)
             index = np.empty(kernel.kernel().window(words, low, self.width, symbols), np.int64)
@@ -54,7 +58,7 @@ class Alphabet:
         outside = values[index].astype(np.int64).view(np.uint64)
         outside = (outside - np.uint64(self.low % (1 << 64))).view(np.int64)
         outside = np.where(outside > 0, outside - self.width, outside)
-        return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64)
+        return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64), index
 
     def window(self) -> I64:
         """The values of the symbols [width], two's complement."""
