@@ -39,7 +39,7 @@ class Alphabet:
         return self.width + self.escape
 
     def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64], I64]:
-        """Symbols [n] of integers of any dtype; the distances of the escaped ones from the window, zigzag; their places."""
+        """Symbols [n] of integers of any dtype; distances of the escaped ones from the window, zigzag; their places."""
         words = values.view(f"u{values.itemsize}")
         low = self.low % (1 << (8 * values.itemsize))
         if not self.escape:
