@@ -61,4 +61,7 @@ struct Lines {
 
 size_t highest(const std::vector<uint8_t>& level);
 
+// best[kTile] = the first of the levels where each line, with counts [levels][buckets][kTile], takes the fewest bits.
+void choose_tile(const Choice& choice, const int16_t* counts, size_t levels, size_t buckets, uint8_t* best, Path path);
+
 }  // namespace attar
