@@ -37,7 +37,7 @@ Bulk bulk_of(const uint8_t* data, size_t count, size_t end, Path path) {
     if (!has_avx2(path) || count < kMostLines * kTile) return {};
     constexpr size_t kSampled = 1 << 11;
     // About how long bins take for a byte, and one that is counted by itself, alone or beside bins.
-    constexpr size_t kBinsTake = 10, kByteTakes = 65, kOtherTakes = 500;
+    constexpr size_t kBinsTake = 10, kByteTakes = 65, kOtherTakes = 1000;
     const size_t step = count / kSampled + 1;
     std::array<uint32_t, 512> until{};  // twice around
     size_t sampled = 0;
