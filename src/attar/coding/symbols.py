@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import log2
 from typing import NamedTuple
@@ -110,7 +111,7 @@ def counted(values: Array) -> Counted:
     if values.itemsize == 1:
         counts = np.zeros(256, np.int64)
         kernel.kernel().histogram(values.view(np.uint8), counts)
-        low = int(np.iinfo(values.dtype).min)
+        low = -128 if values.dtype.kind == "i" else 0
         counts = np.concatenate((counts[-low:], counts[:-low])) if low else counts
     else:
         low, high = int(values.min()), int(values.max())
@@ -158,7 +159,8 @@ def _bits(distinct: I64, counts: I64, options: list[Alphabet]) -> list[float]:
     total = float(weights[-1])
     found = []
     for one in options:
-        i, j = np.searchsorted(distinct, (one.low, one.low + one.width)).tolist()
+        # Few steps take less than a call of numpy's, and compare with whole numbers of any size.
+        i, j = bisect_left(distinct, one.low), bisect_left(distinct, one.low + one.width)
         within = float(weights[j] - weights[i])
         bits = within * log2(total) - float(own[j] - own[i]) + 3.0 * (j - i) + 0.5 * one.width
         if one.escape:
