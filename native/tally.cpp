@@ -153,23 +153,23 @@ Magnitudes fill_grids(SymbolMatrix symbols, int zero, int size, size_t step, Gri
     prepare(turned, lines, rows, buckets);
     if (straight != nullptr) prepare(*straight, (rows + straight_step - 1) / straight_step, cols, buckets);
     Magnitudes sums{std::vector<uint64_t>(rows), std::vector<uint64_t>(cols)};
-    // The rows of a tile at a time: 64 magnitudes add up to 16 bits.
-    const size_t width = padded(cols, kTile);
-    std::vector<uint8_t> strip(kTile * width);
+    // The rows of a tile at a time, of which the columns that count are turned: 64 magnitudes add up to 16 bits.
+    const size_t width = padded(lines, kTurned);
+    std::vector<uint8_t> strip(kTile * width), all(padded(cols, kTile));
     std::vector<uint16_t> part(cols);
     for (size_t t = 0; t < turned.tiles; ++t) {
         const size_t first = t * kTile, stop = std::min(first + kTile, rows);
         std::fill(part.begin(), part.end(), 0);
         for (size_t r = first; r < stop; ++r) {
-            uint8_t* const out = &strip[(r - first) * width];
+            uint8_t* const out = all.data();
             sums.by_row[r] = add_row(symbols.data + r * cols, cols, static_cast<uint8_t>(zero), buckets, part.data(), out, path);
+            uint8_t* const counted = &strip[(r - first) * width];
+            if (step == 1) std::copy(out, out + cols, counted);
+            else for (size_t c = 0; c < lines; ++c) counted[c] = out[c * step];
             if (straight == nullptr || r % straight_step != 0) continue;
             for (size_t k = 0; k < straight->tiles; ++k) std::memcpy(straight->tile(k) + r / straight_step * kTile, out + k * kTile, kTile);
         }
         for (size_t c = 0; c < cols; ++c) sums.by_column[c] += part[c];
-        for (size_t i = 0; i < kTile && step != 1; ++i) {
-            for (size_t c = 0; c < lines; ++c) strip[i * width + c] = strip[i * width + c * step];
-        }
         for (size_t c = 0; c < lines; c += kTurned) {
             alignas(64) uint8_t block[kTurned * kTile];
             uint8_t* const to = turned.tile(t) + c * kTile;
