@@ -49,7 +49,7 @@ class Counting {
         }
         for (size_t first = 0; first < rows.size() && tiled != 0; first += kMostLines) {
             const size_t next = std::min(first + kMostLines, rows.size());
-            add_tiles(&rows[first], next - first, level, &rows[next - 1] + 1, std::min(kMostLines, rows.size() - next));
+            add_tiles(&rows[first], next - first, level, rows.data() + next, std::min(kMostLines, rows.size() - next));
         }
         for (uint32_t row : rows) {
             const uint8_t* const line = symbols_.data + row * symbols_.cols;
@@ -70,7 +70,7 @@ class Counting {
 
     void finish(int64_t* out) {
         flush(out);
-        for (size_t k = 0; k < classes_; ++k) add_totals(&totals_[k * bulk_.width * kBinLanes], bulk_, out + k * alphabet_);
+        for (size_t k = 0; k < classes_; ++k) add_totals(totals_.data() + k * bulk_.width * kBinLanes, bulk_, out + k * alphabet_);
     }
 
   private:
