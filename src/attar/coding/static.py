@@ -122,7 +122,8 @@ def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Le
     kind, code, nbytes = kernel.kernel().fit_tables(merged, mode, alphabet.escape, specs, frequencies)
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
     bits = code / ONE + 8 * nbytes
-    bits += sum(own for own, used in zip(chosen.bits, sides, strict=True) if used)
+    if any(sides):
+        bits += sum(own for own, used in zip(chosen.bits, sides, strict=True) if used)
     return bits, code / ONE, Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
 
 
