@@ -1,14 +1,19 @@
 #include "counts.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
+#include "bulk.hpp"
 #include "target.hpp"
 
 namespace attar {
 
-void histogram(const uint8_t* symbols, size_t count, int64_t* counts) {
+namespace {
+
+void histogram_plain(const uint8_t* symbols, size_t count, int64_t* counts) {
     // Eight tables in turn: the same symbol again and again would wait for its own last increment.
     std::vector<uint32_t> part(8 * 256);
     constexpr size_t kBlock = size_t{1} << 30;
@@ -26,7 +31,63 @@ void histogram(const uint8_t* symbols, size_t count, int64_t* counts) {
     }
 }
 
-size_t window(const uint8_t* ATTAR_ALONE bytes, size_t count, uint8_t low, uint8_t width, uint8_t* ATTAR_ALONE symbols) {
+}  // namespace
+
+Bulk bulk_of(const uint8_t* data, size_t count, size_t end, Path path) {
+    if (!has_avx2(path) || count < kMostLines * kTile) return {};
+    constexpr size_t kSampled = 1 << 11;
+    // About how long bins take for a byte, and one that is counted by itself, alone or beside bins.
+    constexpr size_t kBinsTake = 10, kByteTakes = 65, kOtherTakes = 1000;
+    const size_t step = count / kSampled + 1;
+    std::array<uint32_t, 512> until{};  // twice around
+    size_t sampled = 0;
+    for (size_t i = 0; i < count; i += step, ++sampled) ++until[data[i]];
+    std::copy(until.begin(), until.begin() + 256, until.begin() + 256);
+    std::partial_sum(until.begin(), until.end(), until.begin());
+    Bulk best;
+    size_t least = kByteTakes * sampled;
+    for (size_t width = kBins; width <= 4 * kBins; width += kBins) {
+        for (size_t first = 0; first < 256; ++first) {
+            if (end != 256 && first + width > std::max(end, width)) break;
+            const size_t within = until[first + width - 1] - (first == 0 ? 0 : until[first - 1]);
+            const size_t takes = kBinsTake * width / kBins * sampled + kOtherTakes * (sampled - within);
+            if (takes >= least) continue;
+            least = takes;
+            best = {static_cast<uint8_t>(first), std::min(width, end)};
+        }
+    }
+    return best;
+}
+
+void add_totals(const uint64_t* totals, const Bulk& bulk, int64_t* counts) {
+    for (size_t b = 0; b < bulk.width; ++b, totals += kBinLanes) {
+        counts[(bulk.first + b) & 255] += static_cast<int64_t>(std::accumulate(totals, totals + kBinLanes, uint64_t{0}));
+    }
+}
+
+void histogram(const uint8_t* symbols, size_t count, int64_t* counts, Path path) {
+    const Bulk bulk = bulk_of(symbols, count, 256, path);
+    constexpr size_t kBlock = kMostLines * kTile;
+    std::vector<uint32_t> lines(kMostLines), places(kBlock);
+    std::iota(lines.begin(), lines.end(), 0);
+    std::vector<uint64_t> totals(bulk.width * kBinLanes);
+    const std::vector<uint8_t> all(kTile, 255);
+    size_t at = 0;
+    for (; bulk.width != 0 && at + kBlock <= count; at += kBlock) {
+        over_bins({symbols + at, kTile, lines.data(), kMostLines}, bulk, path, [&](const Sums& sums, size_t number, size_t from) {
+            add_columns(sums, number, all.data(), &totals[from * kBinLanes], path);
+        });
+        const size_t others = find_outside(symbols + at, kBlock, bulk.first, static_cast<uint8_t>(bulk.width), places.data(), path);
+        for (size_t i = 0; i < others; ++i) ++counts[symbols[at + places[i]]];
+    }
+    add_totals(totals.data(), bulk, counts);
+    histogram_plain(symbols + at, count - at, counts);
+}
+
+namespace {
+
+ATTAR_INLINE size_t window_plain(const uint8_t* ATTAR_ALONE bytes, size_t count, uint8_t low, uint8_t width,
+                                 uint8_t* ATTAR_ALONE symbols) {
     constexpr size_t kBlock = 128;
     size_t outside = 0;
     for (size_t at = 0; at < count; at += kBlock) {
@@ -43,46 +104,45 @@ size_t window(const uint8_t* ATTAR_ALONE bytes, size_t count, uint8_t low, uint8
     return outside;
 }
 
-void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, int64_t* out) {
-    const size_t top = *std::max_element(rows, rows + symbols.rows);
-    const size_t classes = 1 + top + *std::max_element(cols, cols + symbols.cols);
-    // Four tables in turn: the same symbol again and again would wait for its own last increment.
-    const size_t size = classes * alphabet;
-    std::vector<uint32_t> part(4 * size), base(symbols.cols);
-    auto flush = [&] {
-        for (size_t t = 0; t < 4; ++t) {
-            for (size_t k = 0; k < size; ++k) out[k] += part[t * size + k];
-        }
-        std::fill(part.begin(), part.end(), 0);
-    };
-    uint64_t held = 0;
-    // Level by level, so that the class of a column is looked up and not computed.
-    for (size_t level = 0; level <= top; ++level) {
-        for (size_t c = 0; c < symbols.cols; ++c) {
-            base[c] = static_cast<uint32_t>((c & 3) * size + (level != 0 && cols[c] != 0 ? level + cols[c] : 0) * alphabet);
-        }
-        for (size_t r = 0; r < symbols.rows; ++r) {
-            if (rows[r] != level) continue;
-            const uint8_t* line = symbols.data + r * symbols.cols;
-            for (size_t c = 0; c < symbols.cols; ++c) ++part[base[c] + line[c]];
-            held += symbols.cols;
-            if (held >> 31 == 0) continue;
-            flush();
-            held = 0;
-        }
-    }
-    flush();
+ATTAR_INLINE bool occurs_plain(const uint8_t* symbols, size_t count, uint8_t symbol) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < count; ++i) any |= static_cast<uint8_t>(symbols[i] == symbol);
+    return any != 0;
 }
 
-size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit) {
+#if ATTAR_X86
+ATTAR_AVX2 size_t window_avx2(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, uint8_t* symbols) {
+    return window_plain(bytes, count, low, width, symbols);
+}
+ATTAR_AVX2 bool occurs_avx2(const uint8_t* symbols, size_t count, uint8_t symbol) { return occurs_plain(symbols, count, symbol); }
+#endif
+
+bool occurs(const uint8_t* symbols, size_t count, uint8_t symbol, Path path) {
+#if ATTAR_X86
+    if (has_avx2(path)) return occurs_avx2(symbols, count, symbol);
+#endif
+    (void)path;
+    return occurs_plain(symbols, count, symbol);
+}
+
+}  // namespace
+
+size_t window(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, uint8_t* symbols, Path path) {
+#if ATTAR_X86
+    if (has_avx2(path)) return window_avx2(bytes, count, low, width, symbols);
+#endif
+    (void)path;
+    return window_plain(bytes, count, low, width, symbols);
+}
+
+size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit, Path path) {
     // Block by block, because nearly all of them hold none and are seen through by vector instructions.
     constexpr size_t kBlock = 256;
     size_t found = 0;
     for (size_t at = 0; at < count; at += kBlock) {
         const size_t stop = std::min(at + kBlock, count);
-        uint8_t any = 0;
-        for (size_t i = at; i < stop; ++i) any |= static_cast<uint8_t>(symbols[i] == symbol);
-        for (size_t i = at; i < stop && any; ++i) {
+        if (!occurs(symbols + at, stop - at, symbol, path)) continue;
+        for (size_t i = at; i < stop; ++i) {
             if (symbols[i] != symbol) continue;
             if (found == limit) return limit + 1;
             out[found++] = static_cast<int64_t>(i);

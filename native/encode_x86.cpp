@@ -42,15 +42,14 @@ ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<k
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(first - 16), _mm512_cvtepi32_epi16(words));
     first -= count;
     x = _mm512_mask_srli_epi32(x, full, x, 16);
-    // The quotient is below 2^20: in single precision it is right, or one too large or too small.
-    const __m512 ratio = _mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepu32_ps(frequency));
+    // The quotient is below 2^20: in single precision, rounded down at every step, it is right or one too small.
+    constexpr int kDown = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+    const __m512 ratio = _mm512_div_round_ps(_mm512_cvt_roundepu32_ps(x, kDown), _mm512_cvtepi32_ps(frequency), kDown);
     __m512i quotient = _mm512_cvttps_epi32(ratio);
     __m512i rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, frequency));
-    const __mmask16 above = _mm512_cmplt_epi32_mask(rest, _mm512_setzero_si512());
     const __mmask16 below = _mm512_cmpge_epi32_mask(rest, frequency);
-    const __m512i one = _mm512_set1_epi32(1);
-    quotient = _mm512_mask_sub_epi32(_mm512_mask_add_epi32(quotient, below, quotient, one), above, quotient, one);
-    rest = _mm512_mask_add_epi32(_mm512_mask_sub_epi32(rest, below, rest, frequency), above, rest, frequency);
+    quotient = _mm512_mask_sub_epi32(quotient, below, quotient, _mm512_set1_epi32(-1));
+    rest = _mm512_mask_sub_epi32(rest, below, rest, frequency);
     __m512i slot = _mm512_add_epi32(_mm512_and_si512(_mm512_srli_epi32(share, 13), _mm512_set1_epi32(0xfff)), rest);
     // Beyond 64 symbols slots are cumulative. Two slots are read, of which the first is meant.
     if (kSmall) slot = _mm512_and_si512(load_entries<kGather>(slots, slot), _mm512_set1_epi32(0xffff));

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <numeric>
 #include <vector>
 
 #include "lines.hpp"
 #include "log2.hpp"
-#include "target.hpp"
 
 namespace attar {
 
@@ -25,19 +23,13 @@ class Fitting {
     LevelBits run(uint8_t* rows, uint8_t* cols);
 
   private:
-    void start();
     int64_t round();
+    const Lines& nearer() const;
 
     const LevelTask& task_;
     Lines row_, column_;
-    Classes classes_{};
+    Classes classes_{};  // of the lines of all columns that count
 };
-
-Fitting::Fitting(const LevelTask& task)
-    : task_(task), row_(task.symbols.rows, task.symbols.cols), column_(task.symbols.cols, task.symbols.rows) {
-    columns_of(task.symbols, task.zero, task.size, row_.step, task.path, row_.grid);
-    if (task.by_column) rows_of(task.symbols, task.zero, task.size, column_.step, task.path, column_.grid);
-}
 
 // Half octaves of the lines' mean magnitude as levels from 1 up; 0 for an empty line.
 void levels_of(const std::vector<uint64_t>& sums, int64_t less, std::vector<uint8_t>& level) {
@@ -55,49 +47,13 @@ void levels_of(const std::vector<uint64_t>& sums, int64_t less, std::vector<uint
     }
 }
 
-ATTAR_INLINE uint32_t add_plain(const uint8_t* ATTAR_ALONE line, size_t count, int zero, uint32_t* ATTAR_ALONE columns) {
-    uint32_t sum = 0;
-    for (size_t c = 0; c < count; ++c) {
-        const uint32_t magnitude = static_cast<uint32_t>(std::abs(line[c] - zero));
-        sum += magnitude;
-        columns[c] += magnitude;
-    }
-    return sum;
-}
-
-#if ATTAR_X86
-ATTAR_AVX2 uint32_t add_avx2(const uint8_t* line, size_t count, int zero, uint32_t* columns) {
-    return add_plain(line, count, zero, columns);
-}
-#endif
-
-// The sum of a line's magnitudes; each is added to its column.
-uint32_t add_magnitudes(const uint8_t* line, size_t count, int zero, uint32_t* columns, Path path) {
-#if ATTAR_X86
-    if (path == Path::avx2 || path == Path::avx512) return add_avx2(line, count, zero, columns);
-#endif
-    (void)path;
-    return add_plain(line, count, zero, columns);
-}
-
-void Fitting::start() {
-    const size_t rows = row_.size, cols = column_.size;
-    std::vector<uint64_t> by_row(rows), by_column(cols);
-    std::vector<uint32_t> part(cols);
-    // 2^16 magnitudes add up to 32 bits.
-    constexpr size_t kBlock = 1 << 16;
-    for (size_t r = 0; r < rows; ++r) {
-        const uint8_t* line = task_.symbols.data + r * cols;
-        for (size_t at = 0; at < cols; at += kBlock) {
-            by_row[r] += add_magnitudes(line + at, std::min(kBlock, cols - at), task_.zero, &part[at], task_.path);
-        }
-        if (r % kBlock + 1 != kBlock && r + 1 != rows) continue;
-        for (size_t c = 0; c < cols; ++c) by_column[c] += part[c];
-        std::fill(part.begin(), part.end(), 0);
-    }
-    const uint64_t total = std::max<uint64_t>(std::accumulate(by_row.begin(), by_row.end(), uint64_t{0}), 1);
-    if (task_.by_row) levels_of(by_row, log2_fixed(total) - log2_fixed(rows), row_.level);
-    if (task_.by_column) levels_of(by_column, log2_fixed(rows), column_.level);
+Fitting::Fitting(const LevelTask& task)
+    : task_(task), row_(task.symbols.rows, task.symbols.cols), column_(task.symbols.cols, task.symbols.rows) {
+    const Magnitudes sums = fill_grids(task.symbols, task.zero, task.size, row_.step, row_.grid, column_.step,
+                                       task.by_column ? &column_.grid : nullptr, task.path);
+    const uint64_t total = std::max<uint64_t>(std::accumulate(sums.by_row.begin(), sums.by_row.end(), uint64_t{0}), 1);
+    if (task.by_row) levels_of(sums.by_row, log2_fixed(total) - log2_fixed(row_.size), row_.level);
+    if (task.by_column) levels_of(sums.by_column, log2_fixed(row_.size), column_.level);
 }
 
 // The code length of what has a share of all, in 1/64 bit.
@@ -171,6 +127,12 @@ int64_t side_bits(const std::vector<uint8_t>& level) {
     return bits;
 }
 
+// The side whose lines are joined in less time, where both give the same.
+const Lines& Fitting::nearer() const {
+    const bool alike = row_.step == 1 && column_.step == 1 && column_.counted;
+    return alike && column_.grid.tiles < row_.grid.tiles ? column_ : row_;
+}
+
 // Moves the sides once; all bits afterwards.
 int64_t Fitting::round() {
     if (task_.by_row) {
@@ -179,16 +141,16 @@ int64_t Fitting::round() {
     }
     if (task_.by_column) {
         if (!column_.counted) column_.count(row_.level, task_.path);
-        row_.update(move(column_, column_.classes(task_.path), task_.path), column_.level, task_.path);
+        const Lines& near = column_.step == 1 && row_.step == 1 ? nearer() : column_;
+        row_.update(move(column_, near.joint(task_.path).classes(), task_.path), column_.level, task_.path);
     }
-    classes_ = row_.classes(task_.path);
+    classes_ = nearer().joint(task_.path).classes();
     return static_cast<int64_t>(row_.step) * entropy_of(classes_) + side_bits(row_.level) + side_bits(column_.level);
 }
 
 LevelBits Fitting::run(uint8_t* rows, uint8_t* cols) {
-    start();
     row_.count(column_.level, task_.path);
-    classes_ = row_.classes(task_.path);
+    classes_ = row_.joint(task_.path).classes();
     int64_t last = INT64_MAX / 2;
     for (int k = 0; k < task_.rounds; ++k) {
         const int64_t bits = round();
@@ -198,13 +160,13 @@ LevelBits Fitting::run(uint8_t* rows, uint8_t* cols) {
     if (!column_.counted && task_.by_column) column_.count(row_.level, task_.path);
     std::copy(row_.level.begin(), row_.level.end(), rows);
     std::copy(column_.level.begin(), column_.level.end(), cols);
-    const Classes by_row = row_.alone();
+    const Classes by_row = row_.joint(task_.path).alone();
     Classes none{};
     for (const auto& counts : by_row) {
         for (size_t b = 0; b < kWidth; ++b) none[0][b] += counts[b];
     }
     const int64_t across = static_cast<int64_t>(row_.step), down = static_cast<int64_t>(column_.step);
-    const int64_t by_column = task_.by_column ? down * entropy_of(column_.alone()) : 0;
+    const int64_t by_column = task_.by_column ? down * entropy_of(column_.joint(task_.path).alone()) : 0;
     return {across * entropy_of(none), across * entropy_of(by_row), by_column, across * entropy_of(classes_)};
 }
 

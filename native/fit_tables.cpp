@@ -22,6 +22,7 @@ constexpr int kScales[] = {128, 124, 119, 113, 102, 90, 64};
 struct Ladder {
     std::vector<int> rungs{0, 1};
     std::vector<uint64_t> bounds;
+    std::vector<uint8_t> below;  // [kTotal + 1]: how many bounds a whole frequency reaches
     explicit Ladder(int fineness) {
         const int total = static_cast<int>(kTotal);
         while (rungs.back() < total) rungs.push_back(std::min(total, rungs.back() + std::max(1, rungs.back() >> fineness)));
@@ -32,10 +33,15 @@ struct Ladder {
             while ((root + 1) * (root + 1) <= square) ++root;
             bounds.push_back(root);
         }
+        for (uint64_t f = 0; f <= kTotal; ++f) {
+            below.push_back(static_cast<uint8_t>(std::upper_bound(bounds.begin(), bounds.end(), f << 16) - bounds.begin()));
+        }
     }
     // The rung nearest to a frequency in 1/2^16, at least the first.
     int nearest(uint64_t frequency) const {
-        return 1 + static_cast<int>(std::upper_bound(bounds.begin(), bounds.end(), frequency) - bounds.begin());
+        size_t k = below[frequency >> 16];
+        while (k < bounds.size() && bounds[k] <= frequency) ++k;
+        return 1 + static_cast<int>(k);
     }
 };
 

@@ -8,87 +8,77 @@ namespace attar {
 
 namespace {
 
-// Lines are counted anew where more than 1 in so many moved.
-constexpr size_t kFew = 8;
+// Some lines at each level.
+using Lists = std::vector<std::vector<uint32_t>>;
 
-ATTAR_INLINE void classes_plain(const Lines& side, Classes& sums) {
-    std::array<int32_t, kClasses * kWidth> part{};
-    for (size_t i = 0; i < side.size; ++i) {
-        const int16_t* counts = side.counts(i);
-        int32_t* to = &part[side.level[i] * kWidth];
-        for (size_t k = 0; k < kWidth; ++k) part[k] += counts[k];
-        for (size_t k = kWidth; k < side.cell() && side.level[i] != 0; ++k) to[k] += counts[k];
-        for (size_t k = kWidth; k < side.cell() && side.level[i] == 0; ++k) part[k % kWidth] += counts[k];
-        // 2^16 lines of kSample symbols do not overflow.
-        if ((i & 0xffff) != 0xffff && i + 1 != side.size) continue;
-        for (size_t k = 0; k < part.size(); ++k) sums[k / kWidth][k % kWidth] += part[k];
-        part.fill(0);
+// Which lines of a tile have each of the levels that occur in it: all bits or none.
+struct Masks {
+    size_t number;
+    size_t level[kTile];
+    alignas(64) int16_t lines[kTile][kTile];
+
+    ATTAR_INLINE void fill(const uint8_t* of, size_t count) {
+        uint8_t own[kTile];
+        std::fill(std::copy(of, of + count, own), own + kTile, uint8_t{255});
+        uint32_t seen = 0;
+        for (size_t i = 0; i < count; ++i) seen |= 1u << own[i];
+        number = 0;
+        for (size_t k = 0; k <= kHighest; ++k) {
+            if ((seen >> k & 1) == 0) continue;
+            for (size_t j = 0; j < kTile; ++j) lines[number][j] = static_cast<int16_t>(own[j] == k ? -1 : 0);
+            level[number++] = k;
+        }
+    }
+};
+
+// Sums of every 32nd line.
+constexpr size_t kHalf = kTile / 2;
+
+// part[own level][buckets][kHalf] += the counts [buckets][kTile] of the lines of each level.
+ATTAR_INLINE void join(const int16_t* counts, size_t buckets, const Masks& masks, int16_t* part) {
+    for (size_t p = 0; p < masks.number; ++p) {
+        int16_t mask[kTile];
+        std::copy(masks.lines[p], masks.lines[p] + kTile, mask);
+        int16_t* ATTAR_ALONE to = part + masks.level[p] * buckets * kHalf;
+        const int16_t* ATTAR_ALONE from = counts;
+        for (size_t b = 0; b < buckets; ++b, from += kTile, to += kHalf) {
+            for (size_t j = 0; j < kHalf; ++j) {
+                to[j] = static_cast<int16_t>(to[j] + (from[j] & mask[j]) + (from[j + kHalf] & mask[j + kHalf]));
+            }
+        }
     }
 }
 
-#if ATTAR_X86
-ATTAR_AVX2 void classes_avx2(const Lines& side, Classes& sums) { classes_plain(side, sums); }
-#endif
-
-ATTAR_INLINE int32_t dot(const int16_t* a, const int16_t* b, size_t size) {
-    int32_t sum = 0;
-    for (size_t k = 0; k < size; ++k) sum += a[k] * b[k];
-    return sum;
-}
-
-// Each line's level, moved to where its code and the level itself take the fewest bits.
-ATTAR_INLINE void choose_plain(const Choice& choice, Lines& side) {
-    const size_t cell = side.cell();
-    for (size_t i = 0; i < side.size; ++i) {
-        if (side.level[i] == 0) continue;
-        const int16_t* counts = side.counts(i);
-        int64_t best = INT64_MAX;
-        for (size_t k = 1; k <= choice.top; ++k) {
-            const int64_t bits = choice.own[k] + dot(counts + kWidth, choice.prices[k + 1].data(), cell - kWidth);
-            if (bits < best) {
-                best = bits;
-                side.level[i] = static_cast<uint8_t>(k);
+ATTAR_INLINE void joint_plain(const Lines& side, size_t own, int64_t* sums) {
+    const size_t buckets = side.grid.buckets, tiles = side.grid.tiles;
+    // Few tiles at a time, so that the sums stay near; no more than add up to 16 bits.
+    const size_t most = std::clamp<size_t>(INT16_MAX / (2 * side.grid.lines), 1, 16);
+    std::vector<Masks> masks(std::min(most, tiles));
+    std::vector<int16_t> part(own * buckets * kHalf);
+    for (size_t first = 0; first < tiles; first += most) {
+        const size_t stop = std::min(first + most, tiles);
+        for (size_t t = first; t < stop; ++t) masks[t - first].fill(&side.level[t * kTile], std::min(kTile, side.size - t * kTile));
+        for (size_t l = 0; l < side.levels; ++l) {
+            std::fill(part.begin(), part.end(), int16_t{0});
+            for (size_t t = first; t < stop; ++t) join(side.counts(t) + l * buckets * kTile, buckets, masks[t - first], part.data());
+            for (size_t k = 0; k < own * buckets; ++k) {
+                int32_t sum = 0;
+                for (size_t j = 0; j < kHalf; ++j) sum += part[k * kHalf + j];
+                sums[(k / buckets * side.levels + l) * kWidth + k % buckets] += sum;
             }
         }
     }
 }
 
 #if ATTAR_X86
-// The sums of products of `size` numbers, a multiple of 16, with those at four places.
-ATTAR_AVX2 ATTAR_INLINE __m128i dots(const int16_t* a, const int16_t* const* b, size_t size) {
-    __m256i sum[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
-    for (size_t k = 0; k < size; k += 16) {
-        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + k));
-        for (int i = 0; i < 4; ++i) {
-            const __m256i y = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b[i] + k));
-            sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(x, y));
-        }
-    }
-    const __m256i all = _mm256_hadd_epi32(_mm256_hadd_epi32(sum[0], sum[1]), _mm256_hadd_epi32(sum[2], sum[3]));
-    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-}
-
-// Four levels at a time, so that their sums are added up together.
-ATTAR_AVX2 void choose_avx2(const Choice& choice, Lines& side) {
-    const size_t cell = side.cell();
-    for (size_t i = 0; i < side.size; ++i) {
-        if (side.level[i] == 0) continue;
-        int64_t best = INT64_MAX;
-        for (size_t k = 1; k <= choice.top; k += 4) {
-            const int16_t* prices[4];
-            for (size_t j = 0; j < 4; ++j) prices[j] = choice.prices[std::min(k + j, choice.top) + 1].data();
-            alignas(16) int32_t sums[4];
-            _mm_store_si128(reinterpret_cast<__m128i*>(sums), dots(side.counts(i) + kWidth, prices, cell - kWidth));
-            for (size_t j = 0; j < 4 && k + j <= choice.top; ++j) {
-                const int64_t bits = choice.own[k + j] + sums[j];
-                if (bits >= best) continue;
-                best = bits;
-                side.level[i] = static_cast<uint8_t>(k + j);
-            }
-        }
-    }
-}
+ATTAR_AVX2 void joint_avx2(const Lines& side, size_t own, int64_t* sums) { joint_plain(side, own, sums); }
+ATTAR_AVX512 void joint_avx512(const Lines& side, size_t own, int64_t* sums) { joint_plain(side, own, sums); }
 #endif
+
+// Has a tile fetched while the one before it is counted.
+ATTAR_INLINE void fetch(const Grid& grid, size_t tile) {
+    for (size_t i = 0; i < grid.lines && tile < grid.tiles; ++i) ATTAR_PREFETCH_FAR(grid.tile(tile) + i * kTile);
+}
 
 }  // namespace
 
@@ -96,61 +86,70 @@ size_t highest(const std::vector<uint8_t>& level) { return *std::max_element(lev
 
 void Lines::count(const std::vector<uint8_t>& other, Path path) {
     levels = highest(other) + 1;
-    memory.data.assign(size * cell(), 0);
-    std::vector<uint8_t> sampled(grid.lines);
-    for (size_t i = 0; i < grid.lines; ++i) sampled[i] = other[i * step];
-    tally(grid, sampled.data(), levels, size, counts(0), path);
+    memory.room(grid.tiles * cell());
+    Lists at(levels);
+    for (size_t i = 0; i < grid.lines; ++i) at[other[i * step]].push_back(static_cast<uint32_t>(i));
+    for (size_t t = 0; t < grid.tiles; ++t) {
+        fetch(grid, t + 1);
+        for (size_t l = 0; l < levels; ++l) tally(grid, t, at[l], counts(t) + l * grid.buckets * kTile, path);
+    }
     counted = true;
 }
 
 void Lines::update(const std::vector<uint8_t>& before, const std::vector<uint8_t>& other, Path path) {
-    std::vector<size_t> moved;
+    if (highest(other) >= levels) return count(other, path);
+    Lists left(levels), came(levels);
+    size_t moved = 0;
     for (size_t i = 0; i < grid.lines; ++i) {
-        if (before[i * step] != other[i * step]) moved.push_back(i);
+        if (before[i * step] == other[i * step]) continue;
+        left[before[i * step]].push_back(static_cast<uint32_t>(i));
+        came[other[i * step]].push_back(static_cast<uint32_t>(i));
+        ++moved;
     }
-    if (moved.size() * kFew > grid.lines || highest(other) >= levels) return count(other, path);
-    for (size_t i : moved) {
-        const uint8_t* bucket = grid.line(i);
-        int16_t* from = counts(0) + before[i * step] * kWidth;
-        int16_t* to = counts(0) + other[i * step] * kWidth;
-        for (size_t k = 0; k < size; ++k, from += cell(), to += cell()) {
-            --from[bucket[k]];
-            ++to[bucket[k]];
-        }
+    // A line that moved is counted twice.
+    if (2 * moved > grid.lines) return count(other, path);
+    for (size_t t = 0; t < grid.tiles && moved != 0; ++t) {
+        for (size_t l = 0; l < levels; ++l) tally_moved(grid, t, left[l], came[l], counts(t) + l * grid.buckets * kTile, path);
     }
 }
 
-Classes Lines::classes(Path path) const {
-    Classes sums{};
+Joint Lines::joint(Path path) const {
+    const size_t own = highest(level) + 1;
+    Joint found{levels, std::vector<int64_t>(own * levels * kWidth)};
 #if ATTAR_X86
-    if (path == Path::avx2 || path == Path::avx512) {
-        classes_avx2(*this, sums);
-        return sums;
-    }
-#endif
+    if (path == Path::avx512) joint_avx512(*this, own, found.counts.data());
+    else if (path == Path::avx2) joint_avx2(*this, own, found.counts.data());
+    else joint_plain(*this, own, found.counts.data());
+#else
     (void)path;
-    classes_plain(*this, sums);
+    joint_plain(*this, own, found.counts.data());
+#endif
+    return found;
+}
+
+Classes Joint::classes() const {
+    Classes sums{};
+    for (size_t k = 0; k < counts.size() / kWidth; ++k) {
+        const size_t own = k / levels, other = k % levels;
+        for (size_t b = 0; b < kWidth; ++b) sums[own != 0 && other != 0 ? own + other : 0][b] += counts[k * kWidth + b];
+    }
     return sums;
 }
 
-Classes Lines::alone() const {
+Classes Joint::alone() const {
     Classes sums{};
-    for (size_t i = 0; i < size; ++i) {
-        std::array<int32_t, kWidth> line{};
-        for (size_t k = 0; k < levels; ++k) {
-            for (size_t b = 0; b < kWidth; ++b) line[b] += counts(i)[k * kWidth + b];
-        }
-        for (size_t b = 0; b < kWidth; ++b) sums[level[i]][b] += line[b];
+    for (size_t k = 0; k < counts.size() / kWidth; ++k) {
+        for (size_t b = 0; b < kWidth; ++b) sums[k / levels][b] += counts[k * kWidth + b];
     }
     return sums;
 }
 
 void Lines::choose(const Choice& choice, Path path) {
-#if ATTAR_X86
-    if (path == Path::avx2 || path == Path::avx512) return choose_avx2(choice, *this);
-#endif
-    (void)path;
-    choose_plain(choice, *this);
+    for (size_t t = 0; t < grid.tiles; ++t) {
+        uint8_t best[kTile];
+        choose_tile(choice, counts(t), levels, grid.buckets, best, path);
+        for (size_t i = t * kTile; i < std::min((t + 1) * kTile, size); ++i) level[i] = level[i] == 0 ? 0 : best[i - t * kTile];
+    }
 }
 
 }  // namespace attar

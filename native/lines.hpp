@@ -28,30 +28,40 @@ struct Choice {
     Prices prices;
 };
 
+// How often each bucket occurs at each level of the lines and of the other axis: [own levels][levels][kWidth].
+struct Joint {
+    size_t levels;
+    std::vector<int64_t> counts;
+    // In each class: the sum of the levels, 0 where one of them is 0.
+    Classes classes() const;
+    // At each level of the lines.
+    Classes alone() const;
+};
+
 struct Lines {
     size_t size;
     size_t step;        // every step-th line of the other axis is counted
     size_t levels = 0;  // of the other axis that there is room for
     Grid grid;          // the other axis' lines
     std::vector<uint8_t> level;
-    Kept<int16_t> memory;  // [size][levels][kWidth]
+    Kept<int16_t> memory;  // [tiles][levels][buckets][kTile]
     bool counted = false;
 
     Lines(size_t size_, size_t across) : size(size_), step((across + kSample - 1) / kSample), level(size_, 1) {}
-    size_t cell() const { return levels * kWidth; }
-    int16_t* counts(size_t line) { return memory.data.data() + line * cell(); }
-    const int16_t* counts(size_t line) const { return memory.data.data() + line * cell(); }
+    size_t cell() const { return levels * grid.buckets * kTile; }
+    int16_t* counts(size_t tile) { return memory.data.data() + tile * cell(); }
+    const int16_t* counts(size_t tile) const { return memory.data.data() + tile * cell(); }
     void count(const std::vector<uint8_t>& other, Path path);
     // Brings the counts up to date after the other axis' levels have changed.
     void update(const std::vector<uint8_t>& before, const std::vector<uint8_t>& other, Path path);
-    // How often each bucket occurs in each class: level + the other's, 0 where one of them is 0.
-    Classes classes(Path path) const;
-    // Likewise where the other axis' levels are ignored.
-    Classes alone() const;
+    Joint joint(Path path) const;
     // Each line's level, moved to where its code and the level itself take the fewest bits.
     void choose(const Choice& choice, Path path);
 };
 
 size_t highest(const std::vector<uint8_t>& level);
+
+// best[kTile] = the first of the levels where each line, with counts [levels][buckets][kTile], takes the fewest bits.
+void choose_tile(const Choice& choice, const int16_t* counts, size_t levels, size_t buckets, uint8_t* best, Path path);
 
 }  // namespace attar

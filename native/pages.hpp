@@ -1,6 +1,7 @@
 // Memory for the work of one call: a fresh page costs the kernel as long as counting what lies on it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -38,33 +39,62 @@ struct Pages {
         return static_cast<T*>(data);
     }
     void deallocate(T* data, size_t) { std::free(data); }
+    // Elements that nobody gives a value have none, and cost nothing.
+    template <class U>
+    void construct(U*) noexcept {}
+    template <class U, class... Given>
+    void construct(U* place, Given&&... given) {
+        ::new (static_cast<void*>(place)) U(std::forward<Given>(given)...);
+    }
     friend bool operator==(const Pages&, const Pages&) { return true; }
     friend bool operator!=(const Pages&, const Pages&) { return false; }
 };
 
-// A buffer that a later call on this thread takes up again, unless it is large.
+// Bytes that wait for a later call, on all threads together.
+inline std::atomic<size_t>& bytes_kept() {
+    static std::atomic<size_t> bytes{0};
+    return bytes;
+}
+
+// A buffer that a later call on this thread takes up again, unless too much is kept.
 template <class T>
 class Kept {
   public:
     Kept() {
-        if (spare().empty()) return;
-        data = std::move(spare().back());
-        spare().pop_back();
+        if (spare().held.empty()) return;
+        data = std::move(spare().held.back());
+        spare().held.pop_back();
+        bytes_kept() -= bytes(data);
     }
     ~Kept() {
-        if (data.capacity() * sizeof(T) < 2 * Pages<T>::kLarge && spare().size() < 2) spare().push_back(std::move(data));
+        if (bytes_kept() + bytes(data) > kMost || spare().held.size() == 2) return;
+        bytes_kept() += bytes(data);
+        spare().held.push_back(std::move(data));
     }
     Kept(const Kept&) = delete;
     Kept& operator=(const Kept&) = delete;
     // At least so many elements, of any value.
     void room(size_t count) {
-        if (data.size() < count) data.resize(count);
+        if (data.size() >= count) return;
+        data.clear();
+        data.resize(count);
     }
     std::vector<T, Pages<T>> data;
 
   private:
-    static std::vector<std::vector<T, Pages<T>>>& spare() {
-        thread_local std::vector<std::vector<T, Pages<T>>> held;
+    using Data = std::vector<T, Pages<T>>;
+    static constexpr size_t kMost = size_t{1} << 25;
+    static size_t bytes(const Data& data) { return data.capacity() * sizeof(T); }
+
+    // Of a thread.
+    struct Spare {
+        std::vector<Data> held;
+        ~Spare() {
+            for (const Data& data : held) bytes_kept() -= bytes(data);
+        }
+    };
+    static Spare& spare() {
+        thread_local Spare held;
         return held;
     }
 };

@@ -23,22 +23,31 @@ bool permutes(Path path) {
 
 // Index and mask serve all rows.
 #ifdef ATTAR_X86
-__attribute__((target("avx512f,avx512bw,avx512vbmi")))
-void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t count, size_t pairs, const Rows& from, uint8_t add,
-                     uint8_t* const* to, size_t rows) {
+#define ATTAR_VBMI __attribute__((target("avx512f,avx512bw,avx512vbmi")))
+
+// 64 bytes at a time; of what lies in a row's last 128 only those below `count`, where kExact.
+template <bool kExact>
+ATTAR_VBMI ATTAR_INLINE void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t count, size_t pairs,
+                                             const uint8_t* const* from, uint8_t add, uint8_t* const* to, size_t rows) {
     const __m512i added = _mm512_set1_epi8(static_cast<char>(add));
-    const uint8_t* source = from.row(0);
-    const size_t stride = from.stride();
+    const size_t left = count - 128 * (pairs - 1);
+    const __mmask64 lower = left >= 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+    const __mmask64 upper = left >= 128 ? ~uint64_t{0} : left <= 64 ? 0 : (uint64_t{1} << (left - 64)) - 1;
     for (size_t v = 0; 64 * v < count; ++v, pair += pairs) {
         const __m512i index = _mm512_loadu_si512(low + 64 * v);
         __m512i line[kRowsAtOnce];
         for (size_t i = 0; i < kRowsAtOnce; ++i) line[i] = _mm512_setzero_si512();
-        for (size_t p = 0; p < pairs; ++p) {
+        for (size_t p = 0; p + kExact < pairs; ++p) {
             for (size_t i = 0; i < kRowsAtOnce; ++i) {
-                const uint8_t* at = source + i * stride + 128 * p;
-                const __m512i first = _mm512_load_si512(at), second = _mm512_load_si512(at + 64);
+                const uint8_t* at = from[i] + 128 * p;
+                const __m512i first = _mm512_loadu_si512(at), second = _mm512_loadu_si512(at + 64);
                 line[i] = _mm512_or_si512(line[i], _mm512_maskz_permutex2var_epi8(pair[p], first, index, second));
             }
+        }
+        for (size_t i = 0; i < kRowsAtOnce && kExact; ++i) {
+            const uint8_t* at = from[i] + 128 * (pairs - 1);
+            const __m512i first = _mm512_maskz_loadu_epi8(lower, at), second = _mm512_maskz_loadu_epi8(upper, at + 64);
+            line[i] = _mm512_or_si512(line[i], _mm512_maskz_permutex2var_epi8(pair[pairs - 1], first, index, second));
         }
         for (size_t i = 0; i < kRowsAtOnce; ++i) line[i] = _mm512_add_epi8(line[i], added);
         if (count - 64 * v >= 64 && rows == kRowsAtOnce) {
@@ -49,8 +58,19 @@ void permute_vectors(const uint8_t* low, const uint64_t* pair, size_t count, siz
         }
     }
 }
+
+ATTAR_VBMI void permute_padded(const uint8_t* low, const uint64_t* pair, size_t count, size_t pairs, const uint8_t* const* from,
+                               uint8_t add, uint8_t* const* to, size_t rows) {
+    permute_vectors<false>(low, pair, count, pairs, from, add, to, rows);
+}
+
+ATTAR_VBMI void permute_exact(const uint8_t* low, const uint64_t* pair, size_t count, size_t pairs, const uint8_t* const* from,
+                              uint8_t* const* to) {
+    permute_vectors<true>(low, pair, count, pairs, from, 0, to, kRowsAtOnce);
+}
 #else
-void permute_vectors(const uint8_t*, const uint64_t*, size_t, size_t, const Rows&, uint8_t, uint8_t* const*, size_t) {}
+void permute_padded(const uint8_t*, const uint64_t*, size_t, size_t, const uint8_t* const*, uint8_t, uint8_t* const*, size_t) {}
+void permute_exact(const uint8_t*, const uint64_t*, size_t, size_t, const uint8_t* const*, uint8_t* const*) {}
 #endif
 
 // Whole vectors are copied: what they write beyond a span of a row comes before anything that belongs there.
@@ -164,8 +184,16 @@ void Permutation::apply(const Rows& from, Rows& to) const {
     put(from, 0, rows, kRowsAtOnce);
 }
 
+void Permutation::apply(const uint8_t* const* from, Rows& to) const {
+    uint8_t* rows[kRowsAtOnce];
+    for (size_t i = 0; i < kRowsAtOnce; ++i) rows[i] = to.row(i);
+    permute_exact(low_.data(), pair_.data(), count_, pairs_, from, rows);
+}
+
 void Permutation::put(const Rows& from, uint8_t add, uint8_t* const* to, size_t rows) const {
-    permute_vectors(low_.data(), pair_.data(), count_, pairs_, from, add, to, rows);
+    const uint8_t* source[kRowsAtOnce];
+    for (size_t i = 0; i < kRowsAtOnce; ++i) source[i] = from.row(i);
+    permute_padded(low_.data(), pair_.data(), count_, pairs_, source, add, to, rows);
 }
 
 void join_spans(const size_t* widths, size_t spans, const uint8_t* symbols, size_t rows, size_t start, size_t count,

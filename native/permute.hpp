@@ -46,7 +46,9 @@ class Permutation {
     Permutation(std::vector<uint32_t> index, Path path);
     // All rows, those that are of no use too.
     void apply(const Rows& from, Rows& to) const;
-    // Whether `put` may be called.
+    // The rows of as many bytes as the index that `from` points to, kRowsAtOnce of them; nothing beyond them is read.
+    void apply(const uint8_t* const* from, Rows& to) const;
+    // Whether `put` and rows by their addresses may be asked for.
     bool direct() const { return pairs_ != 0; }
     // The first rows, `add` added to their bytes, to where to[row] says.
     void put(const Rows& from, uint8_t add, uint8_t* const* to, size_t rows) const;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "permute.hpp"
+#include "target.hpp"
 
 namespace attar {
 
@@ -57,8 +58,28 @@ void over_groups(Symbols* symbols, const Order& order, Act act) {
     }
 }
 
+#if ATTAR_X86
+// By whole vectors and the bytes that are left: a call for a few bytes takes longer than they do.
+ATTAR_AVX512 void cut_avx512(const Group& group, const uint8_t* sorted, size_t i, uint8_t* to) {
+    for (size_t r = 0; r < group.count; ++r) {
+        const size_t span = static_cast<size_t>(group.runs[3 * r + 1]);
+        uint8_t* const out = to + i * span;
+        size_t at = 0;
+        for (; at + 64 <= span; at += 64) _mm512_storeu_si512(out + at, _mm512_loadu_si512(sorted + at));
+        const __mmask64 some = (uint64_t{1} << (span - at)) - 1;
+        _mm512_mask_storeu_epi8(out + at, some, _mm512_maskz_loadu_epi8(some, sorted + at));
+        to += group.rows * span;
+        sorted += span;
+    }
+}
+#endif
+
 // The i-th row of a group into its spans.
-void cut(const Group& group, const uint8_t* sorted, size_t i, uint8_t* to) {
+void cut(const Group& group, const uint8_t* sorted, size_t i, uint8_t* to, Path path) {
+#if ATTAR_X86
+    if (path == Path::avx512) return cut_avx512(group, sorted, i, to);
+#endif
+    (void)path;
     for (size_t r = 0; r < group.count; ++r) {
         const size_t span = static_cast<size_t>(group.runs[3 * r + 1]);
         std::memcpy(to + i * span, sorted, span);
@@ -76,12 +97,17 @@ void collect(const uint8_t* source, const Order& order, uint8_t* symbols, Path p
     over_groups(symbols, order, [&](const Group& group, uint8_t* to, size_t first) {
         for (size_t start = 0; start < group.rows; start += kRowsAtOnce) {
             const size_t count = std::min(kRowsAtOnce, group.rows - start);
-            for (size_t i = 0; i < count; ++i) {
-                const size_t row = static_cast<size_t>(order.rows[first + start + i]);
-                std::memcpy(plain.row(i), source + row * order.width, order.width);
+            const uint8_t* line[kRowsAtOnce];
+            for (size_t i = 0; i < kRowsAtOnce; ++i) {
+                line[i] = source + static_cast<size_t>(order.rows[first + start + std::min(i, count - 1)]) * order.width;
             }
-            sort.apply(plain, sorted);
-            for (size_t i = 0; i < count; ++i) cut(group, sorted.row(i), start + i, to);
+            if (sort.direct()) {
+                sort.apply(line, sorted);
+            } else {
+                for (size_t i = 0; i < count; ++i) std::memcpy(plain.row(i), line[i], order.width);
+                sort.apply(plain, sorted);
+            }
+            for (size_t i = 0; i < count; ++i) cut(group, sorted.row(i), start + i, to, path);
         }
     });
 }

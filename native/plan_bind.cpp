@@ -36,13 +36,13 @@ std::tuple<int64_t, int64_t, int64_t, int64_t> fit_levels(const Matrix& symbols,
 void histogram(const Bytes& symbols, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& counts) {
     if (counts.size() != 256) throw Malformed("there must be 256 counts");
     nb::gil_scoped_release release;
-    attar::histogram(symbols.data(), symbols.size(), counts.data());
+    attar::histogram(symbols.data(), symbols.size(), counts.data(), attar::path_in_use());
 }
 
 size_t window(const Bytes& bytes, uint8_t low, uint8_t width, const Output& symbols) {
     if (symbols.size() != bytes.size()) throw Malformed("the symbols must fit the bytes");
     nb::gil_scoped_release release;
-    return attar::window(bytes.data(), bytes.size(), low, width, symbols.data());
+    return attar::window(bytes.data(), bytes.size(), low, width, symbols.data(), attar::path_in_use());
 }
 
 attar::Counts counts_of(const CountMatrix& counts) {

@@ -4,31 +4,7 @@
 
 namespace attar {
 
-namespace {
-
-constexpr uint64_t kFull = 0xffffffff;
-
-}  // namespace
-
-int RangeEncoder::bit(uint32_t share, int value) {
-    uint64_t bound = (range_ >> 16) * share;
-    if (value) {
-        range_ = bound;
-    } else {
-        low_ += bound;
-        range_ -= bound;
-    }
-    while (range_ < kRangeTop) {
-        carry();
-        out_.push_back(static_cast<uint8_t>(low_ >> 24));
-        low_ = low_ << 8 & kFull;
-        range_ <<= 8;
-    }
-    return value;
-}
-
 void RangeEncoder::carry() {
-    if (low_ <= kFull) return;
     low_ &= kFull;
     size_t at = out_.size() - 1;
     while (out_[at] == 255) out_[at--] = 0;
@@ -43,7 +19,7 @@ std::vector<uint8_t> RangeEncoder::finish() {
         if (value < low_ + range_) break;
     }
     low_ = value;
-    carry();
+    if (low_ > kFull) carry();
     for (int shift = 24; shift >= 0; shift -= 8) out_.push_back(static_cast<uint8_t>(low_ >> shift));
     while (!out_.empty() && out_.back() == 0) out_.pop_back();
     return out_;

@@ -15,11 +15,23 @@ constexpr uint32_t kRangeTop = 1u << 24;
 class RangeEncoder {
   public:
     // One bit; share is the probability of a one, 1 .. 65535 of 2^16. Returns the bit.
-    int bit(uint32_t share, int value);
+    ATTAR_INLINE int bit(uint32_t share, int value) {
+        const uint64_t bound = (range_ >> 16) * share;
+        low_ += value != 0 ? 0 : bound;
+        range_ = value != 0 ? bound : range_ - bound;
+        while (range_ < kRangeTop) {
+            if (low_ > kFull) carry();
+            out_.push_back(static_cast<uint8_t>(low_ >> 24));
+            low_ = low_ << 8 & kFull;
+            range_ <<= 8;
+        }
+        return value;
+    }
     // The bytes, as few as decide everything: the decoder reads zeros behind them.
     std::vector<uint8_t> finish();
 
   private:
+    static constexpr uint64_t kFull = 0xffffffff;
     void carry();
     uint64_t low_ = 0;
     uint64_t range_ = 0xffffffff;

@@ -34,6 +34,14 @@ inline uint32_t push(uint32_t x, const Share& share, const uint16_t* slots, uint
     return (quotient << kBits) + slots[share.start + x - quotient * share.frequency];
 }
 
+// Words as bytes, the lowest first.
+void put_words(const uint16_t* words, size_t count, uint8_t* out) {
+    for (size_t k = 0; k < count; ++k) {
+        out[2 * k] = static_cast<uint8_t>(words[k]);
+        out[2 * k + 1] = static_cast<uint8_t>(words[k] >> 8);
+    }
+}
+
 struct Single {
     size_t symbols;  // that it holds, counted from the end
     uint32_t state;
@@ -146,14 +154,10 @@ std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, con
         at -= runs.count(last);
         encode_run(symbols + at, std::min(runs.count(last), count - at), lanes, tables, runs.table(last), path, state, first);
     }
-    size_t body = out.size();
-    out.resize(body + 4 * lanes + 2 * static_cast<size_t>(end - first));
-    for (size_t k = 0; k < 4 * lanes; ++k) out[body + k] = static_cast<uint8_t>(state[k / 4] >> (8 * (k % 4)));
-    body += 4 * lanes;
-    for (const uint16_t* word = first; word != end; ++word, body += 2) {
-        out[body] = static_cast<uint8_t>(*word);
-        out[body + 1] = static_cast<uint8_t>(*word >> 8);
-    }
+    const size_t begin = out.size(), body = begin + 4 * lanes, number = static_cast<size_t>(end - first);
+    out.resize(body + 2 * number);
+    for (size_t k = 0; k < 4 * lanes; ++k) out[begin + k] = static_cast<uint8_t>(state[k / 4] >> (8 * (k % 4)));
+    put_words(first, number, &out[body]);
     return out;
 }
 

@@ -54,15 +54,16 @@ uint32_t alias_entry(const Alias& alias, uint32_t slot) {
     return symbol << 24 | (alias.frequency[symbol] - 1u) << 12 | position;
 }
 
-// The slot of each symbol's start + position.
+// The slot of each symbol's start + position: a bucket has some of its own symbol's positions, and some of the other's.
 void alias_slots(const Alias& alias, const Share* shares, uint16_t* slots) {
     for (uint32_t b = 0; b < kBuckets; ++b) {
         const uint32_t divider = alias.divider(b), other = alias.other(b);
         const uint32_t own = other == b ? kBuckets : divider;
-        for (uint32_t w = 0; w < own; ++w) slots[shares[b].start + w] = static_cast<uint16_t>(kBuckets * b + w);
-        for (uint32_t w = own; w < kBuckets; ++w) {
-            slots[shares[other].start + ((w + alias.shift[b]) & 0xffff)] = static_cast<uint16_t>(kBuckets * b + w);
-        }
+        uint16_t* const mine = slots + shares[b].start;
+        for (uint32_t w = 0; w < own; ++w) mine[w] = static_cast<uint16_t>(kBuckets * b + w);
+        if (own == kBuckets) continue;
+        uint16_t* const theirs = slots + shares[other].start + ((own + alias.shift[b]) & 0xffff);
+        for (uint32_t w = own; w < kBuckets; ++w) theirs[w - own] = static_cast<uint16_t>(kBuckets * b + w);
     }
 }
 

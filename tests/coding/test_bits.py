@@ -33,7 +33,7 @@ def test_unpack(numbers, width):
 )  # fmt: skip
 def test_escapes_come_back(values, low, width):
     array = np.array(values, np.int64)
-    inside, escaped = Alphabet(low, width, True).symbols(array)
+    inside, escaped, _ = Alphabet(low, width, True).symbols(array)
     lengths = symbols.lengths_of(escaped)
     for module in (native, twin):
         out = np.zeros(escaped.size, np.uint64)

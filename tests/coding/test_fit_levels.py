@@ -80,10 +80,14 @@ def test_fixed_logarithms_are_near():
 
 @MODULES
 def test_histograms(module):
-    symbols = np.random.default_rng(0).integers(0, 200, 10_007, dtype=np.uint8)
-    counts = np.ones(256, np.int64)
-    module.histogram(symbols, counts)
-    assert (counts == 1 + np.bincount(symbols, minlength=256)).all()
+    # Those of small numbers around zero, as bytes, are at both ends; few or many lie outside of where most are.
+    rng = np.random.default_rng(0)
+    for count in (1, 10_007, 70_001):
+        for spread in (0.2, 3, 12, 60):
+            symbols = np.rint(rng.laplace(0, spread, count)).astype(np.int64).astype(np.uint8)
+            counts = np.ones(256, np.int64)
+            module.histogram(symbols, counts)
+            assert (counts == 1 + np.bincount(symbols, minlength=256)).all()
 
 
 @settings(deadline=None, max_examples=60)

@@ -81,18 +81,67 @@ def test_refusals(module, change, message):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(1, 50), st.integers(1, 70), st.integers(1, 9))
-def test_counts_native_equals_twin(seed, rows, cols, highest):
+@given(
+    st.integers(0, 2**32), st.integers(1, 400), st.integers(1, 200), st.integers(1, 9),
+    st.sampled_from([3, 20, 70, 256]), st.floats(0.3, 40),
+)  # fmt: skip
+def test_counts_native_equals_twin(seed, rows, cols, highest, alphabet, spread):
+    # Few rows of an alphabet are counted one by one, many by bins, but for what lies outside of them.
     rng = np.random.default_rng(seed)
-    symbols = rng.integers(0, 256, (rows, cols), dtype=np.uint8)
+    middle = rng.integers(0, alphabet)
+    symbols = np.clip(np.rint(rng.laplace(middle, spread, (rows, cols))), 0, alphabet - 1).astype(np.uint8)
     row, col = (rng.integers(0, highest, n).astype(np.uint8) for n in (rows, cols))
     results = []
     for module in (native, twin):
-        classes = np.zeros((int(row.max()) + int(col.max()) + 1, 256), np.int64)
+        classes = np.zeros((int(row.max()) + int(col.max()) + 1, alphabet), np.int64)
         module.count_classes(symbols, row, col, classes)
         assert classes.sum() == symbols.size
         results.append(classes)
     assert (results[0] == results[1]).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (500, 640)])
+def test_symbols_beyond_the_counts_are_refused(shape):
+    symbols, row, col = np.full(shape, 7, np.uint8), np.ones(shape[0], np.uint8), np.ones(shape[1], np.uint8)
+    native.count_classes(symbols, row, col, np.zeros((3, 8), np.int64))
+    for place in (0, symbols.size // 2, symbols.size - 1):
+        wrong = symbols.copy()
+        wrong.ravel()[place] = 8
+        with pytest.raises(ValueError, match="beyond the counts"):
+            native.count_classes(wrong, row, col, np.zeros((3, 8), np.int64))
+    with pytest.raises(ValueError, match="must fit"):
+        native.count_classes(symbols, row, col, np.zeros((3, 257), np.int64))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32), SIZES, st.sampled_from([1, 32, 128]))
+def test_rows_are_encoded_as_collected(seed, size, lanes):
+    rows, columns, runs = random_order(seed, *size)
+    rng = np.random.default_rng(seed)
+    # The last row ends with the matrix: nothing beyond it may be read.
+    source = np.minimum(rng.geometric(0.4, size) - 1, 8).astype(np.uint8)
+    frequencies = np.full((5, 9), 400, np.uint16)
+    frequencies[:, 0] = 4096 - 8 * 400
+    symbols = np.empty(rows.size * columns.size, np.uint8)
+    twin.collect(source, rows, columns, runs, symbols)
+    expected = twin.encode(symbols, runs, twin.EncodeTables(frequencies), lanes)
+    for module in (native, twin):
+        assert module.encode_rows(source, rows, columns, runs, module.EncodeTables(frequencies), lanes) == expected
+        with pytest.raises(ValueError, match="outside the matrix"):
+            module.encode_rows(source, rows + size[0], columns, runs, module.EncodeTables(frequencies), lanes)
+
+
+def test_places_take_their_turns():
+    rng = np.random.default_rng(0)
+    for shape in ((1, 50), (7, 9), (3000, 700), (2, order.CHUNK + 5)):
+        given_levels = levels.flat(shape)
+        if shape[0] > 1:
+            given_levels = levels.Levels(*(rng.integers(0, 6, n).astype(np.uint8) for n in shape))
+        table_of = np.sort(rng.integers(0, 4, given_levels.classes)).astype(np.uint8)
+        chosen = np.sort(rng.choice(shape[0] * shape[1], 40, replace=False))
+        found = [order.places(c, np.arange(c.size), shape[1]) for c in order.chunks(given_levels, table_of)]
+        coded = np.concatenate(found)
+        assert (chosen[order.turns(given_levels, table_of, chosen)] == coded[np.isin(coded, chosen)]).all()
 
 
 def test_chunks_cover_the_matrix_once():

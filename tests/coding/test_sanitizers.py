@@ -59,6 +59,8 @@ for width in (1, 63, 64, 65, 127, 129, 500, 5000):
     runs = np.array([[3, width, 0], [4, width, 1]], np.int32)
     source, symbols = rng.integers(0, 256, (7, width), dtype=np.uint8), np.empty(7 * width, np.uint8)
     _native.collect(source, rows, columns, runs, symbols)
+    even = _native.EncodeTables(np.full((2, 256), 16, np.uint16))
+    _native.encode_rows(source, rows, columns, runs, even, 128)
     levels = [np.zeros(7, np.uint8), np.zeros(width, np.uint8)]
     for sides in ((True, True), (True, False), (False, True)):
         _native.fit_levels(source, 255, 256, *sides, 8, *levels)
@@ -87,6 +89,16 @@ for count in (1, 5):
             _native.write_tables(coder, alphabet, mode, escape, kind, specs)
             coder.finish()
 _native.histogram(symbols[:13], np.zeros(256, np.int64))
+for rows, cols in ((3, 40_000), (700, 130), (64, 64), (300, 63)):
+    source = np.clip(np.rint(rng.laplace(20, 2, (rows, cols))), 0, 60).astype(np.uint8)
+    levels = [np.zeros(rows, np.uint8), np.zeros(cols, np.uint8)]
+    _native.fit_levels(source, 20, 61, True, True, 8, *levels)
+    classes = np.zeros((int(levels[0].max()) + int(levels[1].max()) + 1, 61), np.int64)
+    _native.count_classes(source, *levels, classes)
+    counts = np.zeros(256, np.int64)
+    _native.histogram(source.ravel(), counts)
+    assert (classes.sum(0) == counts[:61]).all()
+    _native.find(source.ravel(), 20, np.zeros(5, np.int64))
 _native.window(symbols[:13], 3, 7, np.zeros(13, np.uint8))
 for _ in range(3000):
     coder = _native.SideDecoder(rng.integers(0, 256, rng.integers(0, 40), dtype=np.uint8).tobytes())
@@ -142,7 +154,9 @@ def static_arrays(path):
         codes = np.rint(rng.laplace(0, 0.6, shape) * np.exp(rng.normal(0, 1, shape[1]))).astype(np.int64)
         coded = static.make_plan(codes)
         sides = coded.plan.by_row, coded.plan.by_column
-        texts.append((static.write_plan(coded.plan), static.encode_chunks(coded), shape, sides, coded.escaped.size))
+        texts.append(
+            (static.write_plan(coded.plan), b"".join(static.encode_chunks(coded)), shape, sides, coded.escaped.size)
+        )
     path.write_bytes(pickle.dumps(texts))
 
 

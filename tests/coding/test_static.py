@@ -30,7 +30,7 @@ def written(codes):
     coded = static.make_plan(codes)
     plan = coded.plan
     return (
-        static.write_plan(plan), static.encode_chunks(coded), (plan.by_row, plan.by_column), plan.alphabet,
+        static.write_plan(plan), b"".join(static.encode_chunks(coded)), (plan.by_row, plan.by_column), plan.alphabet,
         coded.escaped.size,
     )  # fmt: skip
 

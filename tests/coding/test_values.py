@@ -170,7 +170,7 @@ def test_escapes_nest_only_so_deep():
     text = Rans.encode(np.full(1, 3, np.uint8))
     # Side information and chunk of one value that is an escape: its length is an array of one value, too.
     coded = static.make_plan(np.array([[0] * 50 + [9000]]))
-    side, chunks = static.write_plan(coded.plan), static.encode_chunks(coded)
+    side, chunks = static.write_plan(coded.plan), b"".join(static.encode_chunks(coded))
     assert coded.plan.alphabet.escape and text[0] == values.CONSTANT
     data = bytes([values.CONSTANT]) + signed(2)
     for _ in range(200):

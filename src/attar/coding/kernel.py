@@ -75,8 +75,7 @@ if hasattr(os, "register_at_fork"):
 
 def over_chunks(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """function(item) for each, in order, on threads where there are several."""
-    workers = min(threads(), len(items))
-    if workers < 2 or current_thread().name.startswith("attar-chunk"):
+    if len(items) < 2 or threads() < 2 or current_thread().name.startswith("attar-chunk"):
         return [function(item) for item in items]
     return list(_pool(threads()).map(function, items))
 
@@ -84,6 +83,19 @@ def over_chunks(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 def encode(symbols: NDArray[np.uint8], runs: NDArray[np.int32], tables: Any, nbytes: float) -> bytes:
     """One chunk of symbols [n] in runs [k, 3] that takes about so many bytes; tables is kernel().EncodeTables(...)."""
     data: bytes = kernel().encode(symbols, runs, tables, lanes_for(nbytes))
+    return data
+
+
+def encode_rows(
+    matrix: NDArray[np.uint8],
+    rows: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    runs: NDArray[np.int32],
+    tables: Any,
+    nbytes: float,
+) -> bytes:
+    """The same of some rows and all columns of a matrix, both in the order of coding."""
+    data: bytes = kernel().encode_rows(matrix, rows, columns, runs, tables, lanes_for(nbytes))
     return data
 
 

@@ -9,6 +9,7 @@ Level 0 is an empty row or column; the sum's class is row + column, and 0 wherev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,15 @@ class Levels:
     rows: U8
     cols: U8
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """Number of classes."""
         return int(self.rows.max(initial=0)) + int(self.cols.max(initial=0)) + 1
+
+    @cached_property
+    def bits(self) -> tuple[float, float]:
+        """About what the levels of the rows take, and those of the columns."""
+        return run_bits(self.rows), run_bits(self.cols)
 
 
 def flat(shape: tuple[int, int]) -> Levels:
@@ -60,7 +66,7 @@ def fitted(symbols: U8, zero: int, size: int, by_row: bool, by_column: bool) -> 
     none, row, column, both = kernel.kernel().fit_levels(
         symbols, zero, size, by_row, by_column, rounds, found.rows, found.cols
     )
-    sides = run_bits(found.rows), run_bits(found.cols)
+    sides = found.bits
     return Fitted(found, (none / ONE, row / ONE + sides[0], column / ONE + sides[1], both / ONE + sum(sides)))
 
 
@@ -88,6 +94,8 @@ def describe_levels(coder: Coder, count: int, side: U8 | None = None) -> U8:
     if model not in MODELS:
         raise FormatError(f"rans: the level model must be 0, 1 or 2. Received {model}. Fetch the file again.")
     coder.run(streams.VALUE, model, values, 2 * HIGHEST)
+    if side is not None:
+        return side
     values += centre
     if values.size and not 0 <= values.min() <= values.max() <= HIGHEST:
         raise FormatError(

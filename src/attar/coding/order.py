@@ -49,8 +49,7 @@ def chunks(levels: Levels, table_of: U8) -> Iterator[Chunk]:
         return
     rows = _sorted(levels.rows)
     columns = _sorted(levels.cols)
-    widths = np.bincount(levels.cols).tolist()
-    spans = [_spans(level, widths, table_of.tolist()) for level in range(int(levels.rows.max()) + 1)]
+    spans = _all_spans(levels, table_of)
     for start, stop in _pieces(height, max(1, CHUNK // width)):
         chosen = rows[start:stop]
         groups = [(level, size) for level, size in enumerate(np.bincount(levels.rows[chosen]).tolist()) if size]
@@ -58,9 +57,14 @@ def chunks(levels: Levels, table_of: U8) -> Iterator[Chunk]:
         yield Chunk(chosen, columns, np.array(runs, np.int32), slice(0, width))
 
 
+def _piece(count: int, most: int) -> int:
+    """Lines in each of some equal parts of at most so many, but perhaps the last one."""
+    return -(-count // -(-count // most))
+
+
 def _pieces(count: int, most: int) -> Iterator[tuple[int, int]]:
     """Equal parts of at most so many lines, the last one perhaps smaller."""
-    size = -(-count // -(-count // most))
+    size = _piece(count, most)
     for start in range(0, count, size):
         yield start, min(start + size, count)
 
@@ -79,6 +83,12 @@ def _first(count: int) -> I32:
     return _arange()[:count]
 
 
+def _all_spans(levels: Levels, table_of: U8) -> list[list[list[int]]]:
+    """The spans of the rows of each level."""
+    widths, tables = np.bincount(levels.cols).tolist(), table_of.tolist()
+    return [_spans(level, widths, tables) for level in range(int(levels.rows.max()) + 1)]
+
+
 def _spans(level: int, widths: list[int], table_of: list[int]) -> list[list[int]]:
     """Width and table of each run of sorted columns for rows of a level; widths: columns of each level."""
     spans: list[list[int]] = []
@@ -91,6 +101,22 @@ def _spans(level: int, widths: list[int], table_of: list[int]) -> list[list[int]
             else:
                 spans.append([width, table])
     return spans
+
+
+def turns(levels: Levels, table_of: U8, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices that put some places of a matrix, row by row, into the order of coding."""
+    height, width = levels.rows.size, levels.cols.size
+    if height == 1:
+        return np.argsort(places, kind="stable")
+    row, column = np.divmod(places, width)
+    row_rank, column_rank = np.argsort(_sorted(levels.rows))[row], np.argsort(_sorted(levels.cols))[column]
+    level, span = levels.rows[row], np.zeros(places.size, np.int64)
+    spans = _all_spans(levels, table_of)
+    for one in np.unique(level):
+        ends = np.cumsum([span_width for span_width, _ in spans[one]])
+        span[level == one] = np.searchsorted(ends, column_rank[level == one], side="right")
+    chunk = row_rank // _piece(height, max(1, CHUNK // width))
+    return np.lexsort((column_rank, row_rank, span, level, chunk))
 
 
 def places(chunk: Chunk, index: NDArray[np.int64], width: int) -> NDArray[np.int64]:

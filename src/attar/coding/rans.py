@@ -73,17 +73,19 @@ def cheapest(values: Array, price: int) -> tuple[bytes, int]:
     """The shortest form, where a byte less must not cost more nanoseconds of decoding than the price (0: any number),
     and about how many it takes on one machine, whichever this is.
     """
-    low, high = int(values.min()), int(values.max())
+    flat = values.ravel()
+    # Bytes are counted in the time that it takes to find the least and the greatest.
+    counted = symbols.counted(flat) if flat.itemsize == 1 else None
+    low, high = (int(values.min()), int(values.max())) if counted is None else counted.bounds
     if low == high:
         return bytes([CONSTANT]) + signed(low), 500
-    flat = values.ravel()
     forms = []
     if flat.size * (high - low).bit_length() <= 8 * ADAPTIVE_LIMIT:
         forms.append((_packed(flat.astype(np.int64), low, high), 1000 + 3 * flat.size))
     if flat.size <= ADAPTIVE_LIMIT and high - low < FURTHEST:
         data = _adaptive(flat.astype(np.int64))
         forms.append((data, 800 + 28 * len(data)))
-    forms.append(_static(values, price))
+    forms.append(_static(values, price, counted))
     return min(forms, key=lambda form: price * len(form[0]) + form[1] if price else len(form[0]))
 
 
@@ -101,13 +103,13 @@ def _adaptive(values: I64) -> bytes:
     return bytes([ADAPTIVE]) + signed(centre) + levels.shortest(values - centre, FURTHEST)[1]
 
 
-def _static(values: Array, price: int) -> tuple[bytes, int]:
+def _static(values: Array, price: int, counted: symbols.Counted | None) -> tuple[bytes, int]:
     """Side information, escaped values, chunks; and the nanoseconds."""
-    coded = static.make_plan(values, price)
+    coded = static.make_plan(values, price, counted)
     plan = coded.plan
     head = bytes([STATIC + plan.by_row + 2 * plan.by_column]) + sized(static.write_plan(plan))
     escaped = _escaped(coded.escaped) if plan.alphabet.escape else b""
-    return head + escaped + static.encode_chunks(coded), 2500 + coded.nanoseconds
+    return b"".join([head, escaped, *static.encode_chunks(coded)]), 2500 + coded.nanoseconds
 
 
 def _escaped(escaped: NDArray[np.uint64]) -> bytes:

@@ -13,7 +13,7 @@ from attar.coding.kernel import LANE_BYTES
 from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
-from attar.coding.streams import Coder, sized
+from attar.coding.streams import Coder, varint
 from attar.coding.symbols import U8, Alphabet
 from attar.errors import FormatError
 from attar.types import Array
@@ -68,10 +68,12 @@ class Coded:
         return int(each * self.symbols.size) + symbols.ESCAPE_NS * self.escaped.size
 
 
-def make_plan(values: Array, price: int = 0) -> Coded:
-    """The plan with the fewest bits for a matrix (or a [1, n]) of integers; a price as in rans.cheapest."""
-    alphabet = symbols.choose(values.ravel(), price)
-    coded, escaped = alphabet.symbols(values.ravel())
+def make_plan(values: Array, price: int = 0, counted: symbols.Counted | None = None) -> Coded:
+    """The plan with the fewest bits for a matrix (or a [1, n]) of integers; a price as in rans.cheapest, counts of the
+    values where they are known.
+    """
+    alphabet = symbols.choose(values.ravel(), price, counted)
+    coded, escaped, places = alphabet.symbols(values.ravel())
     coded = coded.reshape(values.shape)
     plans = [_planned(coded, alphabet, sides, chosen) for sides, chosen in _likely(coded, alphabet)]
     least = min(bits for bits, _, _ in plans) * CLOSE + SLACK
@@ -79,7 +81,8 @@ def make_plan(values: Array, price: int = 0) -> Coded:
     if len(close) > 1:
         close.sort(key=lambda one: one[1] + 8 * len(write_plan(one[2])))
     _, code, plan = close[0]
-    escaped = _ordered(coded, escaped, plan) if escaped.size else escaped
+    if escaped.size:
+        escaped = escaped[order.turns(plan.levels, plan.table_of, places)]
     return Coded(plan, coded, escaped, code / coded.size, 0 < FEWEST_LANES * price < SINGLE_NS * coded.size)
 
 
@@ -91,37 +94,16 @@ def _likely(coded: U8, alphabet: Alphabet) -> list[tuple[tuple[bool, bool], Leve
     both = levels.fitted(coded, alphabet.zero, alphabet.size, True, True)
     least = min(both.bits) * CLOSE + SLACK
     likely = [sides for bits, sides in zip(both.bits, SIDES, strict=True) if bits <= least]
-    found = {SIDES[0]: levels.flat(shape), SIDES[3]: both.levels}
-    for sides in likely:
-        if sides not in found:
-            found[sides] = levels.fitted(coded, alphabet.zero, alphabet.size, *sides).levels
-    return [(sides, found[sides]) for sides in likely]
+    return [(sides, _levels(coded, alphabet, sides, both.levels)) for sides in likely]
 
 
-def _collected(coded: U8, chunk: Chunk) -> U8:
-    """The symbols of a chunk, in the order of coding; one row is in it as it stands."""
-    if len(coded) == 1:
-        return coded[0, chunk.span]
-    result = np.empty(chunk.size, np.uint8)
-    kernel.kernel().collect(coded, chunk.rows, chunk.columns, chunk.runs, result)
-    return result
-
-
-def _ordered(coded: U8, escaped: NDArray[np.uint64], plan: Plan) -> NDArray[np.uint64]:
-    """Escaped values, given row by row, in the order of coding."""
-
-    def one(chunk: Chunk) -> NDArray[np.int64]:
-        index = _escapes(_collected(coded, chunk), plan.alphabet, escaped.size)
-        return order.places(chunk, index, coded.shape[1])
-
-    found = np.concatenate(kernel.over_chunks(one, plan.chunks()))
-    return escaped[np.searchsorted(_escapes(coded.ravel(), plan.alphabet, escaped.size), found)]
-
-
-def _escapes(coded: U8, alphabet: Alphabet, most: int) -> NDArray[np.int64]:
-    """Where the escapes stand, at most so many."""
-    index = np.empty(most, np.int64)
-    return index[: kernel.kernel().find(coded, alphabet.width, index)]
+def _levels(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], both: Levels) -> Levels:
+    """The levels of some sides, given those of both."""
+    if all(sides):
+        return both
+    if not any(sides):
+        return levels.flat((coded.shape[0], coded.shape[1]))
+    return levels.fitted(coded, alphabet.zero, alphabet.size, *sides).levels
 
 
 def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Levels) -> tuple[float, float, Plan]:
@@ -140,7 +122,8 @@ def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Le
     kind, code, nbytes = kernel.kernel().fit_tables(merged, mode, alphabet.escape, specs, frequencies)
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
     bits = code / ONE + 8 * nbytes
-    bits += sum(levels.run_bits(side) for side, used in zip((chosen.rows, chosen.cols), sides, strict=True) if used)
+    if any(sides):
+        bits += sum(own for own, used in zip(chosen.bits, sides, strict=True) if used)
     return bits, code / ONE, Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
 
 
@@ -201,13 +184,15 @@ def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:
     return np.repeat(np.arange(len(runs)), runs).astype(np.uint8)
 
 
-def encode_chunks(coded: Coded) -> bytes:
-    """Chunks one after the other, each but the last with its length in front."""
+def encode_chunks(coded: Coded) -> list[bytes]:
+    """Chunks one after the other, each but the last with its length in front: what to join."""
     prepared = kernel.kernel().EncodeTables(coded.plan.frequencies)
 
     def one(chunk: Chunk) -> bytes:
         nbytes = max(coded.bits / 8 * chunk.size, SINGLE * coded.laned)
-        return kernel.encode(_collected(coded.symbols, chunk), chunk.runs, prepared, nbytes)
+        if len(coded.symbols) == 1:
+            return kernel.encode(coded.symbols[0, chunk.span], chunk.runs, prepared, nbytes)
+        return kernel.encode_rows(coded.symbols, chunk.rows, chunk.columns, chunk.runs, prepared, nbytes)
 
     done = kernel.over_chunks(one, coded.plan.chunks())
-    return b"".join(sized(data) for data in done[:-1]) + done[-1]
+    return [part for data in done[:-1] for part in (varint(len(data)), data)] + done[-1:]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import log2
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +39,16 @@ class Alphabet:
         """Symbols, the escape among them."""
         return self.width + self.escape
 
-    def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64]]:
-        """Symbols [n] of integers of any dtype, and the distances of the escaped ones from the window, zigzag."""
+    def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64], I64]:
+        """Symbols [n] of integers of any dtype; distances of the escaped ones from the window, zigzag; their places."""
         words = values.view(f"u{values.itemsize}")
         low = self.low % (1 << (8 * values.itemsize))
         if not self.escape:
-            return (words - words.dtype.type(low)).astype(np.uint8, copy=False), np.zeros(0, np.uint64)
+            return (
+                (words - words.dtype.type(low)).astype(np.uint8, copy=False),
+                np.zeros(0, np.uint64),
+                np.zeros(0, np.int64),
+            )
         if values.itemsize == 1:
             symbols = np.empty(values.size, np.uint8)
             index = np.empty(kernel.kernel().window(words, low, self.width, symbols), np.int64)
@@ -53,7 +59,7 @@ class Alphabet:
         outside = values[index].astype(np.int64).view(np.uint64)
         outside = (outside - np.uint64(self.low % (1 << 64))).view(np.int64)
         outside = np.where(outside > 0, outside - self.width, outside)
-        return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64)
+        return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64), index
 
     def window(self) -> I64:
         """The values of the symbols [width], two's complement."""
@@ -71,12 +77,25 @@ class Alphabet:
         return Alphabet(low, width, bool(coder.bits(1, int(self.escape))))
 
 
-def choose(values: Array, price: int = 0) -> Alphabet:
+class Counted(NamedTuple):
+    """The distinct values, ascending, and how often each occurs."""
+
+    distinct: I64
+    counts: I64
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the greatest value."""
+        return int(self.distinct[0]), int(self.distinct[-1])
+
+
+def choose(values: Array, price: int = 0, given: Counted | None = None) -> Alphabet:
     """The window whose code is expected to be shortest, by the entropy within and the outliers' distances without.
 
     A narrow one may take some bits more; with a price, any, where a byte less would cost more nanoseconds of decoding.
+    Values that were counted are not counted again.
     """
-    distinct, counts = _counted(values)
+    distinct, counts = counted(values) if given is None else given
     options = _windows(distinct, counts, np.array([tail for tail in TAILS if tail <= values.size // 4]))
     bits = _bits(distinct, counts, options)
     if price:
@@ -87,21 +106,21 @@ def choose(values: Array, price: int = 0) -> Alphabet:
     return narrow[0] if narrow else priced[0][1]
 
 
-def _counted(values: Array) -> tuple[I64, I64]:
-    """The distinct values, ascending, and how often each occurs."""
+def counted(values: Array) -> Counted:
+    """Each of the values [n], n > 0, with how often it occurs."""
     if values.itemsize == 1:
         counts = np.zeros(256, np.int64)
         kernel.kernel().histogram(values.view(np.uint8), counts)
-        low = int(np.iinfo(values.dtype).min)
+        low = -128 if values.dtype.kind == "i" else 0
         counts = np.concatenate((counts[-low:], counts[:-low])) if low else counts
     else:
         low, high = int(values.min()), int(values.max())
         if high - low >= 1 << 16:
             distinct, counts = np.unique(values, return_counts=True)
-            return distinct.astype(np.int64), counts
+            return Counted(distinct.astype(np.int64), counts)
         counts = np.bincount(values.astype(np.int64) - low)
     distinct = np.flatnonzero(counts)
-    return distinct + low, counts[distinct]
+    return Counted(distinct + low, counts[distinct])
 
 
 def _windows(distinct: I64, counts: I64, tails: I64) -> list[Alphabet]:
@@ -140,7 +159,8 @@ def _bits(distinct: I64, counts: I64, options: list[Alphabet]) -> list[float]:
     total = float(weights[-1])
     found = []
     for one in options:
-        i, j = np.searchsorted(distinct, (one.low, one.low + one.width)).tolist()
+        # Few steps take less than a call of numpy's, and compare with whole numbers of any size.
+        i, j = bisect_left(distinct, one.low), bisect_left(distinct, one.low + one.width)
         within = float(weights[j] - weights[i])
         bits = within * log2(total) - float(own[j] - own[i]) + 3.0 * (j - i) + 0.5 * one.width
         if one.escape:

@@ -20,8 +20,9 @@ from attar.coding.tables import write_tables
 
 __all__ = [
     "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticPlan", "collect", "count_classes",
-    "decode", "decode_planes", "decode_values", "dense_decode", "dense_encode", "encode", "find", "fit_levels",
-    "fit_tables", "histogram", "merge_classes", "read_escapes", "simd_path", "unpack", "window", "write_tables",
+    "decode", "decode_planes", "decode_values", "dense_decode", "dense_encode", "encode", "encode_rows", "find",
+    "fit_levels", "fit_tables", "histogram", "merge_classes", "read_escapes", "simd_path", "unpack", "window",
+    "write_tables",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
@@ -123,6 +124,15 @@ def encode(symbols: U8, runs: Runs, tables: EncodeTables, lanes: int) -> bytes:
     tail = np.concatenate(outgoing[::-1])
     head = _varint(count << 2 | LANES.index(lanes))
     return head + states.astype("<u4").tobytes() + tail.astype("<u2").tobytes()
+
+
+def encode_rows(
+    source: U8, rows: NDArray[np.int32], columns: NDArray[np.int32], runs: Runs, tables: EncodeTables, lanes: int
+) -> bytes:
+    """A chunk of rows of source [height, width], as collected."""
+    symbols = np.empty(rows.size * columns.size, np.uint8)
+    collect(source, rows, columns, runs, symbols)
+    return encode(symbols, runs, tables, lanes)
 
 
 def _push(states: U64, active: NDArray[np.intp], symbols: U8, table: NDArray[np.intp], tables: EncodeTables) -> U64:
