@@ -23,7 +23,7 @@ from acceptance import markdown
 from search_cases import DATA, MAX_DROP, MODELS
 from timing import machine
 
-FILES = ("lenet300.onnx", "lenet5.onnx", "resnet20.onnx", "dwcnn.onnx", "dwcnn.keras", "lenet5.pt", "resnet20.pt")
+FILES = ("lenet300.onnx", "lenet5.onnx", "resnet20.onnx", "dwcnn.onnx", "dwcnn.keras")
 ATTAR = [sys.executable, "-m", "attar"]
 LIMIT, LARGEST = 10.0, 20.0
 """Seconds that a point may take, and the largest drop that is asked for."""
