@@ -50,7 +50,7 @@ def measured(model: str, runs: Path, repeats: int) -> dict[str, Any]:
     """Medians of both calls, and the drop and the bytes of the point."""
     folder = run_of(model, runs)
     listing = [command("pick", folder)[0] for _ in range(repeats)]
-    drop, out, point = 2 * MAX_DROP, runs / "picked", []
+    drop, out, point = 2 * MAX_DROP, runs / f"{folder.name}-picked", []
     while command("pick", folder, "--max-drop", drop, "-o", out, "--force")[1] and drop < LARGEST:
         drop *= 2
     for _ in range(repeats):
@@ -58,7 +58,7 @@ def measured(model: str, runs: Path, repeats: int) -> dict[str, Any]:
         if code:
             raise SystemExit(f"{model}: {said}")
         point.append(seconds)
-    size = next(out.glob("*.attar")).stat().st_size
+    size = (out / f"{Path(model).stem}.attar").stat().st_size
     return {"listing": statistics.median(listing), "point": statistics.median(point), "drop": drop, "bytes": size}
 
 
