@@ -95,6 +95,7 @@ bench: setup
 	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/verbs.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/picking.py
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/tuning.py

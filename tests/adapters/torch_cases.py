@@ -233,7 +233,16 @@ def module_case(name: str) -> Case:
         return run_module(model, batch)
 
     tolerance = 2e-2 if name == "half" else 2e-5
-    return Case(Primed, lambda: make(name), batches, run_module, run_saved, tolerance, name not in INEXACT)
+    return Case(
+        Primed,
+        lambda: make(name),
+        batches,
+        run_module,
+        run_saved,
+        tolerance,
+        name not in INEXACT,
+        random=name == "dropout",
+    )
 
 
 def plain(name: str) -> nn.Module:

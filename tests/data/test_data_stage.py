@@ -12,6 +12,7 @@ from PIL import Image
 import attar
 from attar import api
 from attar import recipe as recipes
+from attar.copies import near
 from attar.copies.near import SIDE, array_crops, thumbnails
 from attar.copies.prepare import LEAST, DataSettings, prepared
 from attar.data.read import read
@@ -182,3 +183,14 @@ def test_crops_do_not_depend_on_how_many_images_there_are():
     whole = list(array_crops(images))
     assert len(whole) == 300 and whole[0].shape == (9, SIDE, SIDE)
     assert np.array_equal(whole[290], next(array_crops(images[290:])))
+
+
+def test_large_images_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 40, 30, 3), dtype=np.uint8)
+    expected = list(array_crops(images))
+    seen: list[int] = []
+    monkeypatch.setattr(near, "VALUES", 2 * images[0].size)
+    monkeypatch.setattr(near, "as_images", lambda some: seen.append(len(some)) or some)
+    found = list(array_crops(images))
+    assert seen == [2, 2, 2, 1]
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))

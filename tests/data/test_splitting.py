@@ -73,9 +73,12 @@ def test_train_gives_calibrate_and_select_and_test_is_certify() -> None:
 
 
 def test_sets_of_their_own_are_taken_as_they_are() -> None:
-    splits = make_splits(None, calibrate=made(40, 0, labels=False), select=made(50, 1), certify=made(60, 2), seed=0)
+    given = {"calibrate": made(40, 0, labels=False), "select": made(50, 1), "certify": made(60, 2)}
+    splits = make_splits(None, **given, seed=0)
     check(splits)
     assert sizes(splits) == (40, 50, 60)
+    for name, part in given.items():  # whole, so nothing is copied
+        assert all(values is getattr(splits, name).inputs[key] for key, values in part.inputs.items())
     assert sizes(make_splits(made(100), certify=made(60, 2), seed=0)) == (50, 50, 60)
     assert sizes(make_splits(made(100), calibrate=made(60, 2), seed=0)) == (60, 50, 50)
     assert sizes(make_splits({"train": made(100), "test": made(60, 1)}, certify=made(70, 2), seed=0)) == (50, 50, 70)

@@ -24,7 +24,8 @@ class Case:
     ...]. tolerance is relative to the largest output. exact: rebuilding gives the same bits (not so for float64
     weights, which are handed on in float32). perturbed: how many layers law_perturb tries, evenly spaced; all where
     None.
-    smooth: differences of float32 outputs tell slopes; not so for deep networks with many kinks.
+    smooth: differences of float32 outputs tell slopes; not so for deep networks with many kinks. random: answers are
+    drawn, by a seed for each call.
     """
 
     adapter: Any
@@ -36,6 +37,7 @@ class Case:
     exact: bool = True
     perturbed: int | None = None
     smooth: bool = True
+    random: bool = False
 
     def open(self) -> Adapter:
         """A fresh adapter over a fresh model."""

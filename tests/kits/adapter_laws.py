@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from attar.adapters import parts
 from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.methods.keep import narrowed
@@ -200,6 +201,23 @@ def law_perturb(case: Case) -> None:
     (same if case.exact else nearly)([adapter.run(batch)], [plain], "outputs after perturbing")
 
 
+def law_parts(case: Case) -> None:
+    """Examples that are run one by one, as large ones are, answer like those that are run together."""
+    adapter, batch = case.open(), case.batches[0]
+    plain = adapter.run(batch).copy()
+    movable = [layer for layer in owners(adapter) if adapter.can_perturb(layer.name)][:1]
+    rng = np.random.default_rng(2)
+    deltas = {layer.name: rng.normal(size=(len(plain), layer.rows)).astype(np.float32) for layer in movable}
+    moved = adapter.run(batch, deltas).copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "MOST_VALUES", 1)
+        found, shifted = adapter.run(batch), adapter.run(batch, deltas)
+    assert found.shape == plain.shape and shifted.shape == moved.shape
+    if not case.random:
+        close([found], [plain], 10 * case.tolerance, "run one by one")
+        close([shifted], [moved], 10 * case.tolerance, "perturbed one by one")
+
+
 def law_caller_untouched(case: Case) -> None:
     """The caller's model keeps every bit, whatever is done with the adapter."""
     model = case.model()
@@ -290,6 +308,7 @@ LAWS: tuple[Callable[[Case], None], ...] = (
     law_capture,
     law_moments,
     law_perturb,
+    law_parts,
     law_pullback,
     law_caller_untouched,
     law_rebuild,

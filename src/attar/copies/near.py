@@ -32,8 +32,8 @@ BLOCK = 1 << 22
 """Most pairs that are looked at in one go."""
 PAIRS = 512
 """Images that are compared, or thumbnails' owners that are hashed, in one go."""
-CHUNK = 256
-"""Images of an array that are turned into grey bytes in one go."""
+CHUNK, VALUES = 256, 1 << 22
+"""Most images of an array, and most values of them, that are turned into grey bytes in one go."""
 Bytes = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
 Pairs = list[tuple[int, int]]
@@ -87,8 +87,9 @@ def grey(images: Bytes) -> Bytes:
 
 def array_crops(values: Array, *, middle: bool = False) -> Iterator[Bytes]:
     """The `crops` of each image of an array of any scale, on which what is compared does not depend; of others none."""
-    for start in range(0, len(values), CHUNK):
-        images = as_images(values[start : start + CHUNK])
+    step = max(min(CHUNK, VALUES // max(values[:1].size, 1)), 1)
+    for start in range(0, len(values), step):
+        images = as_images(values[start : start + step])
         yield from () if images is None else crops(grey(images), middle=middle)
 
 

@@ -163,6 +163,6 @@ def _share(
     most = n if len(names) == 1 else n // 4 if len(names) == 3 else n // 2
     for name in sorted(names, key=PARTS.index):
         count = n - start if name == "certify" else min(limits[name], most, n - start)
-        parts[name] = pool.take(np.sort(order[start : start + count]))
+        parts[name] = pool if count == n else pool.take(np.sort(order[start : start + count]))
         start += count
     return parts

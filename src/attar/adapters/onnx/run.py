@@ -18,6 +18,7 @@ from attar.adapters.onnx.session import Feed, Session, batch_axes, examples_firs
 from attar.adapters.onnx.sites import Site
 from attar.adapters.onnx.tensors import Store
 from attar.adapters.onnx.watch import delta_name, perturbable, uses_by_owner, watching
+from attar.adapters.parts import together
 from attar.adapters.unfold import PATCHES_PER_EXAMPLE
 from attar.errors import DataError
 from attar.run.memory import at_once
@@ -89,10 +90,11 @@ class Runner:
             if not self.can_perturb(name):
                 raise KeyError(name)
         size = fixed_batch(self.inputs, feed)
-        if size is None:
+        step = together(feed.examples.values(), feed.count, feed.count)
+        if size is None and step >= feed.count:
             return self._run_feed(feed, perturb or {})
         results = []
-        for part, rows, real in parts(feed, size, lambda _: feed.count):
+        for part, rows, real in parts(feed, size, lambda _: step):
             deltas = {name: np.asarray(delta)[rows] for name, delta in (perturb or {}).items()}
             results.append(self._run_feed(part, deltas)[:real])
         return np.concatenate(results)

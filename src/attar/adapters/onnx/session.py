@@ -208,9 +208,9 @@ def _typed(value: Array, spec: TensorSpec) -> Array:
 
 
 def fixed_batch(inputs: list[TensorSpec], feed: Feed) -> int | None:
-    """The batch size that the model is made for, where it is fixed and the feed has another."""
+    """The batch size that the model is made for, where it is fixed."""
     for spec in inputs:
-        if spec.name not in feed.whole and spec.shape and spec.shape[0] is not None and spec.shape[0] != feed.count:
+        if spec.name not in feed.whole and spec.shape and spec.shape[0] is not None:
             return spec.shape[0]
     return None
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from attar.adapters.base import Batch
 from attar.adapters.moments import IdCounts, MomentSum
+from attar.adapters.parts import together
 from attar.adapters.tflite.forms import Convolution, Sample
 from attar.adapters.tflite.session import Feed, Port, Session, feed_of, tried
 from attar.adapters.tflite.sites import Site
@@ -145,8 +146,8 @@ class Runner:
             if not self.can_perturb(name):
                 raise KeyError(name)
         self._try_once()
-        results = []
-        for part, rows, real in feed.pieces(self.size or max(min(feed.count, MOST_EXAMPLES), 1)):
+        most, results = together(feed.values.values(), feed.count, MOST_EXAMPLES), []
+        for part, rows, real in feed.pieces(self.size or max(min(feed.count, most), 1)):
             deltas = {name: np.asarray(delta, np.float32)[rows] for name, delta in (perturb or {}).items()}
             results.append(self._run_piece(part, deltas)[:real])
         return np.concatenate(results) if results else np.zeros((0, 1), np.float32)

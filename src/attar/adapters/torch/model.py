@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from attar.adapters.base import Batch, Gradients
+from attar.adapters.parts import in_parts
 from attar.adapters.torch import files as torch_files
 from attar.adapters.torch import inputs as torch_inputs
 from attar.adapters.torch import skeleton as torch_skeleton
@@ -156,7 +157,11 @@ class TorchModel(TorchAdapter):
 
     def run(self, batch: Batch, perturb: Mapping[str, Array] | None = None) -> Array:
         """The first output, [n, ...], float32; see the protocol for perturb."""
-        return self._runner.perturbed(batch, perturb) if perturb else self._runner.run(batch)
+
+        def one(part: Batch, deltas: Mapping[str, Array] | None) -> Array:
+            return self._runner.perturbed(part, deltas) if deltas else self._runner.run(part)
+
+        return in_parts(one, batch, perturb)
 
     def can_perturb(self, name: str) -> bool:
         """All but recurrent kernels, whose products are hidden in a loop, and tied weights."""

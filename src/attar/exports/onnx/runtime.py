@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.onnx.session import batch_axes, examples_first, feed_of, fixed_batch, parts, runtime
+from attar.adapters.parts import together
 from attar.errors import ModelError
 from attar.types import Array, TensorSpec
 
-PIECE, MOST_VALUES = 256, 1 << 20
-"""Examples that are run at once, and values of their inputs: activations of pictures take gigabytes."""
+PIECE = 256
+"""Most examples that are run at once."""
 
 
 class Runtime:
@@ -64,8 +65,7 @@ class Runtime:
         feed = feed_of(batch, self._first, self._axes)
         size = fixed_batch(self._first, feed)
         found = []
-        one = sum(value.size for value in feed.examples.values()) // max(feed.count, 1)
-        step = min(PIECE, max(MOST_VALUES // max(one, 1), 1))
+        step = together(feed.examples.values(), feed.count, PIECE)
         for piece, _, real in parts(feed, size, lambda _: step):
             found.append(np.asarray(self.session.run([self._output], piece.values)[0], np.float32)[:real])
         return np.concatenate(found)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from attar.adapters.parts import together
 from attar.adapters.tflite.adapter import TfliteAdapter
 from attar.adapters.tflite.reader import read_file
 from attar.adapters.tflite.session import Feed, Session, feed_of, tried
@@ -54,7 +55,7 @@ class Runtime:
     def run(self, batch: Mapping[str, Array]) -> Array:
         """The first output [n, ...], float32; raises DataError where the model refuses the batch."""
         feed = feed_of(batch, self._inputs)
-        step = self.size or max(min(feed.count, PIECE), 1)
+        step = self.size or max(min(feed.count, together(feed.values.values(), feed.count, PIECE)), 1)
         found = []
         for piece, _, real in feed.pieces(step) if self.size else _whole(feed, step):
             value = self._session.run(piece.values, [self._output.index])[0]

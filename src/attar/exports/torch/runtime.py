@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attar.adapters.parts import together
 from attar.adapters.torch import programs as torch_programs
 from attar.adapters.torch.graph import described
 from attar.adapters.torch.inputs import Signature, first_tensor, to_tensor
@@ -46,9 +47,9 @@ class Runtime:
     def run(self, batch: Mapping[str, Array]) -> Array:
         """The first output [n, ...], float32."""
         count = len(next(iter(batch.values())))
-        found = []
-        for start in range(0, count, PIECE):
-            call = self._call({name: values[start : start + PIECE] for name, values in batch.items()})
+        found, step = [], together(batch.values(), count, PIECE)
+        for start in range(0, count, step):
+            call = self._call({name: values[start : start + step] for name, values in batch.items()})
             with set_threads(self._threads):
                 found.append(np.array(first_tensor(call()).float().numpy()))
         return np.concatenate(found)
