@@ -12,30 +12,15 @@ import numpy as np
 
 from attar.adapters.keras.forms import Lookup
 from attar.adapters.keras.layers import Site
-from attar.adapters.keras.run import forward, to_float, without_gradients
-from attar.adapters.keras.taps import tapped
+from attar.adapters.keras.pieces import has_fixed_batch
+from attar.adapters.keras.run import to_float
+from attar.adapters.keras.traced import Calls, seeing
 from attar.adapters.moments import IdCounts, MomentSum, Pace, with_last
 from attar.adapters.unfold import pick
 from attar.types import Array, Capture, Stats
 
 CAPTURE_BYTES = 2**26
 """Bytes of what layers get that one run may show; larger batches are cut."""
-Calls = list[tuple[Array, Array | None]]
-"""(input, product without bias or None), one for each call of a layer."""
-
-
-def seen(model: Any, sites: Sequence[Site], inputs: Any, *, products: bool = True) -> dict[str, Calls]:
-    """What each site's layer got and (if `products`) gave, call by call, in numpy; z is without the layer's bias."""
-    calls: dict[str, Calls] = {}
-
-    def hook(site: Site, x: Any, z: Any) -> Any:
-        product = None if z is None or not products else without_bias(site, to_float(z))
-        calls.setdefault(site.name, []).append((to_float(x), product))
-        return z
-
-    with without_gradients(), tapped(sites, hook):
-        forward(model, inputs)
-    return calls
 
 
 def without_bias(site: Site, z: Array) -> Array:
@@ -51,16 +36,17 @@ def without_bias(site: Site, z: Array) -> Array:
 
 def captures(model: Any, sites: Sequence[Site], inputs: Any) -> Iterator[Capture]:
     """One Capture per layer that was reached; y is None for transposed convolutions and recurrent kernels."""
-    calls = seen(model, sites, inputs)
+    calls = seeing(model, sites, products=True)(inputs)
     for site in sites:
         if site.name in calls:
-            yield _capture(site, calls[site.name])
+            yield _capture(site, calls.pop(site.name))
 
 
 def _capture(site: Site, calls: Calls) -> Capture:
     """All calls of a layer in one batch; where it computes in 16 bits, y is the product of its x in 32."""
     shown = calls[0][1] is not None and site.form.row_axes(calls[0][1].ndim) is not None
-    y = np.concatenate([_rows(site, z) for _, z in calls if z is not None], axis=-1) if shown else None
+    products = [without_bias(site, z) for _, z in calls if z is not None]
+    y = np.concatenate([_rows(site, z) for z in products], axis=-1) if shown else None
     if isinstance(site.form, Lookup):
         return Capture(site.name, None, y, np.concatenate([x.reshape(-1) for x, _ in calls]).astype(np.int64))
     x = np.concatenate([site.form.columns(x) for x, _ in calls], axis=-1)
@@ -81,9 +67,9 @@ def moments(model: Any, sites: Sequence[Site], batches: Iterable[Any]) -> dict[s
     """Statistics of every layer that was reached; several calls in one batch are positions of the same examples."""
     sums: dict[str, MomentSum | IdCounts] = {}
     start = 0
-    fixed = any(tensor.shape[0] is not None for tensor in getattr(model, "inputs", None) or [])
-    for inputs, examples, last, learn in _pieces(batches, whole=fixed):
-        calls = seen(model, sites, inputs, products=False)
+    see = seeing(model, sites, products=False)
+    for inputs, examples, last, learn in _pieces(batches, whole=has_fixed_batch(model)):
+        calls = see(inputs)
         learn(sum(x.nbytes for found in calls.values() for x, _ in found), examples)
         for place, site in enumerate(sites):
             xs = [x for x, _ in calls.pop(site.name, [])]
