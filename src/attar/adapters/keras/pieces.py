@@ -13,26 +13,37 @@ from typing import Any
 
 import keras
 
-SIZES = (64, 8, 1)
-"""Examples in a piece: few sizes, since every size is traced anew."""
+RUN, SHOWN = 64, 32
+"""Examples in a piece, and where what layers get is shown, which stays until the run ends."""
+SMALLER = (8, 1)
+"""Examples in a piece where outputs are larger, and in what is left at the end: few sizes, as each is traced anew."""
 PIECE_BYTES = 2**26
 """The most that one layer's output may take in a piece, if one example does not take more."""
 
 
-def pieces(model: Any, inputs: Any) -> Iterator[Any]:
-    """The examples of a batch in order, as many at once as memory and the model allow."""
-    count, start = len(keras.tree.flatten(inputs)[0]), 0
-    most = _most(model)
-    if most is None or not count:
-        yield inputs
-        return
-    for size in SIZES:
-        while size <= most and count - start >= size:
-            yield keras.tree.map_structure(itemgetter(slice(start, start + size)), inputs)
+def pieces(model: Any, inputs: Any, *, most: int = RUN, even: bool = False) -> Iterator[tuple[Any, int]]:
+    """The examples of a batch in order, as many at once as memory and the model allow, and how many a piece has.
+
+    most: examples in a piece, at most. even: no piece has another number of them than `most` or those of SMALLER; else
+    what is left at the end is one piece.
+    """
+    count = len(keras.tree.flatten(inputs)[0])
+    for start, stop in _spans(count, _allowed(model, most) or count, even=even):
+        yield keras.tree.map_structure(itemgetter(slice(start, stop)), inputs), stop - start
+
+
+def _spans(count: int, most: int, *, even: bool) -> Iterator[tuple[int, int]]:
+    """Where each piece of so many examples starts and stops; one for no example at all."""
+    start = 0
+    for size in [most, *(size for size in SMALLER if even and size < most)]:
+        while size and count - start >= size:
+            yield start, start + size
             start += size
+    if start < count or not count:
+        yield start, count
 
 
-def _most(model: Any) -> int | None:
+def _allowed(model: Any, most: int) -> int | None:
     """Examples in a piece; None where the model takes another number only, or memory is not TensorFlow's on a CPU."""
     if keras.backend.backend() != "tensorflow" or has_fixed_batch(model):
         return None
@@ -41,7 +52,7 @@ def _most(model: Any) -> int | None:
     if tf.config.list_logical_devices("GPU"):
         return None
     largest = _largest_output(model)
-    return next((size for size in SIZES if size * largest <= PIECE_BYTES), 1)
+    return next((size for size in (most, *SMALLER) if size * largest <= PIECE_BYTES), 1)
 
 
 def has_fixed_batch(model: Any) -> bool:

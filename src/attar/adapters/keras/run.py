@@ -104,5 +104,5 @@ def predict(model: Any, inputs: Any) -> Array:
             return to_float(forward(model, inputs)).astype(np.float32)
     if keras.backend.backend() == "tensorflow":
         model.jit_compile = False  # XLA on the CPU compiles for seconds per batch size
-    found = [keras.tree.flatten(model.predict_on_batch(piece))[0] for piece in pieces(model, inputs)]
+    found = [keras.tree.flatten(model.predict_on_batch(piece))[0] for piece, _ in pieces(model, inputs)]
     return np.concatenate([np.asarray(part) for part in found]).astype(np.float32)

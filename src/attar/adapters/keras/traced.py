@@ -38,8 +38,11 @@ def traced(model: Any, run: Run) -> Run:
     return lambda *given: graph(*keras.tree.map_structure(ops.convert_to_tensor, given))
 
 
-def seeing(model: Any, sites: Sequence[Site], *, products: bool) -> Callable[[Any], dict[str, Calls]]:
-    """What shows, for inputs, what each site's layer got and (if `products`) gave, by name."""
+def seeing(model: Any, sites: Sequence[Site], *, products: bool) -> Run:
+    """A run that gives what each site's layer got and (if `products`) gave, call by call: {name: [(x, z or None)]}.
+
+    z is with the layer's bias.
+    """
 
     def run(inputs: Any, _: Any) -> dict[str, list[tuple[Any, Any]]]:
         calls: dict[str, list[tuple[Any, Any]]] = {}
@@ -52,24 +55,14 @@ def seeing(model: Any, sites: Sequence[Site], *, products: bool) -> Callable[[An
             forward(model, inputs)
         return calls
 
-    step = traced(model, run)
-
-    def see(inputs: Any) -> dict[str, Calls]:
-        found: dict[str, list[Calls]] = {}
-        for piece in pieces(model, inputs):
-            for name, calls in step(piece, ()).items():
-                found.setdefault(name, []).append([(to_float(x), None if z is None else to_float(z)) for x, z in calls])
-        return {name: [_joined(parts) for parts in zip(*found[name], strict=True)] for name in list(found)}
-
-    return see
+    return run
 
 
-def _joined(parts: Sequence[tuple[Array, Array | None]]) -> tuple[Array, Array | None]:
-    """One call of a layer on all pieces of a batch."""
-    if len(parts) == 1:
-        return parts[0]
-    products = [z for _, z in parts if z is not None]
-    return np.concatenate([x for x, _ in parts]), np.concatenate(products) if products else None
+def in_numpy(calls: Mapping[str, list[tuple[Any, Any]]]) -> dict[str, Calls]:
+    """What `seeing` gives, as arrays."""
+    return {
+        name: [(to_float(x), None if z is None else to_float(z)) for x, z in found] for name, found in calls.items()
+    }
 
 
 def shifting(model: Any, sites: Sequence[Site]) -> Shifting:
@@ -86,6 +79,8 @@ def shifting(model: Any, sites: Sequence[Site]) -> Shifting:
 
     def shifted(inputs: Any, deltas: Mapping[str, Array]) -> Array:
         both = inputs, {name: ops.convert_to_tensor(np.asarray(delta, np.float32)) for name, delta in deltas.items()}
-        return np.concatenate([to_float(step(*piece)).astype(np.float32) for piece in pieces(model, both)])
+        return np.concatenate(
+            [to_float(step(*piece)).astype(np.float32) for piece, _ in pieces(model, both, even=True)]
+        )
 
     return shifted
