@@ -5,7 +5,9 @@
 Every run is a process of its own that does what the command does, and its peak is the largest resident set that the
 system reports at its end (VmHWM). "imports" is the peak of another process, which opens the same model and runs one
 example: what the frameworks take. The limit is three times the float32 model and 500 MB (10^6 bytes each). --stages
-prints the peak of every stage of each run, too (VmHWM, set back when a stage begins): where to look.
+prints the peak of every stage of each run, too (VmHWM, set back when a stage begins): where to look, with what is
+there when it begins, and how much of that is not mapped from files (RssAnon): pages of libraries, which TensorFlow has
+hundreds of MB of, are the system's to drop.
 """
 
 from __future__ import annotations
@@ -40,18 +42,21 @@ def status(key: str) -> int:
 
 
 class Stages:
-    """Progress that notes the peak of every stage, in MB, and what was resident when it began."""
+    """Progress that notes the peak of every stage in MB, what was resident when it began, and what of it is its own."""
 
     def __init__(self) -> None:
-        self.rows: list[tuple[str, float, float, float]] = []
-        self._now, self._start, self._begun = "opening", status("VmRSS"), time.monotonic()
+        self.rows: list[tuple[str, float, float, float, float]] = []
+        self._begin("opening")
+
+    def _begin(self, name: str) -> None:
+        self._now, self._start, self._own, self._begun = name, status("VmRSS"), status("RssAnon"), time.monotonic()
 
     def stage(self, name: str, total: int) -> None:  # noqa: ARG002
         """The stage before ends."""
         seconds = time.monotonic() - self._begun
-        self.rows.append((self._now, self._start / 1e6, status("VmHWM") / 1e6, seconds))
+        self.rows.append((self._now, self._start / 1e6, self._own / 1e6, status("VmHWM") / 1e6, seconds))
         Path("/proc/self/clear_refs").write_text("5")
-        self._now, self._start, self._begun = name, status("VmRSS"), time.monotonic()
+        self._begin(name)
 
     def step(self, count: int = 1) -> None:
         """Nothing."""
@@ -106,7 +111,7 @@ def opened_alone(name: str) -> dict[str, Any]:
     if name in FILES:
         spec = adapter.inputs()[0]
         adapter.run({spec.name: np.zeros((1, *(size or 1 for size in spec.shape[1:])), np.dtype(spec.dtype))})
-    return {"model": float_bytes(adapter)}
+    return {"model": float_bytes(adapter), "anonymous": status("RssAnon")}
 
 
 def searched(name: str) -> dict[str, Any]:
@@ -136,7 +141,7 @@ def child(name: str, what: str, stages: bool) -> dict[str, Any]:
     told = json.loads(said.splitlines()[-1])
     # Not ru_maxrss, which is never below what the process that started this one had. What sets the peak of a stage back
     # sets back that of the process.
-    peak = max(told["own"], *(int(1e6 * row[2]) for row in told.get("stages", [])), 0)
+    peak = max(told["own"], *(int(1e6 * row[3]) for row in told.get("stages", [])), 0)
     found = {"peak": peak, "seconds": used.ru_utime + used.ru_stime}
     return {**told, **found}
 
@@ -170,9 +175,11 @@ def main() -> None:
         alone, run = child(name, "alone", False), child(name, "search", options.stages)
         kept[name] = {"alone": alone, "search": run}
         rows.append(row(name, alone, run))
-        for stage, start, peak, seconds in run["stages"]:
-            print(f"  {stage:<60}{start:>8,.0f} at first{peak:>8,.0f} at most{seconds:>8.1f} s")
+        for stage, start, own, peak, seconds in run["stages"]:
+            print(f"  {stage:<45}{start:>8,.0f} at first ({own:,.0f} own){peak:>8,.0f} at most{seconds:>8.1f} s")
         print(" | ".join(rows[-1]), f"{run['bytes']:,} bytes", flush=True)
+        own, added = alone["anonymous"], run["peak"] - alone["peak"]
+        print(f"  opening alone: {own / 1e6:,.0f} MB are not mapped from files; a run adds {added / 1e6:,.0f} MB")
     head = ["model", "float32", "imports", "peak", "limit", "verdict", "ratio", "CPU s"]
     print(markdown(head, rows))
     if options.json:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SUITES = [str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "files_", "copies_")]
+SUITES = [str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "files_", "copies_", "traced_")]
 FEW = {
     "tensorflow": "mlp or convolutions or embeddings or attention",
     "jax": "mlp or embeddings",
@@ -44,9 +44,9 @@ def test_all_models_and_files_on_torch() -> None:
 @needs_keras
 @pytest.mark.parametrize("backend", FEW)
 def test_some_models_and_gradients(backend: str) -> None:
-    """Both in one process: a backend takes seconds to start."""
-    few = f"(keras_suite and ({FEW[backend]})) or (keras_gradients_suite and not gate)"
-    run_suite(backend, str(HERE / "keras_suite.py"), str(HERE / "keras_gradients_suite.py"), "-k", few)
+    """All in one process: a backend takes seconds to start."""
+    few = f"(keras_suite and ({FEW[backend]})) or (keras_gradients_suite and not gate) or keras_traced_suite"
+    run_suite(backend, *(str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "traced_")), "-k", few)
 
 
 @needs_keras

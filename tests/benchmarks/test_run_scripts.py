@@ -47,8 +47,9 @@ def test_each_stage_has_a_peak_of_its_own() -> None:
     stages.stage("small", 1)
     del large
     stages.stage("end", 1)
-    (_, first, *_), (name, start, peak, seconds), _ = stages.rows
+    (_, first, *_), (name, start, own, peak, seconds), _ = stages.rows
     assert name == "large" and peak - start > 60 and start - first < 60 and seconds >= 0
+    assert 0 < own < start and stages.rows[2][2] - own > 60, "an array is no file"
 
 
 @pytest.fixture(scope="module")

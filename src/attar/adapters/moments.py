@@ -74,22 +74,25 @@ class MomentSum:
 
     def add(self, x: Array, samples: int) -> None:
         """Add columns x[groups, cols, n] that came from this many examples; x is not modified."""
-        self.samples += samples
-        self.count += x.shape[2]
-        if not x.shape[2]:
-            return
         # Columns as rows of memory, the layout that `unfold` makes and BLAS takes as it is.
         columns = np.array(x.transpose(0, 2, 1), np.float32, order="C")
-        by_example = bool(samples) and columns.shape[1] % samples == 0
-        shape = (len(columns), samples if by_example else 1, -1, columns.shape[2])
-        block = columns.reshape(shape)
-        if self._waiting and (not by_example or self._waiting[0].shape[2] != block.shape[2]):
+        if samples and columns.size and columns.shape[1] % samples == 0:
+            self.take(columns.reshape(len(columns), samples, -1, columns.shape[2]))
+            return
+        self.samples += samples
+        self.count += x.shape[2]
+        if x.shape[2]:
             self.flush()
-        if by_example:
-            self._waiting.append(block)
-            self._work_off()
-        else:
-            self._sum(block, pooled=False)
+            self._sum(columns[:, None], pooled=False)
+
+    def take(self, block: F32) -> None:
+        """Add a block [groups, examples, positions, cols], contiguous, which is of no use to others afterwards."""
+        self.samples += block.shape[1]
+        self.count += block.shape[1] * block.shape[2]
+        if self._waiting and self._waiting[0].shape[2] != block.shape[2]:
+            self.flush()
+        self._waiting.append(block)
+        self._work_off()
 
     def _work_off(self) -> None:
         """Sum whole blocks of what is waiting."""

@@ -23,6 +23,7 @@ from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 if TYPE_CHECKING:
     from attar.adapters.keras.gradients import Pullback
     from attar.adapters.keras.layers import Site
+    from attar.adapters.keras.traced import Shifting
     from attar.structure.base import Structure
     from attar.structure.groups import Coupled
 
@@ -57,6 +58,7 @@ class KerasAdapter:
         self._inventory = inventory(model, SMALLEST)
         self._sites = fold(model, self._inventory.sites)
         self._pullback: Pullback | None = None
+        self._shifting: tuple[tuple[str, ...], Shifting] | None = None
         if not self._sites:
             raise ModelError(
                 f"model {model.name!r}: it must hold a matrix that can be compressed. "
@@ -159,15 +161,20 @@ class KerasAdapter:
 
     def run(self, batch: Batch, perturb: Mapping[str, Array] | None = None) -> Array:
         """The first output, [n, ...], float32; perturb adds delta[n, rows] to every position before the activation."""
-        from attar.adapters.keras.run import predict, run_shifted
+        from attar.adapters.keras.run import predict
+        from attar.adapters.keras.traced import shifting
 
         inputs = self._arrange(batch)
         if not perturb:
+            self._shifting = None
             return predict(self._model, inputs)
         for name in perturb:
             if not self.can_perturb(name):
                 raise KeyError(f"layer {name!r}: a recurrent loop does not show its product. Leave it out.")
-        return run_shifted(self._model, [self._site(name) for name in perturb], inputs, perturb)
+        names = tuple(perturb)
+        if self._shifting is None or self._shifting[0] != names:
+            self._shifting = names, shifting(self._model, [self._site(name) for name in names])
+        return self._shifting[1](inputs, perturb)
 
     def can_perturb(self, name: str) -> bool:
         """Whether the layer shows its product (all but recurrent kernels)."""

@@ -1,8 +1,8 @@
-"""Run a Keras model on numpy batches: compiled where nothing is watched, eagerly where layers are tapped."""
+"""Run a Keras model on numpy batches: compiled, or with its layers tapped (traced.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from attar.adapters.base import Batch
-from attar.adapters.keras.layers import Site
-from attar.adapters.keras.taps import shift, tapped
+from attar.adapters.keras.pieces import pieces
 from attar.errors import DataError
 from attar.types import Array, TensorSpec
 
@@ -78,7 +77,7 @@ def _take(values: Mapping[str, Array], name: str) -> Array:
 
 
 def forward(model: Any, inputs: Any) -> Any:
-    """The first output as a tensor, computed eagerly in inference mode."""
+    """The first output as a tensor, in inference mode."""
     return keras.tree.flatten(model(inputs, training=False))[0]
 
 
@@ -105,15 +104,5 @@ def predict(model: Any, inputs: Any) -> Array:
             return to_float(forward(model, inputs)).astype(np.float32)
     if keras.backend.backend() == "tensorflow":
         model.jit_compile = False  # XLA on the CPU compiles for seconds per batch size
-    return np.asarray(keras.tree.flatten(model.predict_on_batch(inputs))[0]).astype(np.float32)
-
-
-def run_shifted(model: Any, sites: Sequence[Site], inputs: Any, deltas: Mapping[str, Array]) -> Array:
-    """The first output with each site's product shifted."""
-    tensors = {name: keras.ops.convert_to_tensor(np.asarray(delta, np.float32)) for name, delta in deltas.items()}
-
-    def hook(site: Site, x: Any, z: Any) -> Any:
-        return shift(site, x, z, tensors[site.name])
-
-    with without_gradients(), tapped(sites, hook):
-        return to_float(forward(model, inputs)).astype(np.float32)
+    found = [keras.tree.flatten(model.predict_on_batch(piece))[0] for piece, _ in pieces(model, inputs)]
+    return np.concatenate([np.asarray(part) for part in found]).astype(np.float32)

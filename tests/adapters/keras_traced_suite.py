@@ -1,0 +1,163 @@
+"""How Keras models are run on TensorFlow: traced a few times, in pieces, and nothing stays; run by test_keras.py."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from attar.adapters.keras import capture, pieces, traced
+from attar.adapters.keras.adapter import KerasAdapter
+from attar.types import Array, Stats, Weight
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends run eagerly")
+Traces = list[tuple[int, weakref.ref[Any]]]
+"""Examples of each trace, and its graph."""
+
+
+def network(batch: int | None = None) -> Any:
+    """Convolutions plain and depthwise, and one that is called twice."""
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((12, 12, 2), batch_size=batch, name="x")
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(x)
+    x = keras.layers.DepthwiseConv2D(3, name="deep")(x)
+    twice = keras.layers.Conv2D(8, 1, activation="relu", name="twice")
+    x = keras.layers.GlobalAveragePooling2D()(twice(twice(x)))
+    return keras.Model(inputs, keras.layers.Dense(5, name="fc")(x))
+
+
+def images(count: int) -> dict[str, Array]:
+    return {"x": np.random.default_rng(count).normal(size=(count, 12, 12, 2)).astype(np.float32)}
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> Traces:
+    """What is traced from now on."""
+    import tensorflow as tf
+
+    found: Traces = []
+    plain = traced.forward
+
+    def noted(model: Any, inputs: Any) -> Any:
+        if not tf.executing_eagerly():
+            found.append((int(inputs.shape[0]), weakref.ref(tf.compat.v1.get_default_graph())))
+        return plain(model, inputs)
+
+    monkeypatch.setattr(traced, "forward", noted)
+    return found
+
+
+def shift(adapter: KerasAdapter, name: str, count: int) -> Array:
+    rows = next(layer.rows for layer in adapter.layers() if layer.name == name)
+    return adapter.run(images(count), {name: np.ones((count, rows), np.float32)})
+
+
+def test_shifts_are_traced_once_for_a_layer_and_size(traces: Traces) -> None:
+    adapter = KerasAdapter.open(network())
+    for _ in range(3):
+        shift(adapter, "first/kernel", 256)
+    assert [size for size, _ in traces] == [64]
+    shift(adapter, "fc/kernel", 64 + 16 + 3)
+    assert [size for size, _ in traces] == [64, 64, 8, 1]
+
+
+def test_only_the_layer_that_is_measured_has_a_graph_and_none_stays(traces: Traces) -> None:
+    adapter = KerasAdapter.open(network())
+    shift(adapter, "first/kernel", 64)
+    shift(adapter, "fc/kernel", 64)
+    gc.collect()
+    assert [graph() is not None for _, graph in traces] == [False, True]
+    adapter.run(images(64))
+    gc.collect()
+    assert [graph() is not None for _, graph in traces] == [False, False]
+
+
+def test_statistics_trace_few_sizes_and_leave_no_graph(traces: Traces) -> None:
+    adapter = KerasAdapter.open(network())
+    adapter.moments([images(256), images(256), images(77)])
+    assert sorted(size for size, _ in traces) == [1, 8, 32]
+    gc.collect()
+    assert not any(graph() for _, graph in traces)
+
+
+def test_weights_written_between_runs_count() -> None:
+    """A graph reads variables when it runs."""
+    adapter = KerasAdapter.open(network())
+    before, weight = shift(adapter, "first/kernel", 64), adapter.read("fc/kernel")
+    adapter.write("fc/kernel", Weight(2 * weight.matrix, weight.bias))
+    after = shift(adapter, "first/kernel", 64)
+    assert weight.bias is not None
+    np.testing.assert_allclose(after, 2 * before - weight.bias, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", [lambda a: a.run(images(150)), lambda a: shift(a, "deep/kernel", 150)])
+def test_pieces_answer_like_the_whole(monkeypatch: pytest.MonkeyPatch, run: Callable[[KerasAdapter], Array]) -> None:
+    adapter = KerasAdapter.open(network())
+    found = run(adapter)
+    assert found.shape == (150, 5)
+    monkeypatch.setattr(pieces, "_allowed", lambda model, most: None)
+    np.testing.assert_allclose(found, run(KerasAdapter.open(network())), rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_are_those_of_captures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all positions; of a layer that is called twice, too; and with blocks cut anywhere by what may be held."""
+    adapter, batches = KerasAdapter.open(network()), [images(200), images(77)]
+    monkeypatch.setattr(capture, "pick", lambda *_: None)
+    columns: dict[str, list[Array]] = {}
+    for seen in adapter.capture(batches):
+        assert seen.x is not None
+        columns.setdefault(seen.name, []).append(seen.x)
+    for most in (capture.CAPTURE_BYTES, 1 << 16):
+        monkeypatch.setattr(capture, "CAPTURE_BYTES", most)
+        stats = adapter.moments(batches)
+        for name, parts in columns.items():
+            _like(stats[name], np.concatenate(parts, 2).astype(np.float64))
+
+
+def _like(found: Stats, x: Array) -> None:
+    mean = x.mean(2)
+    assert found.count == x.shape[2] and found.samples == 277
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-4, atol=1e-5)
+    away = x - mean[:, :, None]
+    exact = away @ away.transpose(0, 2, 1) / x.shape[2]
+    np.testing.assert_allclose(found.hessian, exact, rtol=1e-3, atol=1e-4 * float(np.abs(exact).max()))
+
+
+def test_a_model_for_one_batch_size_is_run_in_whole(traces: Traces) -> None:
+    fixed = KerasAdapter.open(network(batch=12))
+    assert len(fixed.run(images(12))) == len(shift(fixed, "first/kernel", 12)) == 12
+    fixed.moments([images(12), images(12)])
+    assert [size for size, _ in traces] == [12, 12]
+
+
+def test_a_model_that_is_to_run_eagerly_is_not_traced(traces: Traces) -> None:
+    model = network()
+    model.compile(run_eagerly=True)
+    adapter = KerasAdapter.open(model)
+    assert adapter.model().run_eagerly
+    shift(adapter, "first/kernel", 9)
+    adapter.moments([images(9)])
+    assert not traces
+
+
+@pytest.mark.parametrize(
+    ("count", "even", "sizes"),
+    [(150, False, [64, 64, 22]), (150, True, [64, 64, 8, 8, 1, 1, 1, 1, 1, 1]), (0, True, [0]), (7, False, [7])],
+)
+def test_sizes_of_pieces(count: int, even: bool, sizes: list[int]) -> None:
+    given = images(count)["x"]
+    found = list(pieces.pieces(network(), given, even=even))
+    assert [size for _, size in found] == sizes == [len(piece) for piece, _ in found]
+    np.testing.assert_array_equal(np.concatenate([piece for piece, _ in found]), given)
+
+
+def test_large_outputs_make_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = 12 * 12 * 8 * 4
+    for most, size in ((64 * one, 64), (64 * one - 1, 8), (7 * one, 1), (one - 1, 1)):
+        monkeypatch.setattr(pieces, "PIECE_BYTES", most)
+        assert next(count for _, count in pieces.pieces(network(), images(64)["x"])) == size
