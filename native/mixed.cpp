@@ -33,7 +33,7 @@ ATTAR_INLINE uint32_t stirred(uint32_t hash, uint32_t value) {
 // The counters of contexts, by hash: each context has a bucket of its own, or takes the less used one of two.
 class Buckets {
   public:
-    explicit Buckets(int log) : shift_(32 - log), words_(kBucket << log) {}
+    explicit Buckets(int log) : shift_(32 - log), words_(kBucket << log, 0) {}
     uint32_t* find(uint32_t hash) {
         const uint32_t check = hash | 1;
         const size_t at = static_cast<size_t>(hash * 0x9E3779B1u >> shift_);
@@ -62,7 +62,7 @@ ATTAR_INLINE size_t level_of(uint32_t length) {
 // The longest earlier run of bytes like the last ones, and what followed it.
 class Match {
   public:
-    explicit Match(int log) : shift_(32 - log), last_(size_t{1} << log) {}
+    explicit Match(int log) : shift_(32 - log), last_(size_t{1} << log, 0) {}
     void look(const uint8_t* symbols, size_t i) {
         if (length_ > 0 && symbols[from_] == symbols[i - 1]) {
             ++from_;
