@@ -6,6 +6,7 @@ What a network holds is some tens of times its input, as a rule, and known from 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import prod
 
 import numpy as np
 
@@ -18,7 +19,7 @@ MOST_VALUES = 1 << 20
 
 def together(inputs: Iterable[Array], count: int, most: int) -> int:
     """Examples to run at once, of `count` with these inputs: `most`, or fewer where they are large."""
-    one = sum(values.size for values in inputs) // max(count, 1)
+    one = sum(prod(values.shape) for values in inputs) // max(count, 1)
     return min(most, max(MOST_VALUES // max(one, 1), 1))
 
 

@@ -1,4 +1,4 @@
-"""Batches in pieces, on TensorFlow: its CPU allocator keeps for good the most that was ever taken at once.
+"""Batches in pieces: on TensorFlow above all, whose CPU allocator keeps for good the most that was ever taken at once.
 
 With oneDNN, which is TensorFlow's default on x86, tensors come from an arena that grows and never shrinks
 (MklCPUAllocator), so that the widest moment of a run stays resident until the process ends.
@@ -6,12 +6,14 @@ With oneDNN, which is TensorFlow's default on x86, tensors come from an arena th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from operator import itemgetter
 from typing import Any
 
 import keras
+
+from attar.adapters.parts import together
 
 RUN, SHOWN = 64, 32
 """Examples in a piece, and where what layers get is shown, which stays until the run ends."""
@@ -27,8 +29,8 @@ def pieces(model: Any, inputs: Any, *, most: int = RUN, even: bool = False) -> I
     most: examples in a piece, at most. even: no piece has another number of them than `most` or those of SMALLER; else
     what is left at the end is one piece.
     """
-    count = len(keras.tree.flatten(inputs)[0])
-    for start, stop in _spans(count, _allowed(model, most) or count, even=even):
+    given = keras.tree.flatten(inputs)
+    for start, stop in _spans(len(given[0]), _allowed(model, given, most), even=even):
         yield keras.tree.map_structure(itemgetter(slice(start, stop)), inputs), stop - start
 
 
@@ -43,16 +45,24 @@ def _spans(count: int, most: int, *, even: bool) -> Iterator[tuple[int, int]]:
         yield start, count
 
 
-def _allowed(model: Any, most: int) -> int | None:
-    """Examples in a piece; None where the model takes another number only, or memory is not TensorFlow's on a CPU."""
-    if keras.backend.backend() != "tensorflow" or has_fixed_batch(model):
-        return None
-    import tensorflow as tf
-
-    if tf.config.list_logical_devices("GPU"):
-        return None
+def _allowed(model: Any, given: Sequence[Any], most: int) -> int:
+    """Examples in a piece: all where no other number will do; else few, where memory is kept or inputs are large."""
+    count = len(given[0])
+    if has_fixed_batch(model):
+        return count
+    if not _keeps_memory():
+        return together(given, count, count)
     largest = _largest_output(model)
     return next((size for size in (most, *SMALLER) if size * largest <= PIECE_BYTES), 1)
+
+
+def _keeps_memory() -> bool:
+    """Whether this is TensorFlow on a CPU."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_logical_devices("GPU")
 
 
 def has_fixed_batch(model: Any) -> bool:

@@ -99,10 +99,15 @@ def to_float(tensor: Any) -> Array:
 
 def predict(model: Any, inputs: Any) -> Array:
     """The first output [n, ...], float32."""
-    if keras.backend.backend() == "torch":
-        with without_gradients():
-            return to_float(forward(model, inputs)).astype(np.float32)
     if keras.backend.backend() == "tensorflow":
         model.jit_compile = False  # XLA on the CPU compiles for seconds per batch size
-    found = [keras.tree.flatten(model.predict_on_batch(piece))[0] for piece, _ in pieces(model, inputs)]
-    return np.concatenate([np.asarray(part) for part in found]).astype(np.float32)
+    found = [_predicted(model, piece) for piece, _ in pieces(model, inputs)]
+    return np.concatenate(found).astype(np.float32)
+
+
+def _predicted(model: Any, inputs: Any) -> Array:
+    """The same of one piece."""
+    if keras.backend.backend() == "torch":
+        with without_gradients():
+            return to_float(forward(model, inputs))
+    return np.asarray(keras.tree.flatten(model.predict_on_batch(inputs))[0])
