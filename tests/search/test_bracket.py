@@ -116,3 +116,24 @@ def test_nothing_bolder_than_what_was_seen_is_certified_first() -> None:
     assert sequence(trials, Target(5.0, 1000), [2.0])[0] == slope_of(step_of(4e-6))
     beyond = [*trials, Trial(8e-6, 0.3, 12.0, 30.0, 1.0)]
     assert sequence(beyond, Target(5.0, 1000), [2.0])[0] <= slope_of(step_of(4e-6))
+
+
+STOPPED = Trial(1e-6, 0.01, -0.2, 12.0, 1.0, share=0.1)
+"""What was within the limit by luck, on few examples: little is known of its drop."""
+
+
+def test_what_few_examples_said_counts_little() -> None:
+    """It moves the fit by a fraction of what as much luck on all examples would."""
+    seen = Trial(2e-6, 0.02, 0.3, 13.0, 0.08)
+    alone, beside = (drop_at(trials, 2e-6, ESTIMATE) for trials in ([seen], [STOPPED, seen]))
+    whole = drop_at([replace(STOPPED, share=1.0), seen], 2e-6, ESTIMATE)
+    assert whole < beside < alone and alone - beside < (alone - whole) / 4
+
+
+def test_an_evaluation_that_stopped_does_not_widen_what_another_is_sure_of() -> None:
+    """Slopes nearest to the stopped one are as sure as the whole one beside it says: safe candidates stay near."""
+    seen = Trial(2e-6, 0.02, 0.1, 13.0, 0.08)
+    safe = replace(STOPPED, drop=0.05)
+    target = Target(0.5, 10_000, sigmas=1.4)
+    assert solve([safe, seen], target) >= solve([seen], target) - 1
+    assert drop_at([safe], 1e-6, target) > drop_at([safe, seen], 1e-6, target) + 1, "alone it is all that is known"

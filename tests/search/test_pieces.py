@@ -85,7 +85,7 @@ def test_hardly_anything_that_would_have_passed_is_given_up() -> None:
     for _ in range(300):
         mixed = rng.permutation(losses)
         given_up += any(hope.decided(mixed[:end], -100.0, 100.0) is not None for end in ends(n) if end < n)
-    assert given_up <= 0.1 * 300
+    assert given_up <= 0.02 * 300
 
 
 @pytest.mark.usefixtures("numpy_adapter")
@@ -127,7 +127,7 @@ def test_the_search_finishes_what_it_would_end_at() -> None:
     finished = []
 
     def trial(slope: float, whole: bool) -> Trial:
-        return Trial(slope, 1e4 * slope, 5e5 * slope, 10.0, 0.01 if whole else 0.5, whole=whole)
+        return Trial(slope, 1e4 * slope, 5e5 * slope, 10.0, 0.01 if whole else 0.5, 1.0 if whole else 0.1)
 
     def finish(slope: float) -> Trial:
         finished.append(slope)

@@ -32,8 +32,9 @@ SPREAD_POWER = 0.25
 class Trial:
     """What one evaluation said: KL in nats, drop in the metric's unit with its standard error, and its spread.
 
-    spread is the standard deviation of the change per example: it says how far new examples will differ. whole: on all
-    examples of the split; an evaluation that was stopped has the wider error of bounds that hold wherever it stops.
+    spread is the standard deviation of the change per example: it says how far new examples will differ. share: of the
+    split's examples that were looked at; an evaluation that was stopped has the wider error of bounds that hold
+    wherever it stops.
     """
 
     slope: float
@@ -41,7 +42,12 @@ class Trial:
     drop: float
     spread: float
     error: float
-    whole: bool = True
+    share: float = 1.0
+
+    @property
+    def whole(self) -> bool:
+        """On all examples of the split."""
+        return self.share == 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +82,11 @@ def drop_at(trials: Sequence[Trial], slope: float, target: Target) -> float:
     kls = np.array([max(t.kl, 1e-12) for t in trials])
     drops = np.array([t.drop for t in trials])
     kl = kl_at(trials, slope)
-    # Weighted through the origin: the variance of a measured drop grows like the square root of KL.
-    weight, grown = 1 / np.sqrt(kls), kls**target.power
+    # Weighted through the origin: a drop's variance grows like the square root of KL, and falls with the examples.
+    weight, grown = np.array([t.share for t in trials]) / np.sqrt(kls), kls**target.power
     coefficient = max(float(np.sum(weight * grown * drops) / np.sum(weight * grown * grown)), 0.0)
-    nearest = min(trials, key=lambda t: abs(np.log(t.slope / slope)))
+    # What a stopped one is not sure of says nothing about a slope beside it, where another has seen all examples.
+    nearest = min([t for t in trials if t.whole] or trials, key=lambda t: abs(np.log(t.slope / slope)))
     growth = (kl / max(nearest.kl, 1e-12)) ** SPREAD_POWER
     new = float(growth * nearest.spread / np.sqrt(target.examples))
     z = float(ndtri(target.confidence))

@@ -266,7 +266,8 @@ class Loop:
         drop, better = verdict.drop, error
         if sharpen:
             drop, better = sharpened(verdict.drop, error, seen.before, seen.after, self.metric)
-        return Trial(slope, seen.kl, drop, counted * float(np.sqrt(verdict.n)), better, whole=seen.bounds is None)
+        share = 1.0 if seen.bounds is None else seen.after.n / self.before["select"].n
+        return Trial(slope, seen.kl, drop, counted * float(np.sqrt(verdict.n)), better, share)
 
 
 Run = Callable[[Mapping[str, Array]], Array]

@@ -28,8 +28,9 @@ PIECE, GROWTH = 256, 1.5
 """Examples of the first piece, and how much more have been seen after each."""
 PLAIN = 0.95
 """Confidence of each bound that ends an evaluation."""
-CHANCE = 0.02
-"""Of ending within the limit after all, below which a candidate is given up."""
+CHANCE = 0.002
+"""Of ending within the limit after all, below which a candidate is given up: at each of a dozen looks, and one wrongly
+given up ends the sequence, which costs more bytes than the examples are worth."""
 Rows = NDArray[np.int64]
 
 
