@@ -29,7 +29,7 @@ from attar import measuring
 from attar.beginning import job_of
 from attar.run.engines import ENGINES, engine_of
 from attar.run.progress import Silent
-from attar.search.loop import first_slope
+from attar.search.course import first_slope
 from attar.search.subject import Subject
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

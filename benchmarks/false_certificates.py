@@ -26,7 +26,9 @@ from attar.plan.planner import Plan
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import Trial
-from attar.search.loop import FIRST_KL, Found, Loop, Outcome, search
+from attar.search.course import FIRST_KL, search
+from attar.search.in_order import Outcome
+from attar.search.loop import Found, Loop
 from attar.search.pieces import ends, losses_of, order_of
 from attar.search.subject import Candidate
 from attar.types import Certificate, Dataset, Score, Splits

@@ -22,8 +22,9 @@ from attar.beginning import job_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import Trial, slope_of, step_of
+from attar.search.course import first_slope, search
 from attar.search.divergence import divergence
-from attar.search.loop import Found, Loop, first_slope, search
+from attar.search.loop import Found, Loop
 from attar.types import Array, Score
 from false_certificates import LIMIT, METRIC, Simulated, looped
 from search_cases import DATA, MODELS

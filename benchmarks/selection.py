@@ -34,8 +34,8 @@ from attar.evaluate.metrics import resolve_metric
 from attar.job import Job
 from attar.run.executor import generator
 from attar.run.progress import Silent
+from attar.search.course import first_slope
 from attar.search.divergence import Kind, divergence, kind_of
-from attar.search.loop import first_slope
 from attar.search.subject import Subject
 from attar.selection.features import of_model
 from attar.selection.undecided import doubts_of

@@ -18,7 +18,7 @@ from attar.calibration import LITTLE, Quality, larger, measured, merged, without
 from attar.errors import UsageError
 from attar.methods.base import distortion
 from attar.run.progress import Silent
-from attar.search.loop import first_slope
+from attar.search.course import first_slope
 from attar.search.subject import Subject
 from attar.selection.base import UNLABELLED
 from attar.types import Dataset, Layer, Stats

@@ -42,7 +42,8 @@ from attar.run.ledger import Ledger, Watcher
 from attar.run.memory import Sparing
 from attar.run.notebook import suited
 from attar.run.progress import Progress, Silent
-from attar.search.loop import search, transcriber
+from attar.search.course import search
+from attar.search.loop import transcriber
 from attar.sets.aims import check
 from attar.sets.lossy import Loss
 from attar.streaming import run as streaming

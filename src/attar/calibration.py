@@ -24,8 +24,9 @@ from attar.run.executor import generator
 from attar.run.ledger import Ledger
 from attar.run.memory import give_back
 from attar.run.progress import Progress, Silent
+from attar.search.course import FIRST_KL, first_slope
 from attar.search.divergence import divergence, kind_of
-from attar.search.loop import FIRST_KL, Loop, first_slope
+from attar.search.loop import Loop
 from attar.search.sensitivity import relative_prior, row_deviation
 from attar.search.subject import Subject, shared
 from attar.selection.choose import seen_by

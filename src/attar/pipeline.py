@@ -23,8 +23,9 @@ from attar.run.kept import key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress
 from attar.search import remember
+from attar.search.course import first_slope
 from attar.search.in_order import Outcome
-from attar.search.loop import Loop, first_slope
+from attar.search.loop import Loop
 from attar.search.recovery import Recovery
 from attar.search.subject import Candidate, Subject, role
 from attar.types import Array, Json, Layer, Score, Stats

@@ -28,9 +28,10 @@ from attar.run.kept import Kept, key_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Progress, Silent
 from attar.search.bracket import slope_of, solve
+from attar.search.course import landing, target_of
 from attar.search.divergence import divergence
 from attar.search.in_order import Stop
-from attar.search.loop import Loop, landing, target_of
+from attar.search.loop import Loop
 from attar.search.params import REMOVAL
 from attar.search.pieces import order_of
 from attar.search.subject import Subject

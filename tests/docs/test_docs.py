@@ -155,10 +155,10 @@ def test_every_parameter_of_a_stage_is_explained(page: str, table: str, settings
 @pytest.mark.parametrize(
     ("page", "words", "name"),
     [
-        ("method.md", "a predicted KL of {} nats", "attar.search.loop:FIRST_KL"),
+        ("method.md", "a predicted KL of {} nats", "attar.search.course:FIRST_KL"),
         ("method.md", "within {} steps of one already tried", "attar.search.bracket:CLOSE"),
         ("method.md", "in steps of an eighth of an octave", "attar.search.bracket:OCTAVE"),
-        ("certificate.md", "luck is {} standard deviations", "attar.search.loop:SAFEST"),
+        ("certificate.md", "luck is {} standard deviations", "attar.search.course:SAFEST"),
         ("method.md", "of {} standard deviations", "attar.search.sensitivity:RELATIVE"),
         ("method.md", "up to {:,} calibrate examples", "attar.measuring:SENSITIVITY_EXAMPLES"),
         ("method.md", "one of {} conditional tables", "attar.entropy:CLASSES"),

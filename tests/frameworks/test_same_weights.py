@@ -27,7 +27,7 @@ from attar.opening import open_model
 from attar.job import Job
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
-from attar.search.loop import FIRST_KL
+from attar.search.course import FIRST_KL
 
 import torch
 from attar.archive import read_archive

@@ -13,7 +13,7 @@ import attar
 from attar.evaluate.budget import Budget
 from attar.evaluate.certificate import certify
 from attar.evaluate.metrics import resolve_metric
-from attar.search import loop as search
+from attar.search import course as search
 from attar.search.bracket import Target, Trial
 from attar.search.in_order import SPARED, certify_in_order, level
 from attar.types import Certificate, Score

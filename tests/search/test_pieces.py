@@ -10,7 +10,7 @@ import pytest
 import attar
 from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
-from attar.search import loop
+from attar.search import course
 from attar.search.bracket import Target, Trial, land
 from attar.search.pieces import Aim, Hope, ends, look, order_of
 from attar.types import Array, Dataset
@@ -92,13 +92,13 @@ def test_hardly_anything_that_would_have_passed_is_given_up() -> None:
 def test_a_run_gives_up_on_certify_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that ends far beyond the limit: the last is given up, the others are seen to their end."""
     model, data = trained()
-    planned = loop.sequence
+    planned = course.sequence
 
     def bold(*given: Any) -> list[float]:
         first = planned(*given)[0]
         return [first, 64 * first, 512 * first]
 
-    monkeypatch.setattr(loop, "sequence", bold)
+    monkeypatch.setattr(course, "sequence", bold)
     found = attar.compress(model, data, max_drop=3)
     tested = [event for event in found.events if event["event"] == "candidate" and event["split"] == "certify"]
     assert [event["stopped"] for event in tested] == [False, True], "and nothing is tested behind it"

@@ -11,8 +11,8 @@ from attar.latency.race import Race
 from attar.latency.smaller import SHARE, with_smaller
 from attar.plan.latency import Stage
 from attar.search.bracket import Target, Trial, drop_at, sequence, shown, slope_of, solve, step_of
+from attar.search.course import BOLDEST, FIRST_KL, SAFEST, SELECT_SHARE, STEP, SURE
 from attar.search.in_order import Outcome, certify_in_order, front
-from attar.search.loop import BOLDEST, FIRST_KL, SAFEST, SELECT_SHARE, STEP, SURE
 from attar.search.recovery import AHEAD, BOLD, next_step
 
 THINNED = 0.99

@@ -12,7 +12,8 @@ from attar.latency.candidate import FLOAT, SIZED
 from attar.latency.race import Race, Sized
 from attar.run.ledger import Ledger
 from attar.search.bracket import Target, land, sequence
-from attar.search.loop import BOLDEST, SAFEST, Loop, first_slope
+from attar.search.course import BOLDEST, SAFEST, first_slope
+from attar.search.loop import Loop
 
 LOOKS = 3
 """Coarser candidates that are tested on the certify split."""

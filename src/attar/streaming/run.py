@@ -28,8 +28,8 @@ from attar.run.progress import Progress
 from attar.run.states import States
 from attar.search import remember
 from attar.search.bracket import Target, land, shown
+from attar.search.course import FIRST_KL
 from attar.search.in_order import Outcome, certify_in_order
-from attar.search.loop import FIRST_KL
 from attar.search.params import STREAM, check_rules, checked
 from attar.streaming import original
 from attar.streaming.base import Stream
