@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.report import charts, drawing
+from attar.report import charts, drawing, layer_charts
 from attar.report.facts import byte_parts, labels, layer_rows, prediction_error, tried
 from attar.report.ledger import gather
 from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, nice_step, size_axis
@@ -121,7 +121,7 @@ def specs(events: ledgers.Events) -> list[charts.Spec]:
     ledger = gather(events)
     metric = Metric.of(ledger.run.get("metric"))
     made = [charts.frontier(tried(ledger), metric, 0.5, 1e6)]
-    made += [charts.layer_chart(layer_rows(ledger), measure) for measure, _ in charts.MEASURES]
+    made += [layer_charts.layer_chart(layer_rows(ledger), measure) for measure, _ in layer_charts.MEASURES]
     return [spec for spec in made if spec is not None]
 
 
@@ -136,10 +136,10 @@ def test_strangers_strings_are_data_only() -> None:
 @pytest.mark.parametrize("count", [1, 30, 31, 200])
 def test_layers_are_named_rows_or_numbered_columns(count: int) -> None:
     for spec in specs(ledgers.many_layers(count))[1:]:
-        channel = "y" if count <= charts.NAMED_LAYERS else "x"
-        assert spec["encoding"][channel]["field"] == ("label" if count <= charts.NAMED_LAYERS else "position")
+        channel = "y" if count <= layer_charts.NAMED_LAYERS else "x"
+        assert spec["encoding"][channel]["field"] == ("label" if count <= layer_charts.NAMED_LAYERS else "position")
         assert len(spec["data"]["values"]) == count
-        assert spec["height"] <= 24 * charts.NAMED_LAYERS
+        assert spec["height"] <= 24 * layer_charts.NAMED_LAYERS
 
 
 def test_points_are_moved_aside_only_where_they_would_hide_each_other() -> None:
@@ -179,13 +179,13 @@ def test_a_hopeless_candidate_does_not_hide_the_others() -> None:
 def test_nothing_to_draw_gives_no_chart() -> None:
     assert charts.frontier([], POINTS, 0.5, None) is None and drawing.frontier([], POINTS, 0.5) is None
     rows = layer_rows(gather(ledgers.interrupted()))
-    assert charts.layer_chart(rows, "zeros") is None and drawing.layer_chart(rows, "zeros") is None
+    assert layer_charts.layer_chart(rows, "zeros") is None and drawing.layer_chart(rows, "zeros") is None
     assert drawing.interval(0.1, None, 0.2, 0.5) is None
 
 
 def test_sensitivities_without_a_logarithm_are_left_out() -> None:
     rows = [dataclasses.replace(row, sensitivity=-1.0) for row in layer_rows(gather(ledgers.sample()))]
-    assert charts.layer_chart(rows, "sensitivity") is None and drawing.layer_chart(rows, "sensitivity") is None
+    assert layer_charts.layer_chart(rows, "sensitivity") is None and drawing.layer_chart(rows, "sensitivity") is None
     rows[2] = dataclasses.replace(rows[2], sensitivity=2.0)
     still = drawing.layer_chart(rows, "sensitivity")
     assert still is not None and still.text == "Sensitivity of one layer, from 2.00 (fc1) to 2.00 (fc1)"
@@ -209,7 +209,7 @@ def test_drawings_stay_inside() -> None:
         ledger = gather(events)
         rows, layers = tried(ledger), layer_rows(ledger)
         made = [drawing.frontier(rows, POINTS, 0.5), drawing.interval(0.2, -0.1, 41.0, 0.5)]
-        made += [drawing.layer_chart(layers, measure) for measure, _ in charts.MEASURES]
+        made += [drawing.layer_chart(layers, measure) for measure, _ in layer_charts.MEASURES]
         for picture in made:
             assert picture is not None and picture.marks
             for mark in picture.marks:

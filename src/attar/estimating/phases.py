@@ -1,9 +1,9 @@
 """How often each kernel is used on the three ways of a compression, and what that takes: numbers only.
 
-What is counted is what the stages do (measuring.py, search/course.py, streaming/, dataless.py), with as many evaluations
-as runs usually spend. Communication between workers is that of this scheme: every worker takes its share of the
-examples through every block and has the model on a shared disk; second moments go to the worker that rounds the layer,
-and the layer's coded bytes to all.
+What is counted is what the stages do (measuring.py, search/course.py, streaming/, dataless.py), with as many
+evaluations as runs usually spend. Communication between workers is that of this scheme: every worker takes its share of
+the examples through every block and has the model on a shared disk; second moments go to the worker that rounds the
+layer, and the layer's coded bytes to all.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from attar.report.charts import NAMED_LAYERS, Spec, besides, drop_title
+from attar.report.charts import Spec, besides, drop_title
 from attar.report.facts import LayerRow, Tried, along, shortened
 from attar.report.latency import milliseconds
+from attar.report.layer_charts import NAMED_LAYERS
 from attar.report.scales import Axis, bar_axis, drop_axis, nats_axis, size_axis
 from attar.report.words import Metric, percent, plain, signed, size
 from attar.types import Json

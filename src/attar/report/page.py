@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import FormatError
-from attar.report import charts, drawing, words
+from attar.report import charts, drawing, layer_charts, words
 from attar.report.changes import changes
 from attar.report.drawing import Chart
 from attar.report.explore import stops
@@ -104,7 +104,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "counted": all(number(certificate.get(key)) is not None for key in ("n", "lost", "gained")),
         "rows": rows,
         "layers": layers,
-        "named_layers": charts.NAMED_LAYERS,
+        "named_layers": layer_charts.NAMED_LAYERS,
         "notes": _NOTES,
         "methods": sorted({row.method for row in layers if row.method}),
         "earned": [
@@ -220,8 +220,8 @@ def _frontier(rows: Sequence[Tried], metric: words.Metric, limit: float | None, 
 def _panels(layers: Sequence[LayerRow]) -> list[Chart]:
     """One chart for every measure that is known."""
     panels = []
-    for measure, title in charts.MEASURES:
-        spec, still = charts.layer_chart(layers, measure), drawing.layer_chart(layers, measure)
+    for measure, title in layer_charts.MEASURES:
+        spec, still = layer_charts.layer_chart(layers, measure), drawing.layer_chart(layers, measure)
         if spec is not None and still is not None:
             panels.append(Chart(measure, title, spec, still))
     return panels

@@ -9,7 +9,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from attar.adapters.onnx.graph import STANDARD, Scope, resolve
+from attar.adapters.onnx.chain import resolve
+from attar.adapters.onnx.graph import STANDARD, Scope
 from attar.adapters.onnx.ops import FINDERS
 from attar.adapters.onnx.tensors import Slot, Store, put
 from attar.types import Array

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from attar.adapters.base import Gradients
+from attar.adapters.onnx.chain import Chain, resolve
 from attar.adapters.onnx.forms import gather
-from attar.adapters.onnx.graph import Chain, is_op, resolve, scopes
+from attar.adapters.onnx.graph import is_op, scopes
 from attar.adapters.onnx.sites import Bias, Site
 from attar.adapters.onnx.tensors import Slot, Store
 from attar.adapters.onnx.torch import Program

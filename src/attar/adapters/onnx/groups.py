@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from onnx import NodeProto
 
-from attar.adapters.onnx.graph import STANDARD, Scope, is_op, resolve, scopes
+from attar.adapters.onnx.chain import resolve
+from attar.adapters.onnx.graph import STANDARD, Scope, is_op, scopes
 from attar.adapters.onnx.handlers import HANDLERS
 from attar.adapters.onnx.reader import Reader
 from attar.adapters.onnx.sizes import value_sizes

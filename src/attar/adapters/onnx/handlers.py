@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from onnx import NodeProto
 
-from attar.adapters.onnx.graph import Chain, attribute, is_op
+from attar.adapters.onnx.chain import Chain
+from attar.adapters.onnx.graph import attribute, is_op
 from attar.adapters.onnx.reader import Reader, resolve_in, stored_axis
 from attar.structure.graph import Along, Contract, Factors, Join, Multiply, Node, Part, Permute, Reshape, Vector
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from onnx import NodeProto
 
-from attar.adapters.onnx.graph import Chain, Scope, attribute, is_op, resolve
+from attar.adapters.onnx.chain import Chain, resolve
+from attar.adapters.onnx.graph import Scope, attribute, is_op
 from attar.structure.graph import Sizes, Vector
 from attar.structure.reshaping import runs
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from attar.adapters.onnx.graph import attribute, is_op, resolve, scopes
+from attar.adapters.onnx.chain import resolve
+from attar.adapters.onnx.graph import attribute, is_op, scopes
 from attar.adapters.onnx.reader import stored_axis
 from attar.adapters.onnx.tensors import Slot, Store, put, stays_inside
 from attar.structure.base import Index

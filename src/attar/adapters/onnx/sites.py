@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import NodeProto, shape_inference
 
+from attar.adapters.onnx.chain import Chain, resolve
 from attar.adapters.onnx.forms import Form, gather, spread
-from attar.adapters.onnx.graph import Chain, Scope, attribute, is_op, resolve, scopes
+from attar.adapters.onnx.graph import Scope, attribute, is_op, scopes
 from attar.adapters.onnx.ops import FINDERS, Constants, Match, find
 from attar.adapters.onnx.tensors import Slot, Store
 from attar.types import Array, Layer, Matrix, Weight
