@@ -273,11 +273,11 @@ def pack(
 ) -> None:
     """Pack a checkpoint without losing a bit; what was written is read back and compared."""
     with guard(verbose):
-        from attar import show
+        from attar import show_packed
         from attar.packing.pack import pack as packing
 
         result = packing(path, out, base=base, force=force)
-        tell(json_line(show.packed_facts(result)) if as_json else "\n".join(show.packed_lines(result)))
+        tell(json_line(show_packed.packed_facts(result)) if as_json else "\n".join(show_packed.packed_lines(result)))
 
 
 @app.command()
@@ -305,10 +305,10 @@ def verify(
 ) -> None:
     """Check archives: read, compare and decode every section. Exit code 1 where one is damaged."""
     with guard(verbose):
-        from attar import show, stored
+        from attar import show_packed, stored
 
         found = {str(path): stored.verify(path) for path in archives}
-        tell(json_line(found) if as_json else show.verify_lines(found, every=verbose))
+        tell(json_line(found) if as_json else show_packed.verify_lines(found, every=verbose))
         if any(row["error"] for rows in found.values() for row in rows):
             raise typer.Exit(1)
 
@@ -339,10 +339,10 @@ def report(
 def doctor(as_json: AsJson = False) -> None:
     """Say what is installed, which SIMD path runs, and what is missing for which format."""
     with guard(verbose=False):
-        from attar import show
+        from attar import doctor
 
-        facts = show.doctor()
-        tell(json_line(facts) if as_json else show.doctor_text(facts))
+        facts = doctor.findings()
+        tell(json_line(facts) if as_json else doctor.text(facts))
 
 
 def _bars() -> Any:

@@ -259,7 +259,7 @@ def pack(
     with guard(verbose):
         from dataclasses import asdict
 
-        from attar import show
+        from attar import show_packed
         from attar.api import data_loss
         from attar.live import Bars
         from attar.sets.pack import pack as packing
@@ -268,7 +268,7 @@ def pack(
         with Bars() as progress:
             result = packing(source, out, loss=loss, force=force, progress=progress)
         facts = {**asdict(result), "path": str(result.path)}
-        tell(json_line(facts) if as_json else "\n".join(show.packed_set_lines(result)))
+        tell(json_line(facts) if as_json else "\n".join(show_packed.packed_set_lines(result)))
         if result.lost is not None and not result.lost.reached:
             raise typer.Exit(3)
 

@@ -1,10 +1,8 @@
-"""What a person reads on a terminal: closing lines, tables, the doctor's findings."""
+"""What a person reads on a terminal: closing lines, tables."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
 import io
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,24 +17,8 @@ if TYPE_CHECKING:
     from attar.dataless import Blind
     from attar.exporting import Exported
     from attar.latency.fast import FastFile
-    from attar.packing.pack import Packed
     from attar.picking import Picked
-    from attar.sets.lossy import Lost
-    from attar.sets.pack import PackedSet
     from attar.streaming.result import Streamed
-
-FORMATS = {
-    "ONNX (.onnx)": ("onnx", ("onnx", "onnxruntime")),
-    "TFLite (.tflite)": ("tflite", ("ai_edge_litert", "flatbuffers")),
-    "PyTorch (.pt2, TorchScript, modules)": ("torch", ("torch",)),
-    "Keras (.keras, .h5)": ("keras", ("keras", "h5py")),
-    "Keras on TensorFlow": ("tensorflow", ("tensorflow",)),
-    "Keras on JAX": ("jax", ("jax",)),
-    "folders of images": ("images", ("PIL",)),
-    "tables; cleaning data sets": ("data", ("pandas", "pyarrow", "PIL", "sklearn", "datasketch")),
-    "charts in the report": ("report", ("vl_convert",)),
-}
-"""What it is for: the extra that brings it, and the modules that must be there."""
 
 
 def closing_lines(result: Result | Streamed, report: Path) -> list[str]:
@@ -157,78 +139,6 @@ def bench_lines(found: Sequence[Timed], metric: str | None) -> list[str]:
     return columns(rows)
 
 
-def packed_facts(result: Packed) -> dict[str, Json]:
-    """What packing came to, for a machine."""
-    return {
-        "path": str(result.path), "bytes_before": result.bytes_before, "bytes_after": result.bytes_after,
-        "ratio": result.bytes_before / max(result.bytes_after, 1), "notes": list(result.notes),
-        "tensors": sum(len(file.spans) for file in result.files),
-    }  # fmt: skip
-
-
-def packed_lines(result: Packed) -> list[str]:
-    """The same for a person."""
-    facts = packed_facts(result)
-    return [
-        f"before    {result.bytes_before:,} bytes, {facts['tensors']:,} tensors",
-        f"after     {result.bytes_after:,} bytes, read back and compared",
-        f"ratio     {facts['ratio']:.3f}x smaller",
-        f"archive   {result.path}",
-        *(f"note      {note}" for note in result.notes),
-    ]
-
-
-def packed_set_lines(result: PackedSet) -> list[str]:
-    """What packing a data set came to, for a person."""
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in result.kinds.items())
-    lines = [f"before    {result.bytes_before:,} bytes in files ({kinds})"]
-    if result.images:
-        lines.append(f"pixels    {result.pixels:,} bytes in {result.images:,} images")
-    return [
-        *lines,
-        f"after     {result.bytes_after:,} bytes, read back and compared",
-        *lost_lines(result.lost),
-        f"archive   {result.path}",
-    ]
-
-
-def lost_lines(lost: Lost | None) -> list[str]:
-    """What images have lost, where they may."""
-    if lost is None:
-        return []
-    missed = "" if lost.reached else ": not reached"
-    if lost.exact:
-        missed = "; the rest is coded too, and nothing is lost"
-    lines = [f"quality   {lost.quality:.4f} of {lost.held:,} images held out, error {lost.error:.2f} of 255 in all"]
-    if lost.agreement is not None:
-        lines.append(f"answers   {lost.agreement:.2%} of those held out as before")
-    if (c := lost.certificate) is not None:
-        lines.append(f"metric    {c.metric} {c.before:.2f} -> {c.after:.2f} (decoded file, {c.n:,} images not seen)")
-        lines.append(
-            f"drop      {c.drop:+.2f} points, {c.confidence:.0%} bounds {c.lower:+.2f} and {c.upper:+.2f}, "
-            f"allowed {c.max_drop:g}: {verdict(c)}"
-        )
-    else:
-        lines[-1] += missed
-    return lines
-
-
-def verify_lines(found: Mapping[str, Sequence[Mapping[str, Json]]], *, every: bool) -> str:
-    """A line for each file, under it one for each damaged section, or for every one."""
-    lines = []
-    for path, rows in found.items():
-        damaged = sum(row["error"] is not None for row in rows)
-        size = sum(row["bytes"] for row in rows)
-        count = f"{len(rows)} section{'s' * (len(rows) != 1)}"
-        lines.append(f"{path}: " + (f"{damaged} of {count} damaged" if damaged else f"whole, {count}, {size:,} bytes"))
-        lines += [
-            f"  {row['kind']} {row['section']!r}, {row['bytes']:,} bytes: {row['error'] or 'whole'}"
-            for row in rows
-            if every or row["error"]
-        ]
-    return "\n".join(lines)
-
-
 def verdict(c: Certificate) -> str:
     """The verdict in words, with the number of samples it would take where there are too few."""
     rate = "flip rate" if c.lost is not None else "spread"
@@ -302,46 +212,6 @@ def preview_text(events: Sequence[Mapping[str, Json]]) -> str:
     return "\n".join(
         lines + [f"warning   {text}" for text in run["warnings"]] + ["dry run: nothing was computed or written"]
     )
-
-
-def doctor() -> dict[str, Json]:
-    """What is installed, which kernel runs, what is missing for which format."""
-    import platform
-
-    import attar
-    from attar.coding import simd_path
-
-    formats = {}
-    for name, (extra, modules) in FORMATS.items():
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        formats[name] = {"ready": not missing, "missing": missing, "remedy": f"pip install 'attar[{extra}]'"}
-    packages = {}
-    for package in ("numpy", "scipy", "onnx", "onnxruntime", "torch", "keras", "tensorflow", "jax"):
-        try:
-            packages[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "attar": attar.__version__, "python": platform.python_version(), "machine": platform.machine(),
-        "coder": simd_path(), "packages": packages, "formats": formats,
-    }  # fmt: skip
-
-
-def doctor_text(facts: Mapping[str, Json]) -> str:
-    """The doctor's findings as lines."""
-    lines = [
-        f"attar     {facts['attar']} on Python {facts['python']}, {facts['machine']}",
-        f"coder     {facts['coder']}",
-    ]
-    if facts["coder"] == "numpy":
-        lines.append(
-            "          the native kernel is missing: install a C++ compiler and reinstall attar to decode faster"
-        )
-    lines.append("packages  " + ", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
-    for name, state in facts["formats"].items():
-        word = "ready" if state["ready"] else f"missing {', '.join(state['missing'])}: {state['remedy']}"
-        lines.append(f"{name:<38} {word}")
-    return "\n".join(lines)
 
 
 def say(text: str) -> None:
