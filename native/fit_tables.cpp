@@ -13,7 +13,6 @@ namespace attar {
 
 namespace {
 
-constexpr int kLevel = 13, kEscape = 14, kReach = 15, kRung = 16, kDecay = 17;
 constexpr int kGeometric = 0, kKinds = 5, kDecays = 64, kModeLadder = 3;
 // Where the nearest rungs leave the mode no share, they are sought for smaller frequencies, in 1/128.
 constexpr int kScales[] = {128, 124, 119, 113, 102, 90, 64};
@@ -136,13 +135,13 @@ void write_rungs(SideEncoder& coder, const TableForm& form, const int32_t* level
     int low, high, first = 0, last = inner - 1;
     reach(level, low, high);
     if (before != nullptr) reach(before, first, last);
-    put(coder, kReach, low - first, 256);
-    put(coder, kReach, high - last, 256);
+    put(coder, kReachKey, low - first, 256);
+    put(coder, kReachKey, high - last, 256);
     const RungGuess guess{mode, rungs, level, before};
     outwards(mode, inner, low, high, [&](int place, int neighbour, int mirror) {
-        put(coder, kLevel, level[place] - guess(place, neighbour, mirror), rungs);
+        put(coder, kLevelKey, level[place] - guess(place, neighbour, mirror), rungs);
     });
-    if (form.escape) coder.natural(kEscape, static_cast<uint64_t>(level[inner]), static_cast<uint64_t>(rungs - 1));
+    if (form.escape) coder.natural(kEscapeKey, static_cast<uint64_t>(level[inner]), static_cast<uint64_t>(rungs - 1));
 }
 
 }  // namespace
@@ -156,8 +155,8 @@ void write_tables(SideEncoder& coder, const TableForm& form, const int32_t* spec
             coder.bits(7, static_cast<uint64_t>(specs[0]));
             coder.bits(6, static_cast<uint64_t>(specs[1]));
         } else {
-            put(coder, kRung, specs[0] - before[0], static_cast<int>(ladder(kModeLadder).rungs.size()));
-            put(coder, kDecay, specs[1] - before[1], kDecays);
+            put(coder, kRungKey, specs[0] - before[0], static_cast<int>(ladder(kModeLadder).rungs.size()));
+            put(coder, kDecayKey, specs[1] - before[1], kDecays);
         }
     }
 }

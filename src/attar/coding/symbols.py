@@ -39,27 +39,30 @@ class Alphabet:
         """Symbols, the escape among them."""
         return self.width + self.escape
 
-    def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64], I64]:
-        """Symbols [n] of integers of any dtype; distances of the escaped ones from the window, zigzag; their places."""
+    def bytes(self, values: Array) -> tuple[U8, int]:
+        """Integers of any dtype as bytes, and a shift: less this, modulo 256, and at most width they are symbols."""
         words = values.view(f"u{values.itemsize}")
         low = self.low % (1 << (8 * values.itemsize))
-        if not self.escape:
-            return (
-                (words - words.dtype.type(low)).astype(np.uint8, copy=False),
-                np.zeros(0, np.uint64),
-                np.zeros(0, np.int64),
-            )
         if values.itemsize == 1:
-            symbols = np.empty(values.size, np.uint8)
-            index = np.empty(kernel.kernel().window(words, low, self.width, symbols), np.int64)
-            kernel.kernel().find(symbols, self.width, index)
-        else:
-            symbols = np.minimum(words - words.dtype.type(low), words.dtype.type(self.width)).astype(np.uint8)
-            index = np.flatnonzero(symbols == self.width)
-        outside = values[index].astype(np.int64).view(np.uint64)
-        outside = (outside - np.uint64(self.low % (1 << 64))).view(np.int64)
-        outside = np.where(outside > 0, outside - self.width, outside)
-        return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64), index
+            return words, low
+        distance = words - words.dtype.type(low)
+        return (np.minimum(distance, words.dtype.type(self.width)) if self.escape else distance).astype(np.uint8), 0
+
+    def distances(self, outside: Array) -> NDArray[np.uint64]:
+        """Of escaped values from the window, zigzag."""
+        distance = outside.astype(np.int64).view(np.uint64) - np.uint64(self.low % (1 << 64))
+        signed = distance.view(np.int64)
+        signed = np.where(signed > 0, signed - self.width, signed)
+        return ((signed << 1) ^ (signed >> 63)).view(np.uint64)
+
+    def counts(self, counted: Counted) -> I64:
+        """How often each symbol occurs [size]."""
+        i, j = bisect_left(counted.distinct, self.low), bisect_left(counted.distinct, self.low + self.width)
+        found = np.zeros(self.size, np.int64)
+        found[counted.distinct[i:j] - self.low] = counted.counts[i:j]
+        if self.escape:
+            found[self.width] = counted.counts.sum() - counted.counts[i:j].sum()
+        return found
 
     def window(self) -> I64:
         """The values of the symbols [width], two's complement."""
@@ -89,14 +92,14 @@ class Counted(NamedTuple):
         return int(self.distinct[0]), int(self.distinct[-1])
 
 
-def choose(values: Array, price: int = 0, given: Counted | None = None) -> Alphabet:
+def choose(values: Counted, price: int = 0) -> Alphabet:
     """The window whose code is expected to be shortest, by the entropy within and the outliers' distances without.
 
     A narrow one may take some bits more; with a price, any, where a byte less would cost more nanoseconds of decoding.
-    Values that were counted are not counted again.
     """
-    distinct, counts = counted(values) if given is None else given
-    options = _windows(distinct, counts, np.array([tail for tail in TAILS if tail <= values.size // 4]))
+    distinct, counts = values
+    most = int(counts.sum()) // 4
+    options = _windows(distinct, counts, np.array([tail for tail in TAILS if tail <= most]))
     bits = _bits(distinct, counts, options)
     if price:
         bits = [own + 8 / price * _nanoseconds(distinct, counts, one) for own, one in zip(bits, options, strict=True)]
