@@ -21,9 +21,8 @@ def matrix(seed, shape, scale, spread):
 
 def arguments(codes, low, width, escape, laned=False, threads=1):
     """What StaticCode takes: codes, the window's shift, lowest value and width, how often each symbol occurs."""
-    alphabet = symbols.Alphabet(low, width, escape)
-    counts = alphabet.counts(symbols.counted(codes.ravel()))
-    return codes.view(np.uint8), low % 256, low, width, escape, counts, laned, threads
+    counted = symbols.counted(codes.ravel())
+    return codes.view(np.uint8), low % 256, low, width, escape, counted.distinct, counted.counts, laned, threads
 
 
 def written(code):
@@ -82,9 +81,11 @@ def written_head(code):
     ("change", "message"),
     [
         ({0: np.zeros((0, 5), np.uint8)}, "must not be empty"), ({3: 0}, "1 to 255 values"),
-        ({3: 256}, "1 to 255 values"), ({5: np.array([6, 0, 0])}, "those of the alphabet"),
-        ({5: np.array([3, 2, 0, 0])}, "add up"), ({5: np.array([7, 0, 0, 0])}, "add up"),
-        ({5: np.array([-1, 7, 0, 0])}, "add up"), ({5: np.array([0, 6, 0, 0])}, "probability zero"),
+        ({3: 256}, "1 to 255 values"), ({6: np.array([3, 3])}, "must have its count"),
+        ({5: np.zeros(0, np.int64), 6: np.zeros(0, np.int64)}, "must have its count"),
+        ({5: np.array([1, 0]), 6: np.array([3, 3])}, "must ascend"), ({6: np.array([7])}, "add up"),
+        ({6: np.array([0])}, "add up"), ({5: np.array([1])}, "probability zero"),
+        ({3: 1, 4: False, 5: np.array([1])}, "those of the window"),
     ],
 )  # fmt: skip
 def test_refusals(change, message):
@@ -93,6 +94,33 @@ def test_refusals(change, message):
         given_[place] = value
     with pytest.raises(ValueError, match=message):
         native.StaticCode(*given_)
+
+
+VALUES = st.lists(
+    st.tuples(st.integers(-(2**63), 2**63 - 1) | st.integers(-400, 400), st.sampled_from([1, 2, 9, 700, 10**6])),
+    min_size=1, max_size=90, unique_by=lambda one: one[0],
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(VALUES, st.sampled_from([0, 1, 64]))
+def test_windows_native_equals_twin(found, price):
+    values, counts = (np.array(part) for part in zip(*sorted(found), strict=True))
+    low, width, escape = native.choose_window(values, counts, price)
+    assert (low, width, escape) == twin.choose_window(values, counts, price)
+    assert 1 <= width <= 255 and escape == (int(values[0]) < low or int(values[-1]) >= low + width)
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "price", "message"),
+    [
+        ([1, 1], [2, 2], 0, "ascend"), ([], [], 0, "its count"), ([1], [2, 2], 0, "its count"), ([1], [0], 0, "add up"),
+        ([1], [2], -1, "price"), ([1], [2], 65, "price"), ([0, 1], [2**36, 1], 0, "add up"),
+    ],
+)  # fmt: skip
+def test_window_refusals(values, counts, price, message):
+    with pytest.raises(ValueError, match=message):
+        native.choose_window(np.array(values, np.int64), np.array(counts, np.int64), price)
 
 
 def test_places_must_fit():

@@ -69,14 +69,15 @@ for shape in ((1, 9), (1, 600_000), (9, 1), (60, 70), (1500, 500), (3, 5000)):
     for scale in (0.1, 1, 20):
         values = np.clip(np.rint(rng.laplace(0, scale, shape) * spread), -128, 127).astype(np.int8)
         for low, width in ((-128, 255), (-3, 7), (0, 1)):
-            shifted = np.minimum(values.view(np.uint8) - np.uint8(low % 256), width)
-            counts = np.bincount(shifted.ravel(), minlength=width + 1)
-            code = _native.StaticCode(values.view(np.uint8), low % 256, low, width, True, counts, scale == 1, 2)
+            occur, counts = (part.astype(np.int64) for part in np.unique(values, return_counts=True))
+            _native.choose_window(occur, counts, 64 * (scale == 1))
+            head = values.view(np.uint8), low % 256, low, width, True
+            code = _native.StaticCode(*head, occur, counts, scale == 1, 2)
             code.places(np.empty(code.escapes, np.int64))
             code.join(b"head")
-            for wrong in (counts[::-1].copy(), counts[:-1].copy(), counts - 1):
+            for wrong in (counts[::-1].copy(), counts[:-1].copy(), counts + 1):
                 try:
-                    _native.StaticCode(values.view(np.uint8), low % 256, low, width, True, wrong, False, 1)
+                    _native.StaticCode(*head, occur, wrong, False, 1)
                 except ValueError:
                     pass
 for rows, cols, head in ((1, 300, (0, 16, 3)), (40, 70, (2, 20, 28)), (5, 1030, (0, 10, 4096)), (4, 4097, (28, 31, 3))):

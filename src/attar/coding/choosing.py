@@ -27,12 +27,21 @@ SINGLE = LANE_BYTES[0][0]
 class StaticCode:
     """A matrix of bytes as symbols of an alphabet, coded: see native/encode_bind.cpp.
 
-    Bytes less the shift, modulo 256, and at most width are the symbols, which occur as often as counts [size] says.
+    Bytes less the shift, modulo 256, and at most width are the symbols; values [n] occur as often as counts [n] says.
     `laned`: whether lanes are worth a byte each even where a chunk is short.
     """
 
     def __init__(
-        self, bytes: U8, shift: int, low: int, width: int, escape: bool, counts: I64, laned: bool, threads: int
+        self,
+        bytes: U8,
+        shift: int,
+        low: int,
+        width: int,
+        escape: bool,
+        values: I64,
+        counts: I64,
+        laned: bool,
+        threads: int,
     ) -> None:
         del threads
         alphabet = Alphabet(low, width, escape)
@@ -40,7 +49,10 @@ class StaticCode:
         if escape:
             self._symbols = np.minimum(self._symbols, np.uint8(width))
         self._laned = laned
-        self._plan, self.bits = choose_plan(self._symbols, alphabet, counts)
+        symbols = np.minimum((values.view(np.uint64) - np.uint64(low % 2**64)), np.uint64(width)).astype(np.intp)
+        whole = np.zeros(alphabet.size, np.int64)
+        np.add.at(whole, symbols, counts)
+        self._plan, self.bits = choose_plan(self._symbols, alphabet, whole)
         self.sides = self._plan.by_row + 2 * self._plan.by_column
         self.side = static.write_plan(self._plan)
         places = np.flatnonzero(self._symbols == width) if escape else np.zeros(0, np.int64)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, levels, symbols
+from attar.coding import kernel, levels, symbols, windows
 from attar.coding.fixed import ONE
 from attar.coding.kernel import LANE_BYTES
 from attar.coding.streams import Reader, signed, sized, varint
@@ -117,8 +117,8 @@ def _static(values: Array, price: int, counted: symbols.Counted) -> tuple[bytes,
         code.places(places)
         head += _escaped(alphabet.distances(values.ravel()[places]))
     laned = _laned(values.size, price) or code.bits / ONE / 8 >= SINGLE
-    each = symbols.symbol_ns(alphabet.size) if laned else SINGLE_NS
-    return code.join(head), 2500 + int(each * values.size) + symbols.ESCAPE_NS * code.escapes
+    each = windows.symbol_ns(alphabet.size) if laned else SINGLE_NS
+    return code.join(head), 2500 + int(each * values.size) + windows.ESCAPE_NS * code.escapes
 
 
 def static_code(values: Array, price: int = 0, counted: symbols.Counted | None = None) -> tuple[Alphabet, Any]:
@@ -129,7 +129,7 @@ def static_code(values: Array, price: int = 0, counted: symbols.Counted | None =
     alphabet = symbols.choose(counted, price)
     data, shift = alphabet.bytes(values)
     return alphabet, kernel.kernel().StaticCode(
-        data, shift, alphabet.low, alphabet.width, alphabet.escape, alphabet.counts(counted),
+        data, shift, alphabet.low, alphabet.width, alphabet.escape, counted.distinct, counted.counts,
         _laned(values.size, price), kernel.threads_for(values.size),
     )  # fmt: skip
 

@@ -17,12 +17,13 @@ from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
 from attar.coding.placing import collect, find
 from attar.coding.streams import SideDecoder, SideEncoder
 from attar.coding.tables import write_tables
+from attar.coding.windows import choose_window
 
 __all__ = [
-    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticCode", "StaticPlan", "collect",
-    "count_classes", "decode", "decode_planes", "decode_values", "dense_decode", "dense_encode", "encode",
-    "encode_rows", "find", "fit_levels", "fit_tables", "histogram", "merge_classes", "read_escapes", "simd_path",
-    "unpack", "window", "write_tables",
+    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticCode", "StaticPlan",
+    "choose_window", "collect", "count_classes", "decode", "decode_planes", "decode_values", "dense_decode",
+    "dense_encode", "encode", "encode_rows", "find", "fit_levels", "fit_tables", "histogram", "merge_classes",
+    "read_escapes", "simd_path", "unpack", "window", "write_tables",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
