@@ -86,7 +86,7 @@ std::vector<uint8_t> varint(size_t value) {
 // The head and the chunks, each but the last with its length in front.
 nb::bytes join(const StaticCode& self, const nb::bytes& head) {
     size_t size = head.size();
-    for (const auto& chunk : self.chunks) size += chunk.size() + (&chunk == &self.chunks.back() ? 0 : varint(chunk.size()).size());
+    for (const auto& chunk : self.chunks) size += chunk.size + (&chunk == &self.chunks.back() ? 0 : varint(chunk.size).size());
     nb::bytes joined = nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
     if (!joined.is_valid()) throw nb::python_error();
     char* to = PyBytes_AsString(joined.ptr());
@@ -97,10 +97,10 @@ nb::bytes join(const StaticCode& self, const nb::bytes& head) {
     put(head.data(), head.size());
     for (const auto& chunk : self.chunks) {
         if (&chunk != &self.chunks.back()) {
-            const std::vector<uint8_t> length = varint(chunk.size());
+            const std::vector<uint8_t> length = varint(chunk.size);
             put(length.data(), length.size());
         }
-        put(chunk.data(), chunk.size());
+        put(chunk.data, chunk.size);
     }
     return joined;
 }

@@ -17,14 +17,14 @@ size_t lanes_for(double bytes) { return bytes < kSingle ? 1 : bytes < 2 * kSingl
 
 // One chunk: its bytes, and the escapes in it.
 struct Piece {
-    std::vector<uint8_t> bytes;
+    ChunkBytes bytes;
     std::vector<int64_t> places;
 };
 
 class Encoding {
   public:
-    Encoding(SymbolMatrix symbols, const Chosen& plan, bool laned, Path path)
-        : symbols_(symbols), plan_(plan), tables_({plan.fit.frequencies.data(), plan.table_of.back() + 1, size_of(plan)}),
+    Encoding(SymbolMatrix symbols, const Chosen& plan, bool laned, ChunkRoom& room, Path path)
+        : symbols_(symbols), plan_(plan), room_(room), tables_({plan.fit.frequencies.data(), plan.table_of.back() + 1, size_of(plan)}),
           bits_(static_cast<double>(plan.fit.code) / (1 << 16) / static_cast<double>(symbols.rows * symbols.cols)),
           least_(laned ? kSingle : 0), path_(path) {
         if (symbols.rows > 1) order_ = sort_lines(plan.levels.rows, plan.levels.cols, plan.table_of);
@@ -35,9 +35,15 @@ class Encoding {
   private:
     static size_t size_of(const Chosen& plan) { return plan.alphabet.width + plan.alphabet.escape; }
 
-    std::vector<uint8_t> coded(const uint8_t* symbols, size_t count, const std::vector<int32_t>& runs) const {
-        const double bytes = std::max(bits_ / 8 * static_cast<double>(count), least_);
-        return attar::encode(symbols, count, {runs.data(), runs.size() / 3}, tables_, lanes_for(bytes), path_);
+    ChunkBytes coded(const uint8_t* symbols, size_t count, const std::vector<int32_t>& runs) const {
+        const size_t lanes = lanes_for(std::max(bits_ / 8 * static_cast<double>(count), least_));
+        const ChunkText text = encode_chunk(symbols, count, {runs.data(), runs.size() / 3}, tables_, lanes, path_);
+        ChunkBytes bytes;
+        bytes.size = text.size();
+        uint8_t* const to = room_.take(bytes.size, bytes.own);
+        text.put(to);
+        bytes.data = to;
+        return bytes;
     }
 
     template <class Place>
@@ -91,25 +97,40 @@ class Encoding {
 
     SymbolMatrix symbols_;
     const Chosen& plan_;
+    ChunkRoom& room_;
     EncodeTables tables_;
     double bits_, least_;  // of a symbol, and bytes of a chunk
     Path path_;
     SortedLines order_;
 };
 
+// About as many bytes as the chunks of a plan take.
+size_t room_for(const Chosen& plan, size_t chunks) {
+    const size_t code = static_cast<size_t>(plan.fit.code >> 19);
+    return code + code / 256 + chunks * 8 * kMaxLanes;
+}
+
 }  // namespace
+
+uint8_t* ChunkRoom::take(size_t size, std::vector<uint8_t>& own) {
+    const size_t start = used_.fetch_add(size), end = kept_.data.size();
+    if (start <= end && size <= end - start) return kept_.data.data() + start;
+    own.resize(size);
+    return own.data();
+}
 
 StaticCode encode_static(SymbolMatrix symbols, const Alphabet& alphabet, const int64_t* counts, bool laned, size_t threads,
                          Path path) {
     const Chosen plan = choose_plan(symbols, alphabet, counts, path);
-    const Encoding encoding(symbols, plan, laned, path);
     const size_t lines = symbols.rows == 1 ? symbols.cols : symbols.rows;
     const size_t step = step_of({symbols.rows, symbols.cols});
     std::vector<Piece> pieces((lines + step - 1) / step);
+    StaticCode code{plan.by_row, plan.by_column, plan.fit.code, plan.side, {}, {}, nullptr};
+    code.room = std::make_unique<ChunkRoom>(room_for(plan, pieces.size()));
+    const Encoding encoding(symbols, plan, laned, *code.room, path);
     on_threads(pieces.size(), threads, [&](auto next) {
         for (size_t k; (k = next()) < pieces.size();) pieces[k] = encoding.encode(k * step, std::min((k + 1) * step, lines));
     });
-    StaticCode code{plan.by_row, plan.by_column, plan.fit.code, plan.side, {}, {}};
     for (Piece& piece : pieces) {
         code.places.insert(code.places.end(), piece.places.begin(), piece.places.end());
         code.chunks.push_back(std::move(piece.bytes));
