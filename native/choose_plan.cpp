@@ -112,7 +112,7 @@ class Choosing {
     std::vector<int64_t> merge(const Levels& levels, std::vector<size_t>& table_of) const {
         const size_t classes = levels.classes();
         std::vector<int64_t> counts(classes * size_);
-        count_classes(symbols_, levels.rows.data(), levels.cols.data(), size_, counts.data(), path_);
+        count_classes(symbols_, levels.rows.data(), levels.cols.data(), size_, counts_, counts.data(), path_);
         const std::vector<size_t> starts = merge_classes({counts.data(), classes, size_});
         std::vector<int64_t> merged(starts.size() * size_);
         for (size_t k = 0, table = 0; k < classes; ++k) {

@@ -37,9 +37,9 @@ struct Columns {
 // What count_classes does for the rows of one level after the other.
 class Counting {
   public:
-    Counting(SymbolMatrix symbols, const uint8_t* cols, size_t classes, size_t alphabet, Path path)
-        : symbols_(symbols), cols_(cols), classes_(classes), alphabet_(alphabet), path_(path),
-          bulk_(bulk_of(symbols.data, symbols.rows * symbols.cols, alphabet, path)), part_(4 * classes * alphabet),
+    Counting(SymbolMatrix symbols, const uint8_t* cols, size_t classes, size_t alphabet, const Bulk& bulk, Path path)
+        : symbols_(symbols), cols_(cols), classes_(classes), alphabet_(alphabet), path_(path), bulk_(bulk),
+          part_(4 * classes * alphabet),
           totals_(classes * bulk_.width * kBinLanes), base_(symbols.cols), places_(symbols.cols) {
         for (size_t c = 0; c + kTile <= symbols.cols && bulk_.width != 0; c += kTile) tiles_.emplace_back(cols + c);
     }
@@ -131,11 +131,17 @@ class Counting {
     std::vector<uint32_t> places_;
 };
 
+// How long a symbol takes without bins, in hundredths of a nanosecond.
+constexpr size_t kAlone = 36;
+
 }  // namespace
 
-void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, int64_t* out, Path path) {
-    const size_t top = *std::max_element(rows, rows + symbols.rows);
-    Counting counting(symbols, cols, 1 + top + *std::max_element(cols, cols + symbols.cols), alphabet, path);
+void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, const int64_t* whole,
+                   int64_t* out, Path path) {
+    const size_t top = *std::max_element(rows, rows + symbols.rows), count = symbols.rows * symbols.cols;
+    const Bulk bulk = whole != nullptr && count >= kMostLines * kTile ? bulk_of(whole, alphabet, kAlone, path)
+                                                                      : bulk_of(symbols.data, count, alphabet, kAlone, path);
+    Counting counting(symbols, cols, 1 + top + *std::max_element(cols, cols + symbols.cols), alphabet, bulk, path);
     const size_t most = std::max<size_t>(1, (size_t{1} << 31) / symbols.cols);
     std::vector<std::vector<uint32_t>> of(top + 1);
     size_t added = 0;

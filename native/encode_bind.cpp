@@ -90,6 +90,7 @@ nb::bytes join(const StaticCode& self, const nb::bytes& head) {
     nb::bytes joined = nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
     if (!joined.is_valid()) throw nb::python_error();
     char* to = PyBytes_AsString(joined.ptr());
+    attar::ask_large(to, size);
     auto put = [&](const void* data, size_t count) {
         if (count != 0) std::memcpy(to, data, count);
         to += count;

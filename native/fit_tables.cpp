@@ -69,13 +69,13 @@ bool fill_mode(int32_t* row, const TableForm& form) {
     return row[form.mode] > 0;
 }
 
-bool fit_ladder(const int64_t* counts, const TableForm& form, int32_t* spec, int32_t* row) {
+// shares [alphabet] are those of the counts.
+bool fit_ladder(const int64_t* counts, const uint64_t* shares, const TableForm& form, int32_t* spec, int32_t* row) {
     const Ladder& rungs = ladder(form.kind);
-    const int64_t total = sum_of(counts, form.alphabet);
     for (int scale : kScales) {
         for (int s = 0; s < form.alphabet; ++s) {
             const bool used = counts[s] > 0 && s != form.mode;
-            spec[s] = used ? rungs.nearest(share_of(counts[s], total) * static_cast<uint64_t>(scale) >> 7) : 0;
+            spec[s] = used ? rungs.nearest(shares[s] * static_cast<uint64_t>(scale) >> 7) : 0;
             row[s] = rungs.rungs[static_cast<size_t>(spec[s])];
         }
         if (fill_mode(row, form)) return true;
@@ -84,12 +84,12 @@ bool fit_ladder(const int64_t* counts, const TableForm& form, int32_t* spec, int
 }
 
 // The rung of the mode's frequency, and the maximum-likelihood decay.
-bool fit_geometric(const int64_t* counts, const TableForm& form, int32_t* spec, int32_t* row) {
+bool fit_geometric(const int64_t* counts, const uint64_t* shares, const TableForm& form, int32_t* spec, int32_t* row) {
     const int inner = form.alphabet - form.escape;
     int64_t weighted = 0;
     for (int s = 0; s < inner; ++s) weighted += counts[s] * std::abs(s - form.mode);
     const int64_t others = sum_of(counts, inner) - counts[form.mode];
-    spec[0] = ladder(kModeLadder).nearest(share_of(counts[form.mode], sum_of(counts, form.alphabet)));
+    spec[0] = ladder(kModeLadder).nearest(shares[form.mode]);
     spec[1] = others == 0 ? 0 : std::min<int>(kDecays - 1, static_cast<int>(kDecays * (weighted - others) / weighted));
     std::vector<int64_t> weights{0};
     int64_t weight = 1 << 20, sum = 0;
@@ -164,6 +164,11 @@ void write_tables(SideEncoder& coder, const TableForm& form, const int32_t* spec
 Fit fit_tables(Counts counts, TableForm form) {
     Fit best{};
     int64_t least = std::numeric_limits<int64_t>::max();
+    std::vector<uint64_t> shares;
+    for (size_t t = 0; t < counts.rows; ++t) {
+        const int64_t total = sum_of(counts.row(t), form.alphabet);
+        for (size_t s = 0; s < counts.alphabet; ++s) shares.push_back(share_of(counts.row(t)[s], total));
+    }
     // The finest first: where its code is much shorter, the coarser ones need no description.
     for (form.kind = kKinds - 1; form.kind >= 0; --form.kind) {
         Fit fit{form.kind, form.kind == kGeometric ? 2 : counts.alphabet, 0, 0, {}, {}};
@@ -173,7 +178,7 @@ Fit fit_tables(Counts counts, TableForm form) {
         for (size_t t = 0; t < counts.rows; ++t) {
             int32_t row[256];
             const auto choose = form.kind == kGeometric ? fit_geometric : fit_ladder;
-            fits = choose(counts.row(t), form, &fit.specs[t * fit.width], row);
+            fits = choose(counts.row(t), &shares[t * counts.alphabet], form, &fit.specs[t * fit.width], row);
             if (!fits) break;
             fit.code += code_bits(counts.row(t), row, form.alphabet);
             std::copy(row, row + counts.alphabet, &fit.frequencies[t * counts.alphabet]);
