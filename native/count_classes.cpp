@@ -12,6 +12,9 @@ namespace {
 
 [[noreturn]] void refuse_symbol() { throw Malformed("a symbol lies beyond the counts"); }
 
+// Rows from here to one that is fetched.
+constexpr size_t kComing = 4;
+
 size_t class_of(size_t row, size_t column) { return row != 0 && column != 0 ? row + column : 0; }
 
 // Which columns of 64 have which level.
@@ -34,27 +37,26 @@ struct Columns {
 // What count_classes does for the rows of one level after the other.
 class Counting {
   public:
-    Counting(SymbolMatrix symbols, const uint8_t* cols, size_t classes, size_t alphabet, Path path)
-        : symbols_(symbols), cols_(cols), classes_(classes), alphabet_(alphabet), path_(path),
-          bulk_(bulk_of(symbols.data, symbols.rows * symbols.cols, alphabet, path)), part_(4 * classes * alphabet),
+    Counting(SymbolMatrix symbols, const uint8_t* cols, size_t classes, size_t alphabet, const Bulk& bulk, Path path)
+        : symbols_(symbols), cols_(cols), classes_(classes), alphabet_(alphabet), path_(path), bulk_(bulk),
+          part_(4 * classes * alphabet),
           totals_(classes * bulk_.width * kBinLanes), base_(symbols.cols), places_(symbols.cols) {
         for (size_t c = 0; c + kTile <= symbols.cols && bulk_.width != 0; c += kTile) tiles_.emplace_back(cols + c);
     }
 
     void add(const std::vector<uint32_t>& rows, size_t level) {
         // The class of a column is looked up and not computed.
-        const size_t size = classes_ * alphabet_, tiled = tiles_.size() * kTile;
-        for (size_t c = 0; c < symbols_.cols; ++c) {
-            base_[c] = static_cast<uint32_t>((c & 3) * size + class_of(level, cols_[c]) * alphabet_);
-        }
+        const size_t tiled = tiles_.size() * kTile;
+        for (size_t c = 0; c < symbols_.cols; ++c) base_[c] = static_cast<uint16_t>(class_of(level, cols_[c]) * alphabet_);
         for (size_t first = 0; first < rows.size() && tiled != 0; first += kMostLines) {
             const size_t next = std::min(first + kMostLines, rows.size());
             add_tiles(&rows[first], next - first, level, rows.data() + next, std::min(kMostLines, rows.size() - next));
         }
-        for (uint32_t row : rows) {
-            const uint8_t* const line = symbols_.data + row * symbols_.cols;
+        for (size_t i = 0; i < rows.size(); ++i) {
+            const uint8_t* const line = symbols_.data + rows[i] * symbols_.cols;
+            if (tiled == 0 && i + kComing < rows.size()) fetch(symbols_.data + rows[i + kComing] * symbols_.cols);
             const size_t others = find_outside(line, tiled, bulk_.first, static_cast<uint8_t>(bulk_.width), places_.data(), path_);
-            for (size_t i = 0; i < others; ++i) add_one(line, places_[i]);
+            for (size_t k = 0; k < others; ++k) add_one(line, places_[k]);
             add_columns_from(line, tiled);
         }
     }
@@ -94,11 +96,26 @@ class Counting {
         ++part_[base_[c] + line[c]];
     }
 
+    void fetch(const uint8_t* line) const {
+        for (size_t c = 0; c < symbols_.cols; c += kTile) ATTAR_PREFETCH_FAR(line + c);
+    }
+
     void add_columns_from(const uint8_t* line, size_t start) {
         uint8_t most = 0;
         for (size_t c = start; c < symbols_.cols; ++c) most = line[c] > most ? line[c] : most;
         if (most >= alphabet_) refuse_symbol();
-        for (size_t c = start; c < symbols_.cols; ++c) ++part_[base_[c] + line[c]];
+        size_t c = start;
+        const size_t size = classes_ * alphabet_;
+        uint32_t* const part = part_.data();
+        for (; c + kTile <= symbols_.cols; c += kTile) {
+            // By vectors, which leave the loads to the counts.
+            uint16_t place[kTile];
+            for (size_t j = 0; j < kTile; ++j) place[j] = static_cast<uint16_t>(base_[c + j] + line[c + j]);
+            for (size_t j = 0; j < kTile; j += 4) {
+                for (size_t t = 0; t < 4; ++t) ++part[t * size + place[j + t]];
+            }
+        }
+        for (; c < symbols_.cols; ++c) ++part[base_[c] + line[c]];
     }
 
     SymbolMatrix symbols_;
@@ -110,19 +127,31 @@ class Counting {
     // Four tables in turn: the same symbol again and again would wait for its own last increment.
     std::vector<uint32_t> part_;
     std::vector<uint64_t> totals_;  // [classes][bulk][kBinLanes]
-    std::vector<uint32_t> base_, places_;
+    std::vector<uint16_t> base_;  // [cols]: where the counts of a column's class begin
+    std::vector<uint32_t> places_;
 };
+
+// How long a symbol takes without bins, in hundredths of a nanosecond.
+constexpr size_t kAlone = 36;
 
 }  // namespace
 
-void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, int64_t* out, Path path) {
-    const size_t top = *std::max_element(rows, rows + symbols.rows);
-    Counting counting(symbols, cols, 1 + top + *std::max_element(cols, cols + symbols.cols), alphabet, path);
+void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, const int64_t* whole,
+                   int64_t* out, Path path) {
+    const size_t top = *std::max_element(rows, rows + symbols.rows), count = symbols.rows * symbols.cols;
+    const Bulk bulk = whole != nullptr && count >= kMostLines * kTile ? bulk_of(whole, alphabet, kAlone, path)
+                                                                      : bulk_of(symbols.data, count, alphabet, kAlone, path);
+    Counting counting(symbols, cols, 1 + top + *std::max_element(cols, cols + symbols.cols), alphabet, bulk, path);
     const size_t most = std::max<size_t>(1, (size_t{1} << 31) / symbols.cols);
     std::vector<std::vector<uint32_t>> of(top + 1);
+    size_t added = 0;
     auto take = [&](size_t level) {
+        added += of[level].size();
+        if (added > most) {
+            counting.flush(out);
+            added = of[level].size();
+        }
         counting.add(of[level], level);
-        counting.flush(out);
         of[level].clear();
     };
     for (size_t r = 0; r < symbols.rows; ++r) {

@@ -33,30 +33,38 @@ void histogram_plain(const uint8_t* symbols, size_t count, int64_t* counts) {
 
 }  // namespace
 
-Bulk bulk_of(const uint8_t* data, size_t count, size_t end, Path path) {
-    if (!has_avx2(path) || count < kMostLines * kTile) return {};
-    constexpr size_t kSampled = 1 << 11;
-    // About how long bins take for a byte, and one that is counted by itself, alone or beside bins.
-    constexpr size_t kBinsTake = 10, kByteTakes = 65, kOtherTakes = 1000;
-    const size_t step = count / kSampled + 1;
-    std::array<uint32_t, 512> until{};  // twice around
-    size_t sampled = 0;
-    for (size_t i = 0; i < count; i += step, ++sampled) ++until[data[i]];
+Bulk bulk_of(const int64_t* counts, size_t end, size_t alone, Path path) {
+    // About how long bins take for a byte, and one that is counted by itself beside them.
+    constexpr int64_t kBinsTake = 8, kOtherTakes = 1000;
+    std::array<int64_t, 512> until{};  // twice around
+    std::copy(counts, counts + end, until.begin());
     std::copy(until.begin(), until.begin() + 256, until.begin() + 256);
     std::partial_sum(until.begin(), until.end(), until.begin());
+    const int64_t all = until[255];
+    if (!has_avx2(path) || all == 0) return {};
     Bulk best;
-    size_t least = kByteTakes * sampled;
+    int64_t least = static_cast<int64_t>(alone) * all;
     for (size_t width = kBins; width <= 4 * kBins; width += kBins) {
-        for (size_t first = 0; first < 256; ++first) {
+        const int64_t bins = kBinsTake * static_cast<int64_t>(width / kBins) * all;
+        for (size_t first = 0; first < 256 && bins < least; ++first) {
             if (end != 256 && first + width > std::max(end, width)) break;
-            const size_t within = until[first + width - 1] - (first == 0 ? 0 : until[first - 1]);
-            const size_t takes = kBinsTake * width / kBins * sampled + kOtherTakes * (sampled - within);
+            const int64_t within = until[first + width - 1] - (first == 0 ? 0 : until[first - 1]);
+            const int64_t takes = bins + kOtherTakes * (all - within);
             if (takes >= least) continue;
             least = takes;
             best = {static_cast<uint8_t>(first), std::min(width, end)};
         }
     }
     return best;
+}
+
+Bulk bulk_of(const uint8_t* data, size_t count, size_t end, size_t alone, Path path) {
+    if (count < kMostLines * kTile) return {};
+    constexpr size_t kSampled = 1 << 11;
+    std::array<int64_t, 256> counts{};
+    const size_t step = count / kSampled + 1;
+    for (size_t i = 0; i < count; i += step) ++counts[data[i]];
+    return bulk_of(counts.data(), end, alone, path);
 }
 
 void add_totals(const uint64_t* totals, const Bulk& bulk, int64_t* counts) {
@@ -66,7 +74,8 @@ void add_totals(const uint64_t* totals, const Bulk& bulk, int64_t* counts) {
 }
 
 void histogram(const uint8_t* symbols, size_t count, int64_t* counts, Path path) {
-    const Bulk bulk = bulk_of(symbols, count, 256, path);
+    constexpr size_t kAlone = 26;
+    const Bulk bulk = bulk_of(symbols, count, 256, kAlone, path);
     constexpr size_t kBlock = kMostLines * kTile;
     std::vector<uint32_t> lines(kMostLines), places(kBlock);
     std::iota(lines.begin(), lines.end(), 0);

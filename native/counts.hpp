@@ -21,8 +21,9 @@ void histogram(const uint8_t* symbols, size_t count, int64_t* counts, Path path)
 size_t window(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, uint8_t* symbols, Path path);
 
 // out[class][alphabet] += how often each symbol occurs in each class, row + column level, or 0 where one of them is 0; the
-// symbols must be below `alphabet`, or it throws Malformed.
-void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, int64_t* out, Path path);
+// symbols must be below `alphabet`, or it throws Malformed. `whole` [alphabet] is how often each occurs at all, or null.
+void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, const int64_t* whole,
+                   int64_t* out, Path path);
 
 // Where a symbol stands, at most `limit` places; the number of places, limit + 1 where there are more.
 size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit, Path path);

@@ -13,7 +13,6 @@ namespace attar {
 
 namespace {
 
-constexpr int kLevel = 13, kEscape = 14, kReach = 15, kRung = 16, kDecay = 17;
 constexpr int kGeometric = 0, kKinds = 5, kDecays = 64, kModeLadder = 3;
 // Where the nearest rungs leave the mode no share, they are sought for smaller frequencies, in 1/128.
 constexpr int kScales[] = {128, 124, 119, 113, 102, 90, 64};
@@ -70,13 +69,13 @@ bool fill_mode(int32_t* row, const TableForm& form) {
     return row[form.mode] > 0;
 }
 
-bool fit_ladder(const int64_t* counts, const TableForm& form, int32_t* spec, int32_t* row) {
+// shares [alphabet] are those of the counts.
+bool fit_ladder(const int64_t* counts, const uint64_t* shares, const TableForm& form, int32_t* spec, int32_t* row) {
     const Ladder& rungs = ladder(form.kind);
-    const int64_t total = sum_of(counts, form.alphabet);
     for (int scale : kScales) {
         for (int s = 0; s < form.alphabet; ++s) {
             const bool used = counts[s] > 0 && s != form.mode;
-            spec[s] = used ? rungs.nearest(share_of(counts[s], total) * static_cast<uint64_t>(scale) >> 7) : 0;
+            spec[s] = used ? rungs.nearest(shares[s] * static_cast<uint64_t>(scale) >> 7) : 0;
             row[s] = rungs.rungs[static_cast<size_t>(spec[s])];
         }
         if (fill_mode(row, form)) return true;
@@ -85,12 +84,12 @@ bool fit_ladder(const int64_t* counts, const TableForm& form, int32_t* spec, int
 }
 
 // The rung of the mode's frequency, and the maximum-likelihood decay.
-bool fit_geometric(const int64_t* counts, const TableForm& form, int32_t* spec, int32_t* row) {
+bool fit_geometric(const int64_t* counts, const uint64_t* shares, const TableForm& form, int32_t* spec, int32_t* row) {
     const int inner = form.alphabet - form.escape;
     int64_t weighted = 0;
     for (int s = 0; s < inner; ++s) weighted += counts[s] * std::abs(s - form.mode);
     const int64_t others = sum_of(counts, inner) - counts[form.mode];
-    spec[0] = ladder(kModeLadder).nearest(share_of(counts[form.mode], sum_of(counts, form.alphabet)));
+    spec[0] = ladder(kModeLadder).nearest(shares[form.mode]);
     spec[1] = others == 0 ? 0 : std::min<int>(kDecays - 1, static_cast<int>(kDecays * (weighted - others) / weighted));
     std::vector<int64_t> weights{0};
     int64_t weight = 1 << 20, sum = 0;
@@ -136,13 +135,13 @@ void write_rungs(SideEncoder& coder, const TableForm& form, const int32_t* level
     int low, high, first = 0, last = inner - 1;
     reach(level, low, high);
     if (before != nullptr) reach(before, first, last);
-    put(coder, kReach, low - first, 256);
-    put(coder, kReach, high - last, 256);
+    put(coder, kReachKey, low - first, 256);
+    put(coder, kReachKey, high - last, 256);
     const RungGuess guess{mode, rungs, level, before};
     outwards(mode, inner, low, high, [&](int place, int neighbour, int mirror) {
-        put(coder, kLevel, level[place] - guess(place, neighbour, mirror), rungs);
+        put(coder, kLevelKey, level[place] - guess(place, neighbour, mirror), rungs);
     });
-    if (form.escape) coder.natural(kEscape, static_cast<uint64_t>(level[inner]), static_cast<uint64_t>(rungs - 1));
+    if (form.escape) coder.natural(kEscapeKey, static_cast<uint64_t>(level[inner]), static_cast<uint64_t>(rungs - 1));
 }
 
 }  // namespace
@@ -156,8 +155,8 @@ void write_tables(SideEncoder& coder, const TableForm& form, const int32_t* spec
             coder.bits(7, static_cast<uint64_t>(specs[0]));
             coder.bits(6, static_cast<uint64_t>(specs[1]));
         } else {
-            put(coder, kRung, specs[0] - before[0], static_cast<int>(ladder(kModeLadder).rungs.size()));
-            put(coder, kDecay, specs[1] - before[1], kDecays);
+            put(coder, kRungKey, specs[0] - before[0], static_cast<int>(ladder(kModeLadder).rungs.size()));
+            put(coder, kDecayKey, specs[1] - before[1], kDecays);
         }
     }
 }
@@ -165,6 +164,11 @@ void write_tables(SideEncoder& coder, const TableForm& form, const int32_t* spec
 Fit fit_tables(Counts counts, TableForm form) {
     Fit best{};
     int64_t least = std::numeric_limits<int64_t>::max();
+    std::vector<uint64_t> shares;
+    for (size_t t = 0; t < counts.rows; ++t) {
+        const int64_t total = sum_of(counts.row(t), form.alphabet);
+        for (size_t s = 0; s < counts.alphabet; ++s) shares.push_back(share_of(counts.row(t)[s], total));
+    }
     // The finest first: where its code is much shorter, the coarser ones need no description.
     for (form.kind = kKinds - 1; form.kind >= 0; --form.kind) {
         Fit fit{form.kind, form.kind == kGeometric ? 2 : counts.alphabet, 0, 0, {}, {}};
@@ -174,7 +178,7 @@ Fit fit_tables(Counts counts, TableForm form) {
         for (size_t t = 0; t < counts.rows; ++t) {
             int32_t row[256];
             const auto choose = form.kind == kGeometric ? fit_geometric : fit_ladder;
-            fits = choose(counts.row(t), form, &fit.specs[t * fit.width], row);
+            fits = choose(counts.row(t), &shares[t * counts.alphabet], form, &fit.specs[t * fit.width], row);
             if (!fits) break;
             fit.code += code_bits(counts.row(t), row, form.alphabet);
             std::copy(row, row + counts.alphabet, &fit.frequencies[t * counts.alphabet]);

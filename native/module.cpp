@@ -11,6 +11,7 @@ NB_MODULE(_native, m) {
     bind_side(m);
     bind_dense(m);
     bind_plan(m);
+    bind_encode(m);
     bind_static(m);
     bind_values(m);
     bind_feedback(m);

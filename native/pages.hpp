@@ -1,8 +1,10 @@
 // Memory for the work of one call: a fresh page costs the kernel as long as counting what lies on it.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -13,6 +15,16 @@
 #endif
 
 namespace attar {
+
+// Asks for large pages for what lies whole within some fresh memory.
+inline void ask_large([[maybe_unused]] void* data, [[maybe_unused]] size_t bytes) {
+#if defined(__linux__)
+    constexpr uintptr_t kPage = 1 << 12;
+    const uintptr_t start = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
+    const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
+    if (bytes >= size_t{1} << 22) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
+#endif
+}
 
 // Allocates large buffers on large pages, where there are such.
 template <class T>
@@ -60,31 +72,53 @@ inline std::atomic<size_t>& bytes_kept() {
 template <class T>
 class Kept {
   public:
-    Kept() {
-        if (spare().held.empty()) return;
-        data = std::move(spare().held.back());
-        spare().held.pop_back();
-        bytes_kept() -= bytes(data);
-    }
-    ~Kept() {
-        if (bytes_kept() + bytes(data) > kMost || spare().held.size() == 2) return;
-        bytes_kept() += bytes(data);
-        spare().held.push_back(std::move(data));
-    }
+    Kept() = default;
+    ~Kept() { give(); }
     Kept(const Kept&) = delete;
     Kept& operator=(const Kept&) = delete;
     // At least so many elements, of any value.
     void room(size_t count) {
         if (data.size() >= count) return;
-        data.clear();
-        data.resize(count);
+        give();
+        take(count);
+        if (data.size() < count) data.resize(count);
     }
     std::vector<T, Pages<T>> data;
 
   private:
     using Data = std::vector<T, Pages<T>>;
-    static constexpr size_t kMost = size_t{1} << 25;
+    static constexpr size_t kMost = 3 * (size_t{1} << 24), kBuffers = 4;
     static size_t bytes(const Data& data) { return data.capacity() * sizeof(T); }
+    static bool smaller(const Data& one, const Data& other) { return one.size() < other.size(); }
+
+    // The smallest that is large enough, if there is one.
+    void take(size_t count) {
+        std::vector<Data>& held = spare().held;
+        auto best = held.end();
+        for (auto one = held.begin(); one != held.end(); ++one) {
+            if (one->size() >= count && (best == held.end() || smaller(*one, *best))) best = one;
+        }
+        if (best == held.end()) return;
+        data = std::move(*best);
+        held.erase(best);
+        bytes_kept() -= bytes(data);
+    }
+
+    // Keeps the larger ones.
+    void give() {
+        std::vector<Data>& held = spare().held;
+        if (held.size() == kBuffers) {
+            const auto least = std::min_element(held.begin(), held.end(), smaller);
+            if (smaller(*least, data) && bytes_kept() + bytes(data) - bytes(*least) <= kMost) {
+                bytes_kept() += bytes(data) - bytes(*least);
+                least->swap(data);
+            }
+        } else if (!data.empty() && bytes_kept() + bytes(data) <= kMost) {
+            bytes_kept() += bytes(data);
+            held.push_back(std::move(data));
+        }
+        Data().swap(data);
+    }
 
     // Of a thread.
     struct Spare {

@@ -61,7 +61,7 @@ void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
     for (size_t i = 0; i < cols.size(); ++i) highest_column = std::max<size_t>(highest_column, cols.data()[i]);
     if (out.shape(0) != highest + highest_column + 1) throw Malformed("the counts must fit the matrix");
     nb::gil_scoped_release release;
-    attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.shape(1), out.data(), attar::path_in_use());
+    attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.shape(1), nullptr, out.data(), attar::path_in_use());
 }
 
 size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {

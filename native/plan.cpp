@@ -9,23 +9,22 @@ namespace attar {
 
 namespace {
 
-constexpr int kValue = 0, kLow = 8, kWidth = 9, kCentre = 10, kClasses = 11, kMode = 12;
 constexpr uint64_t kWidest = 255;
 constexpr int64_t kHighest = 28;  // level
 constexpr int kModels = 3, kKinds = 5;
 
 Alphabet read_alphabet(SideDecoder& coder) {
-    const SideDecoder::Signed low = coder.integer(kLow, {false, 0}, uint64_t{1} << 63);
-    const size_t width = 1 + static_cast<size_t>(coder.natural(kWidth, 0, kWidest - 1));
+    const SideDecoder::Signed low = coder.integer(kLowKey, {false, 0}, uint64_t{1} << 63);
+    const size_t width = 1 + static_cast<size_t>(coder.natural(kWidthKey, 0, kWidest - 1));
     return {low.negative ? 0 - low.size : low.size, width, coder.bits(1) != 0};
 }
 
 std::vector<uint8_t> read_levels(SideDecoder& coder, size_t count) {
-    const int64_t centre = static_cast<int64_t>(coder.natural(kCentre, 0, kHighest));
+    const int64_t centre = static_cast<int64_t>(coder.natural(kCentreKey, 0, kHighest));
     const int model = static_cast<int>(coder.bits(2));
     if (model >= kModels) throw Malformed("the level model must be 0, 1 or 2");
     std::vector<int16_t> differences(count);
-    coder.run(kValue, model, differences.data(), count, 2 * kHighest);
+    coder.run(kValueKey, model, differences.data(), count, 2 * kHighest);
     const auto [lowest, highest] = std::minmax_element(differences.begin(), differences.end());
     if (centre + *lowest < 0 || centre + *highest > kHighest) throw Malformed("a level must be 0 to 28");
     std::vector<uint8_t> levels(count);
@@ -39,7 +38,7 @@ std::vector<size_t> read_ranges(SideDecoder& coder, size_t classes) {
     size_t tables = 0;
     for (; table_of.size() < classes; ++tables) {
         const uint64_t most = classes - table_of.size() - 1;
-        table_of.insert(table_of.end(), 1 + static_cast<size_t>(coder.natural(kClasses, 0, most)), tables);
+        table_of.insert(table_of.end(), 1 + static_cast<size_t>(coder.natural(kClassesKey, 0, most)), tables);
     }
     if (tables > kMaxTables) throw Malformed("there must be 1 to 64 tables");
     return table_of;
@@ -47,7 +46,7 @@ std::vector<size_t> read_ranges(SideDecoder& coder, size_t classes) {
 
 DecodeTables read_all_tables(SideDecoder& coder, const Alphabet& alphabet, size_t count, bool entries) {
     const int size = static_cast<int>(alphabet.width + alphabet.escape), width = static_cast<int>(alphabet.width);
-    const int64_t mode = width / 2 + coder.number(kMode, 0, 256);
+    const int64_t mode = width / 2 + coder.number(kModeKey, 0, 256);
     const int kind = static_cast<int>(coder.bits(3));
     if (mode < 0 || mode >= width || kind >= kKinds) throw Malformed("the mode must be a symbol and the kind 0 to 4");
     std::vector<uint16_t> frequencies(count * static_cast<size_t>(size));
@@ -88,6 +87,8 @@ std::vector<Span> spans_of(size_t level, const std::vector<size_t>& widths, cons
     return spans;
 }
 
+}  // namespace
+
 SortedLines sort_lines(const std::vector<uint8_t>& rows, const std::vector<uint8_t>& cols, const std::vector<size_t>& table_of) {
     const std::vector<size_t> widths = counted(cols);
     SortedLines order;
@@ -97,8 +98,6 @@ SortedLines sort_lines(const std::vector<uint8_t>& rows, const std::vector<uint8
     for (size_t level = 0; level + 1 < order.first.size(); ++level) order.spans.push_back(spans_of(level, widths, table_of));
     return order;
 }
-
-}  // namespace
 
 Plan read_plan(const uint8_t* side, size_t size, Shape shape, bool by_row, bool by_column, bool entries) {
     SideDecoder coder(side, size);

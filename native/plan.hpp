@@ -31,6 +31,9 @@ struct SortedLines {
     std::vector<std::vector<Span>> spans;
 };
 
+// The order of coding that levels [rows], [cols] and the tables of their classes come to.
+SortedLines sort_lines(const std::vector<uint8_t>& rows, const std::vector<uint8_t>& cols, const std::vector<size_t>& table_of);
+
 struct Shape {
     size_t rows, cols;
 };

@@ -5,8 +5,6 @@
 #include <intrin.h>
 #endif
 
-#include "pages.hpp"
-
 namespace attar {
 
 namespace {
@@ -126,27 +124,32 @@ void check(size_t count, Runs runs, size_t tables) {
     if (total != count) throw Malformed("the runs must add up to the symbols");
 }
 
-std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
-                            Path path) {
+void ChunkText::put(uint8_t* to) const {
+    to = std::copy(head_.begin(), head_.end(), to);
+    for (size_t k = 0; k < 4 * lanes_; ++k) *to++ = static_cast<uint8_t>(state_[k / 4] >> (8 * (k % 4)));
+    put_words(words_, count_, to);
+}
+
+ChunkText encode_chunk(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes, Path path) {
     check(count, runs, tables.count());
     if (lanes != 1 && lanes != 32 && lanes != 64 && lanes != 128) throw Malformed("lanes must be 1, 32, 64 or 128");
-    std::vector<uint8_t> out;
+    ChunkText text;
     Single tail = encode_single(symbols, count, runs, tables, lanes == 1 ? count : lanes - 2);
     if (tail.symbols == count) {
-        out.push_back(0);
-        put_single(out, tail);
-        return out;
+        text.head_.push_back(0);
+        put_single(text.head_, tail);
+        return text;
     }
-    put_varint(out, tail.symbols << 2 | (lanes == 32 ? 1 : lanes == 64 ? 2 : 3));
-    uint32_t state[kMaxLanes];
+    put_varint(text.head_, tail.symbols << 2 | (lanes == 32 ? 1 : lanes == 64 ? 2 : 3));
+    uint32_t* const state = text.state_;
     state[0] = kLow | (tail.state & 0xffff);
     state[1] = kLow | tail.state >> 16;
     for (size_t lane = 2; lane < lanes; ++lane) state[lane] = kLow | tail.words[lane - 2];
     count -= tail.symbols;
     // A symbol costs 12 bits at most, so at most one word; vectors write 16 words at a time.
-    Kept<uint16_t> words;
-    words.room(count + 16);
-    uint16_t* end = words.data.data() + count + 16;
+    text.held_ = std::make_unique<Kept<uint16_t>>();
+    text.held_->room(count + 16);
+    uint16_t* end = text.held_->data.data() + count + 16;
     uint16_t* first = end;
     size_t used = 0, last = 0;
     while (used < count) used += runs.count(last++);
@@ -154,10 +157,17 @@ std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, con
         at -= runs.count(last);
         encode_run(symbols + at, std::min(runs.count(last), count - at), lanes, tables, runs.table(last), path, state, first);
     }
-    const size_t begin = out.size(), body = begin + 4 * lanes, number = static_cast<size_t>(end - first);
-    out.resize(body + 2 * number);
-    for (size_t k = 0; k < 4 * lanes; ++k) out[begin + k] = static_cast<uint8_t>(state[k / 4] >> (8 * (k % 4)));
-    put_words(first, number, &out[body]);
+    text.lanes_ = lanes;
+    text.words_ = first;
+    text.count_ = static_cast<size_t>(end - first);
+    return text;
+}
+
+std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
+                            Path path) {
+    const ChunkText text = encode_chunk(symbols, count, runs, tables, lanes, path);
+    std::vector<uint8_t> out(text.size());
+    text.put(out.data());
     return out;
 }
 

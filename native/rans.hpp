@@ -9,8 +9,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "pages.hpp"
 #include "tables.hpp"
 #include "target.hpp"
 
@@ -71,7 +73,26 @@ struct Cursor {
 // Lane of the i-th symbol of a step in the order of words: groups of 32, in each first the even lanes, then the odd ones.
 inline size_t lane_at(size_t i) { return (i & ~size_t{31}) | (i & 15) << 1 | (i >> 4 & 1); }
 
+// A coded chunk.
+class ChunkText {
+  public:
+    size_t size() const { return head_.size() + 4 * lanes_ + 2 * count_; }
+    // Writes so many bytes.
+    void put(uint8_t* to) const;
+
+  private:
+    friend ChunkText encode_chunk(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
+                                  Path path);
+    std::vector<uint8_t> head_;  // all, where a single stream is
+    uint32_t state_[kMaxLanes];
+    size_t lanes_ = 0;
+    std::unique_ptr<Kept<uint16_t>> held_;
+    const uint16_t* words_ = nullptr;
+    size_t count_ = 0;
+};
+
 // `lanes` is 1, 32, 64 or 128; what does not need them is written with one.
+ChunkText encode_chunk(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes, Path path);
 std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
                             Path path);
 

@@ -10,7 +10,6 @@ namespace attar {
 
 namespace {
 
-constexpr int kLevel = 13, kEscape = 14, kReach = 15, kRung = 16, kDecay = 17;
 constexpr int kDecays = 64;
 constexpr int kModeLadder = 3;
 
@@ -65,16 +64,16 @@ std::vector<int> read_rungs(SideDecoder& coder, const TableForm& form, const std
         low = std::min(low, s);
         high = std::max(high, s);
     }
-    low += number(coder, kReach, 256);
-    high += number(coder, kReach, 256);
+    low += number(coder, kReachKey, 256);
+    high += number(coder, kReachKey, 256);
     if (!(0 <= low && low <= mode && mode <= high && high < inner)) refuse();
     std::vector<int> level(form.alphabet, 0);
     const RungGuess guess{mode, rungs, level.data(), before.empty() ? nullptr : before.data()};
     outwards(mode, inner, low, high, [&](int place, int neighbour, int mirror) {
-        level[place] = guess(place, neighbour, mirror) + number(coder, kLevel, rungs);
+        level[place] = guess(place, neighbour, mirror) + number(coder, kLevelKey, rungs);
         if (level[place] < 0 || level[place] >= rungs) refuse();
     });
-    if (form.escape) level.back() = static_cast<int>(coder.natural(kEscape, 0, static_cast<uint64_t>(rungs - 1)));
+    if (form.escape) level.back() = static_cast<int>(coder.natural(kEscapeKey, 0, static_cast<uint64_t>(rungs - 1)));
     return level;
 }
 
@@ -91,8 +90,8 @@ void read_tables(SideDecoder& coder, size_t tables, const TableForm& form, uint1
     int rung = 0, decay = 0;
     for (size_t t = 0; t < tables; ++t) {
         if (form.kind == 0) {
-            rung = t == 0 ? static_cast<int>(coder.bits(7, 0)) : rung + number(coder, kRung, size);
-            decay = t == 0 ? static_cast<int>(coder.bits(6, 0)) : decay + number(coder, kDecay, kDecays);
+            rung = t == 0 ? static_cast<int>(coder.bits(7, 0)) : rung + number(coder, kRungKey, size);
+            decay = t == 0 ? static_cast<int>(coder.bits(6, 0)) : decay + number(coder, kDecayKey, kDecays);
             if (rung < 0 || rung >= size || decay < 0 || decay >= kDecays) refuse();
             put(geometric(form, rung, decay), out);
             continue;

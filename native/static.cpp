@@ -178,9 +178,14 @@ size_t part_of(size_t count, size_t most) {
     return (count + parts - 1) / parts;
 }
 
+size_t step_of(const Shape& shape) {
+    if (shape.rows == 1) return part_of(shape.cols, kChunk);
+    return part_of(shape.rows, std::max<size_t>(1, kChunk / shape.cols));
+}
+
 std::vector<Part> split(const Shape& shape, Source source) {
     const size_t lines = shape.rows == 1 ? shape.cols : shape.rows;
-    const size_t step = part_of(lines, shape.rows == 1 ? kChunk : std::max<size_t>(1, kChunk / shape.cols));
+    const size_t step = step_of(shape);
     Reader reader(source);
     std::vector<Part> parts;
     for (size_t start = 0; start < lines; start += step) {

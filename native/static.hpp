@@ -24,6 +24,8 @@ struct Part {
 
 // Equal parts of at most so many of `count` lines, the last one perhaps smaller.
 size_t part_of(size_t count, size_t most);
+// Rows of a chunk, or of an array of one row columns.
+size_t step_of(const Shape& shape);
 
 // The chunks of an array from their bytes; throws Malformed.
 std::vector<Part> split(const Shape& shape, Source source);

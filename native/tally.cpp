@@ -110,9 +110,43 @@ ATTAR_AVX2 uint32_t row_avx2(const uint8_t* symbols, size_t count, uint8_t zero,
 }
 #endif
 
+#if ATTAR_X86
+ATTAR_AVX512 ATTAR_INLINE __m512i four_times(const uint8_t* table) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+}
+
+// The same, the last vector by a mask.
+ATTAR_AVX512 uint32_t row_avx512(const uint8_t* symbols, size_t count, uint8_t zero, uint16_t* columns, uint8_t* out) {
+    static const BucketTables tables;
+    const __m512i ones = four_times(tables.one), fours = four_times(tables.four), sixteens = four_times(tables.sixteen);
+    const __m512i middle = _mm512_set1_epi8(static_cast<char>(zero)), low4 = _mm512_set1_epi8(15);
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t at = 0; at < count; at += 64) {
+        const __mmask64 some = count - at < 64 ? (uint64_t{1} << (count - at)) - 1 : ~uint64_t{0};
+        const __m512i line = _mm512_mask_loadu_epi8(middle, some, symbols + at);
+        const __m512i size = _mm512_or_si512(_mm512_subs_epu8(line, middle), _mm512_subs_epu8(middle, line));
+        sum = _mm512_add_epi64(sum, _mm512_sad_epu8(size, _mm512_setzero_si512()));
+        for (size_t half = 0; half < 2; ++half) {
+            const __m256i part = half == 0 ? _mm512_castsi512_si256(size) : _mm512_extracti64x4_epi64(size, 1);
+            const __mmask32 those = static_cast<__mmask32>(some >> (32 * half));
+            uint16_t* const to = columns + at + 32 * half;
+            _mm512_mask_storeu_epi16(to, those, _mm512_add_epi16(_mm512_maskz_loadu_epi16(those, to), _mm512_cvtepu8_epi16(part)));
+        }
+        const __m512i quarter = _mm512_and_si512(_mm512_srli_epi16(size, 2), _mm512_set1_epi8(63));
+        const __m512i sixteenth = _mm512_and_si512(_mm512_srli_epi16(size, 4), low4);
+        __m512i bucket = _mm512_shuffle_epi8(sixteens, sixteenth);
+        bucket = _mm512_mask_shuffle_epi8(bucket, _mm512_cmplt_epu8_mask(quarter, _mm512_set1_epi8(16)), fours, quarter);
+        bucket = _mm512_mask_shuffle_epi8(bucket, _mm512_cmplt_epu8_mask(size, _mm512_set1_epi8(16)), ones, size);
+        _mm512_mask_storeu_epi8(out + at, some, bucket);
+    }
+    return static_cast<uint32_t>(_mm512_reduce_add_epi64(sum));
+}
+#endif
+
 uint32_t add_row(const uint8_t* symbols, size_t count, uint8_t zero, size_t buckets, uint16_t* columns, uint8_t* out, Path path) {
 #if ATTAR_X86
-    if (path == Path::avx512 || path == Path::avx2) return row_avx2(symbols, count, zero, buckets, columns, out);
+    if (path == Path::avx512) return row_avx512(symbols, count, zero, columns, out);
+    if (path == Path::avx2) return row_avx2(symbols, count, zero, buckets, columns, out);
 #endif
     (void)path;
     return row_plain(symbols, count, zero, buckets, columns, out);
@@ -155,17 +189,16 @@ Magnitudes fill_grids(SymbolMatrix symbols, int zero, int size, size_t step, Gri
     Magnitudes sums{std::vector<uint64_t>(rows), std::vector<uint64_t>(cols)};
     // The rows of a tile at a time, of which the columns that count are turned: 64 magnitudes add up to 16 bits.
     const size_t width = padded(lines, kTurned);
-    std::vector<uint8_t> strip(kTile * width), all(padded(cols, kTile));
+    std::vector<uint8_t> strip(kTile * width + kTile), all(step == 1 ? 0 : padded(cols, kTile));
     std::vector<uint16_t> part(cols);
     for (size_t t = 0; t < turned.tiles; ++t) {
         const size_t first = t * kTile, stop = std::min(first + kTile, rows);
         std::fill(part.begin(), part.end(), 0);
         for (size_t r = first; r < stop; ++r) {
-            uint8_t* const out = all.data();
-            sums.by_row[r] = add_row(symbols.data + r * cols, cols, static_cast<uint8_t>(zero), buckets, part.data(), out, path);
             uint8_t* const counted = &strip[(r - first) * width];
-            if (step == 1) std::copy(out, out + cols, counted);
-            else for (size_t c = 0; c < lines; ++c) counted[c] = out[c * step];
+            uint8_t* const out = step == 1 ? counted : all.data();
+            sums.by_row[r] = add_row(symbols.data + r * cols, cols, static_cast<uint8_t>(zero), buckets, part.data(), out, path);
+            for (size_t c = 0; c < lines && step != 1; ++c) counted[c] = out[c * step];
             if (straight == nullptr || r % straight_step != 0) continue;
             for (size_t k = 0; k < straight->tiles; ++k) std::memcpy(straight->tile(k) + r / straight_step * kTile, out + k * kTile, kTile);
         }

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attar.coding import static
 from attar.coding.planes import Planes
-from attar.coding.rans import Rans
+from attar.coding.rans import Rans, static_code
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -65,6 +64,22 @@ for width in (1, 63, 64, 65, 127, 129, 500, 5000):
     for sides in ((True, True), (True, False), (False, True)):
         _native.fit_levels(source, 255, 256, *sides, 8, *levels)
     _native.count_classes(source, np.ones(7, np.uint8), np.full(width, 28, np.uint8), np.zeros((30, 256), np.int64))
+for shape in ((1, 9), (1, 600_000), (9, 1), (60, 70), (1500, 500), (3, 5000)):
+    spread = np.exp(rng.normal(0, 1, (shape[0], 1)) + rng.normal(0, 1, (1, shape[1])))
+    for scale in (0.1, 1, 20):
+        values = np.clip(np.rint(rng.laplace(0, scale, shape) * spread), -128, 127).astype(np.int8)
+        for low, width in ((-128, 255), (-3, 7), (0, 1)):
+            occur, counts = (part.astype(np.int64) for part in np.unique(values, return_counts=True))
+            _native.choose_window(occur, counts, 64 * (scale == 1))
+            head = values.view(np.uint8), low % 256, low, width, True
+            code = _native.StaticCode(*head, occur, counts, scale == 1, 2)
+            code.places(np.empty(code.escapes, np.int64))
+            code.join(b"head")
+            for wrong in (counts[::-1].copy(), counts[:-1].copy(), counts + 1):
+                try:
+                    _native.StaticCode(*head, occur, wrong, False, 1)
+                except ValueError:
+                    pass
 for rows, cols, head in ((1, 300, (0, 16, 3)), (40, 70, (2, 20, 28)), (5, 1030, (0, 10, 4096)), (4, 4097, (28, 31, 3))):
     values = np.clip(np.rint(rng.standard_cauchy((rows, cols)) * 9), -(1 << 30), 1 << 30).astype(np.int64)
     data, out = _native.dense_encode(values, *head), np.empty_like(values)
@@ -152,11 +167,8 @@ def static_arrays(path):
     texts = []
     for shape in ((60, 1), (200, 300), (90, 130), (700, 1000), (30, 5000), (1, 9000)):
         codes = np.rint(rng.laplace(0, 0.6, shape) * np.exp(rng.normal(0, 1, shape[1]))).astype(np.int64)
-        coded = static.make_plan(codes)
-        sides = coded.plan.by_row, coded.plan.by_column
-        texts.append(
-            (static.write_plan(coded.plan), b"".join(static.encode_chunks(coded)), shape, sides, coded.escaped.size)
-        )
+        _, code = static_code(codes)
+        texts.append((code.side, code.join(b""), shape, (bool(code.sides & 1), code.sides > 1), code.escapes))
     path.write_bytes(pickle.dumps(texts))
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar import _native as native
-from attar.coding import order, static, twin
+from attar.coding import order, twin
+from attar.coding.rans import static_code
 from attar.errors import FormatError
 
 MODULES = pytest.mark.parametrize("module", [native, twin], ids=["native", "twin"])
@@ -26,13 +27,9 @@ def matrix(seed, shape, scale=0.7, outliers=0):
 
 
 def written(codes):
-    """Side information, chunks, both sides' use, the lowest value and the number of escapes."""
-    coded = static.make_plan(codes)
-    plan = coded.plan
-    return (
-        static.write_plan(plan), b"".join(static.encode_chunks(coded)), (plan.by_row, plan.by_column), plan.alphabet,
-        coded.escaped.size,
-    )  # fmt: skip
+    """Side information, chunks, both sides' use, the alphabet and the number of escapes."""
+    alphabet, code = static_code(codes)
+    return code.side, code.join(b""), (bool(code.sides & 1), code.sides > 1), alphabet, code.escapes
 
 
 def array(data):

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar import _native as native
-from attar.coding import decode_arrays, known_dtype, order, static, twin, values
+from attar.coding import decode_arrays, known_dtype, order, twin, values
 from attar.coding.cutting import BLOCK
 from attar.coding.planes import CONSTANT, CUT, Planes
-from attar.coding.rans import Rans
+from attar.coding.rans import Rans, static_code
 from attar.coding.streams import signed, sized, varint
 from attar.errors import FormatError
 
@@ -169,9 +169,9 @@ def test_the_kernel_checks_the_places_of_many(starts, sizes, widths, message):
 def test_escapes_nest_only_so_deep():
     text = Rans.encode(np.full(1, 3, np.uint8))
     # Side information and chunk of one value that is an escape: its length is an array of one value, too.
-    coded = static.make_plan(np.array([[0] * 50 + [9000]]))
-    side, chunks = static.write_plan(coded.plan), b"".join(static.encode_chunks(coded))
-    assert coded.plan.alphabet.escape and text[0] == values.CONSTANT
+    alphabet, code = static_code(np.array([[0] * 50 + [9000]]))
+    side, chunks = code.side, code.join(b"")
+    assert alphabet.escape and text[0] == values.CONSTANT
     data = bytes([values.CONSTANT]) + signed(2)
     for _ in range(200):
         data = bytes([values.STATIC]) + sized(side) + varint(1) + sized(data) + b"\0" * 9 + chunks

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from attar.coding import kernel, streams
 from attar.coding.fit_levels import HIGHEST
-from attar.coding.fixed import ONE
+from attar.coding.fixed import log2_fixed
 from attar.coding.streams import Coder
 from attar.errors import FormatError
 
@@ -38,9 +38,9 @@ class Levels:
         return int(self.rows.max(initial=0)) + int(self.cols.max(initial=0)) + 1
 
     @cached_property
-    def bits(self) -> tuple[float, float]:
-        """About what the levels of the rows take, and those of the columns."""
-        return run_bits(self.rows), run_bits(self.cols)
+    def bits(self) -> tuple[int, int]:
+        """About what the levels of the rows take, and those of the columns, in 2**-16 bit."""
+        return level_bits(self.rows), level_bits(self.cols)
 
 
 def flat(shape: tuple[int, int]) -> Levels:
@@ -50,10 +50,10 @@ def flat(shape: tuple[int, int]) -> Levels:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Levels, and about how many bits the code and the levels take without any, with the rows', the columns', both."""
+    """Levels, and about what code and levels take without any, with the rows', the columns', both, in 2**-16 bit."""
 
     levels: Levels
-    bits: tuple[float, float, float, float]
+    bits: tuple[int, int, int, int]
 
 
 def fitted(symbols: U8, zero: int, size: int, by_row: bool, by_column: bool) -> Fitted:
@@ -67,7 +67,7 @@ def fitted(symbols: U8, zero: int, size: int, by_row: bool, by_column: bool) -> 
         symbols, zero, size, by_row, by_column, rounds, found.rows, found.cols
     )
     sides = found.bits
-    return Fitted(found, (none / ONE, row / ONE + sides[0], column / ONE + sides[1], both / ONE + sum(sides)))
+    return Fitted(found, (none, row + sides[0], column + sides[1], both + sum(sides)))
 
 
 def merged(counts: NDArray[np.int64]) -> tuple[U8, NDArray[np.int64]]:
@@ -115,8 +115,9 @@ def shortest(values: NDArray[np.int64], limit: int) -> tuple[int, bytes]:
     return min(runs, key=lambda one: len(one[1]))
 
 
-def run_bits(side: U8) -> float:
-    """About what small numbers 0 .. 255 take: their entropy, and half a logarithm for each that occurs."""
+def level_bits(side: U8) -> int:
+    """About what a side's levels take, in 2**-16 bit: their entropy, and half a logarithm for each that occurs."""
     counts = np.bincount(side)
     counts = counts[counts > 0]
-    return float(-(counts * np.log2(counts / side.size)).sum() + 0.5 * counts.size * np.log2(side.size + 1))
+    size, more = log2_fixed(np.array([side.size, side.size + 1])).tolist()
+    return int(side.size * size - (counts * log2_fixed(counts)).sum() + counts.size * more // 2)

@@ -13,9 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from attar.coding import kernel
+from attar.coding import kernel, symbols
 from attar.coding.cutting import BLOCK, U8, sections
-from attar.coding.levels import run_bits
 from attar.coding.rans import Rans, cheapest
 from attar.coding.raw import Raw
 from attar.coding.streams import Reader, varint
@@ -144,11 +143,17 @@ def _encode_plane(plane: U8) -> bytes:
     """Length and bytes; the length is that of the plane where they are plain."""
     data = plane.tobytes()
     most = len(data) - len(data) // WORTH
-    if run_bits(plane) < 8 * most:
+    if _bits(plane) < 8 * most:
         coded, nanoseconds = cheapest(plane[None, :], PRICE)
         if len(coded) < most and nanoseconds < PRICE * (len(data) - len(coded)):
             data = coded
     return varint(len(data)) + data
+
+
+def _bits(plane: U8) -> float:
+    """About what bytes take: their entropy, and half a logarithm for each that occurs."""
+    counts = symbols.counted(plane).counts
+    return float(-(counts * np.log2(counts / plane.size)).sum() + 0.5 * counts.size * np.log2(plane.size + 1))
 
 
 def _decode_plane(reader: Reader, count: int) -> Array:

@@ -8,17 +8,23 @@ coder, escaped values, then rANS chunks of about 2**19 symbols that decode indep
 from __future__ import annotations
 
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, levels, static, symbols
+from attar.coding import kernel, levels, symbols, windows
+from attar.coding.fixed import ONE
+from attar.coding.kernel import LANE_BYTES
 from attar.coding.streams import Reader, signed, sized, varint
-from attar.coding.symbols import I64
+from attar.coding.symbols import I64, Alphabet
 from attar.coding.values import ADAPTIVE, ADAPTIVE_LIMIT, CONSTANT, FURTHEST, PACKED, STATIC, bounds
 from attar.errors import FormatError
 from attar.types import Array
+
+SINGLE, FEWEST_LANES = LANE_BYTES[0][0], LANE_BYTES[1][1]
+SINGLE_NS = 3
+"""Nanoseconds that a symbol takes without lanes."""
 
 
 class Rans:
@@ -74,9 +80,8 @@ def cheapest(values: Array, price: int) -> tuple[bytes, int]:
     and about how many it takes on one machine, whichever this is.
     """
     flat = values.ravel()
-    # Bytes are counted in the time that it takes to find the least and the greatest.
-    counted = symbols.counted(flat) if flat.itemsize == 1 else None
-    low, high = (int(values.min()), int(values.max())) if counted is None else counted.bounds
+    counted = symbols.counted(flat)
+    low, high = counted.bounds
     if low == high:
         return bytes([CONSTANT]) + signed(low), 500
     forms = []
@@ -103,13 +108,35 @@ def _adaptive(values: I64) -> bytes:
     return bytes([ADAPTIVE]) + signed(centre) + levels.shortest(values - centre, FURTHEST)[1]
 
 
-def _static(values: Array, price: int, counted: symbols.Counted | None) -> tuple[bytes, int]:
+def _static(values: Array, price: int, counted: symbols.Counted) -> tuple[bytes, int]:
     """Side information, escaped values, chunks; and the nanoseconds."""
-    coded = static.make_plan(values, price, counted)
-    plan = coded.plan
-    head = bytes([STATIC + plan.by_row + 2 * plan.by_column]) + sized(static.write_plan(plan))
-    escaped = _escaped(coded.escaped) if plan.alphabet.escape else b""
-    return b"".join([head, escaped, *static.encode_chunks(coded)]), 2500 + coded.nanoseconds
+    alphabet, code = static_code(values, price, counted)
+    head = bytes([STATIC + code.sides]) + sized(code.side)
+    if alphabet.escape:
+        places = np.empty(code.escapes, np.int64)
+        code.places(places)
+        head += _escaped(alphabet.distances(values.ravel()[places]))
+    laned = _laned(values.size, price) or code.bits / ONE / 8 >= SINGLE
+    each = windows.symbol_ns(alphabet.size) if laned else SINGLE_NS
+    return code.join(head), 2500 + int(each * values.size) + windows.ESCAPE_NS * code.escapes
+
+
+def static_code(values: Array, price: int = 0, counted: symbols.Counted | None = None) -> tuple[Alphabet, Any]:
+    """The alphabet and the kernel's StaticCode of a matrix (or a [1, n]) of integers; a price as in `cheapest`, counts
+    of the values where they are known.
+    """
+    counted = counted or symbols.counted(values.ravel())
+    alphabet = symbols.choose(counted, price)
+    data, shift = alphabet.bytes(values)
+    return alphabet, kernel.kernel().StaticCode(
+        data, shift, alphabet.low, alphabet.width, alphabet.escape, counted.distinct, counted.counts,
+        _laned(values.size, price), kernel.threads_for(values.size),
+    )  # fmt: skip
+
+
+def _laned(count: int, price: int) -> bool:
+    """Whether lanes are worth a byte each even where a chunk is short."""
+    return 0 < FEWEST_LANES * price < SINGLE_NS * count
 
 
 def _escaped(escaped: NDArray[np.uint64]) -> bytes:

@@ -1,4 +1,4 @@
-"""Static models for rANS: alphabet, levels and tables chosen for the shortest file, described in few bytes."""
+"""Static models for rANS: alphabet, levels and tables, described in few bytes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, levels, order, streams, symbols, tables
-from attar.coding.fixed import ONE
-from attar.coding.kernel import LANE_BYTES
+from attar.coding import kernel, levels, order, streams, tables
 from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
-from attar.coding.streams import Coder, varint
+from attar.coding.streams import Coder
 from attar.coding.symbols import U8, Alphabet
 from attar.errors import FormatError
-from attar.types import Array
-
-SIDES = ((False, False), (True, False), (False, True), (True, True))
-"""Row and column levels that are tried."""
-CLOSE = 1.0002
-"""Sides whose estimate is this close to the best are planned; plans as close are written, to compare their sizes."""
-SLACK = 64
-"""Bits that an estimate may be wrong by in addition."""
-SINGLE, FEWEST_LANES = LANE_BYTES[0][0], LANE_BYTES[1][1]
-SINGLE_NS = 3
-"""Nanoseconds that a symbol takes without lanes."""
 
 
 @dataclass(frozen=True)
@@ -46,85 +33,6 @@ class Plan:
     def chunks(self) -> list[Chunk]:
         """The order of coding."""
         return list(order.chunks(self.levels, self.table_of))
-
-
-@dataclass(frozen=True)
-class Coded:
-    """A matrix ready to be written: its plan, its symbols row by row, its escaped values in the order of coding,
-    about how many bits a symbol takes, and whether lanes are worth a byte each even where a chunk is short.
-    """
-
-    plan: Plan
-    symbols: U8
-    escaped: NDArray[np.uint64]
-    bits: float
-    laned: bool
-
-    @property
-    def nanoseconds(self) -> int:
-        """About what the symbols take to decode."""
-        laned = self.laned or self.bits / 8 * self.symbols.size >= SINGLE
-        each = symbols.symbol_ns(self.plan.alphabet.size) if laned else SINGLE_NS
-        return int(each * self.symbols.size) + symbols.ESCAPE_NS * self.escaped.size
-
-
-def make_plan(values: Array, price: int = 0, counted: symbols.Counted | None = None) -> Coded:
-    """The plan with the fewest bits for a matrix (or a [1, n]) of integers; a price as in rans.cheapest, counts of the
-    values where they are known.
-    """
-    alphabet = symbols.choose(values.ravel(), price, counted)
-    coded, escaped, places = alphabet.symbols(values.ravel())
-    coded = coded.reshape(values.shape)
-    plans = [_planned(coded, alphabet, sides, chosen) for sides, chosen in _likely(coded, alphabet)]
-    least = min(bits for bits, _, _ in plans) * CLOSE + SLACK
-    close = [one for one in plans if one[0] <= least]
-    if len(close) > 1:
-        close.sort(key=lambda one: one[1] + 8 * len(write_plan(one[2])))
-    _, code, plan = close[0]
-    if escaped.size:
-        escaped = escaped[order.turns(plan.levels, plan.table_of, places)]
-    return Coded(plan, coded, escaped, code / coded.size, 0 < FEWEST_LANES * price < SINGLE_NS * coded.size)
-
-
-def _likely(coded: U8, alphabet: Alphabet) -> list[tuple[tuple[bool, bool], Levels]]:
-    """The sides whose levels may pay, with these levels."""
-    shape = (coded.shape[0], coded.shape[1])
-    if min(shape) == 1:
-        return [(SIDES[0], levels.flat(shape))]
-    both = levels.fitted(coded, alphabet.zero, alphabet.size, True, True)
-    least = min(both.bits) * CLOSE + SLACK
-    likely = [sides for bits, sides in zip(both.bits, SIDES, strict=True) if bits <= least]
-    return [(sides, _levels(coded, alphabet, sides, both.levels)) for sides in likely]
-
-
-def _levels(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], both: Levels) -> Levels:
-    """The levels of some sides, given those of both."""
-    if all(sides):
-        return both
-    if not any(sides):
-        return levels.flat((coded.shape[0], coded.shape[1]))
-    return levels.fitted(coded, alphabet.zero, alphabet.size, *sides).levels
-
-
-def _planned(coded: U8, alphabet: Alphabet, sides: tuple[bool, bool], chosen: Levels) -> tuple[float, float, Plan]:
-    """The plan with levels on some sides: all its bits, estimated; those of the code; itself."""
-    if any(sides):
-        counts = np.zeros((chosen.classes, alphabet.size), np.int64)
-        kernel.kernel().count_classes(coded, chosen.rows, chosen.cols, counts)
-        table_of, merged = levels.merged(counts)
-    else:
-        whole = np.zeros(256, np.int64)
-        kernel.kernel().histogram(coded.ravel(), whole)
-        table_of, merged = np.zeros(chosen.classes, np.uint8), whole[None, : alphabet.size].copy()
-    mode = int(merged[:, : alphabet.width].sum(0).argmax())
-    specs = np.zeros((len(merged), max(alphabet.size, 2)), np.int32)
-    frequencies = np.empty(merged.shape, np.uint16)
-    kind, code, nbytes = kernel.kernel().fit_tables(merged, mode, alphabet.escape, specs, frequencies)
-    form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
-    bits = code / ONE + 8 * nbytes
-    if any(sides):
-        bits += sum(own for own, used in zip(chosen.bits, sides, strict=True) if used)
-    return bits, code / ONE, Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
 
 
 def write_plan(plan: Plan) -> bytes:
@@ -182,17 +90,3 @@ def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:
     if len(runs) > MAX_TABLES:
         raise FormatError(f"rans: there may be {MAX_TABLES} tables. Received {len(runs)}. Fetch the file again.")
     return np.repeat(np.arange(len(runs)), runs).astype(np.uint8)
-
-
-def encode_chunks(coded: Coded) -> list[bytes]:
-    """Chunks one after the other, each but the last with its length in front: what to join."""
-    prepared = kernel.kernel().EncodeTables(coded.plan.frequencies)
-
-    def one(chunk: Chunk) -> bytes:
-        nbytes = max(coded.bits / 8 * chunk.size, SINGLE * coded.laned)
-        if len(coded.symbols) == 1:
-            return kernel.encode(coded.symbols[0, chunk.span], chunk.runs, prepared, nbytes)
-        return kernel.encode_rows(coded.symbols, chunk.rows, chunk.columns, chunk.runs, prepared, nbytes)
-
-    done = kernel.over_chunks(one, coded.plan.chunks())
-    return [part for data in done[:-1] for part in (varint(len(data)), data)] + done[-1:]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
-from math import log2
 from typing import NamedTuple
 
 import numpy as np
@@ -12,18 +10,11 @@ from numpy.typing import NDArray
 
 from attar.coding import kernel, streams
 from attar.coding.streams import Coder
+from attar.coding.windows import WIDEST
 from attar.types import Array
 
 I64 = NDArray[np.int64]
 U8 = NDArray[np.uint8]
-WIDEST, NARROW = 255, 63
-"""Values in a window: with the escape a symbol is one byte, or one of the 64 whose tables fit vector registers."""
-NARROWING = 1.002
-"""How much longer the code of a narrow window may be: it decodes about twice as fast."""
-ESCAPE_NS = 40
-"""Nanoseconds that an escaped value takes, to be found, read and put in its place."""
-TAILS = (0, 1, 2, 4, 8, 16, 32)
-"""Outliers that are tried as escapes, on both sides together."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,27 +30,21 @@ class Alphabet:
         """Symbols, the escape among them."""
         return self.width + self.escape
 
-    def symbols(self, values: Array) -> tuple[U8, NDArray[np.uint64], I64]:
-        """Symbols [n] of integers of any dtype; distances of the escaped ones from the window, zigzag; their places."""
+    def bytes(self, values: Array) -> tuple[U8, int]:
+        """Integers of any dtype as bytes, and a shift: less this, modulo 256, and at most width they are symbols."""
         words = values.view(f"u{values.itemsize}")
         low = self.low % (1 << (8 * values.itemsize))
-        if not self.escape:
-            return (
-                (words - words.dtype.type(low)).astype(np.uint8, copy=False),
-                np.zeros(0, np.uint64),
-                np.zeros(0, np.int64),
-            )
         if values.itemsize == 1:
-            symbols = np.empty(values.size, np.uint8)
-            index = np.empty(kernel.kernel().window(words, low, self.width, symbols), np.int64)
-            kernel.kernel().find(symbols, self.width, index)
-        else:
-            symbols = np.minimum(words - words.dtype.type(low), words.dtype.type(self.width)).astype(np.uint8)
-            index = np.flatnonzero(symbols == self.width)
-        outside = values[index].astype(np.int64).view(np.uint64)
-        outside = (outside - np.uint64(self.low % (1 << 64))).view(np.int64)
-        outside = np.where(outside > 0, outside - self.width, outside)
-        return symbols, ((outside << 1) ^ (outside >> 63)).view(np.uint64), index
+            return words, low
+        distance = words - words.dtype.type(low)
+        return (np.minimum(distance, words.dtype.type(self.width)) if self.escape else distance).astype(np.uint8), 0
+
+    def distances(self, outside: Array) -> NDArray[np.uint64]:
+        """Of escaped values from the window, zigzag."""
+        distance = outside.astype(np.int64).view(np.uint64) - np.uint64(self.low % (1 << 64))
+        signed = distance.view(np.int64)
+        signed = np.where(signed > 0, signed - self.width, signed)
+        return ((signed << 1) ^ (signed >> 63)).view(np.uint64)
 
     def window(self) -> I64:
         """The values of the symbols [width], two's complement."""
@@ -89,21 +74,9 @@ class Counted(NamedTuple):
         return int(self.distinct[0]), int(self.distinct[-1])
 
 
-def choose(values: Array, price: int = 0, given: Counted | None = None) -> Alphabet:
-    """The window whose code is expected to be shortest, by the entropy within and the outliers' distances without.
-
-    A narrow one may take some bits more; with a price, any, where a byte less would cost more nanoseconds of decoding.
-    Values that were counted are not counted again.
-    """
-    distinct, counts = counted(values) if given is None else given
-    options = _windows(distinct, counts, np.array([tail for tail in TAILS if tail <= values.size // 4]))
-    bits = _bits(distinct, counts, options)
-    if price:
-        bits = [own + 8 / price * _nanoseconds(distinct, counts, one) for own, one in zip(bits, options, strict=True)]
-        return min(zip(bits, options, strict=True))[1]
-    priced = sorted(zip(bits, options, strict=True))
-    narrow = [one for bits, one in priced if one.width <= NARROW and bits <= NARROWING * priced[0][0]]
-    return narrow[0] if narrow else priced[0][1]
+def choose(values: Counted, price: int = 0) -> Alphabet:
+    """The window whose code is expected to be shortest; see windows.py."""
+    return Alphabet(*kernel.kernel().choose_window(values.distinct, values.counts, price))
 
 
 def counted(values: Array) -> Counted:
@@ -121,67 +94,6 @@ def counted(values: Array) -> Counted:
         counts = np.bincount(values.astype(np.int64) - low)
     distinct = np.flatnonzero(counts)
     return Counted(distinct + low, counts[distinct])
-
-
-def _windows(distinct: I64, counts: I64, tails: I64) -> list[Alphabet]:
-    """The windows that leave about so many outliers outside, and those cut to the widest where most values are."""
-    total = np.cumsum(counts)
-    first = np.searchsorted(total, tails // 2, side="right")
-    last = np.searchsorted(total, total[-1] - (tails - tails // 2), side="left")
-    pairs = set(zip(np.minimum(first, last).tolist(), np.maximum(first, last).tolist(), strict=True))
-    found = set()
-    for widest in (WIDEST, NARROW):
-        fitting = {pair for pair in pairs if int(distinct[pair[1]]) - int(distinct[pair[0]]) < widest}
-        found |= fitting
-        if len(fitting) < len(pairs):
-            found.add(_densest(distinct, counts, total, widest))
-    return [
-        Alphabet(int(distinct[i]), int(distinct[j]) - int(distinct[i]) + 1, i > 0 or j < distinct.size - 1)
-        for i, j in sorted(found)
-    ]
-
-
-def _densest(distinct: I64, counts: I64, total: I64, widest: int) -> tuple[int, int]:
-    """The first and the last of the distinct values in the window where most values are."""
-    # As distances from the first value, which do not overflow.
-    distance = distinct.view(np.uint64) - distinct[:1].view(np.uint64)
-    beyond = np.searchsorted(distance, distance + np.uint64(widest), side="left")
-    beyond = np.where(distance + np.uint64(widest) < distance, distinct.size, beyond)
-    first = int((total[beyond - 1] - total + counts).argmax())
-    return first, int(beyond[first]) - 1
-
-
-def _bits(distinct: I64, counts: I64, options: list[Alphabet]) -> list[float]:
-    """Bits of code, of escapes and of one table, for each window."""
-    weight = counts.astype(np.float64)
-    weights = np.append(0.0, np.cumsum(weight))
-    own = np.append(0.0, np.cumsum(weight * np.log2(weight)))
-    total = float(weights[-1])
-    found = []
-    for one in options:
-        # Few steps take less than a call of numpy's, and compare with whole numbers of any size.
-        i, j = bisect_left(distinct, one.low), bisect_left(distinct, one.low + one.width)
-        within = float(weights[j] - weights[i])
-        bits = within * log2(total) - float(own[j] - own[i]) + 3.0 * (j - i) + 0.5 * one.width
-        if one.escape:
-            distance = np.abs(np.concatenate((distinct[:i], distinct[j:])).astype(np.float64) - one.low)
-            outside = np.concatenate((weight[:i], weight[j:]))
-            bits += (total - within) * log2(total / (total - within))
-            bits += float((outside * (3 + np.log2(distance + 2))).sum()) + 24
-        found.append(bits)
-    return found
-
-
-def _nanoseconds(distinct: I64, counts: I64, one: Alphabet) -> float:
-    """About what the values take to decode."""
-    total = int(counts.sum())
-    within = int(counts[(distinct >= one.low) & (distinct < one.low + one.width)].sum())
-    return symbol_ns(one.size) * total + ESCAPE_NS * (total - within)
-
-
-def symbol_ns(size: int) -> float:
-    """Nanoseconds that a symbol of an alphabet takes with lanes: tables of up to 64 fit registers."""
-    return 0.15 if size <= NARROW + 1 else 0.3
 
 
 def lengths_of(escaped: NDArray[np.uint64]) -> U8:

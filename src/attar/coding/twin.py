@@ -17,12 +17,13 @@ from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
 from attar.coding.placing import collect, find
 from attar.coding.streams import SideDecoder, SideEncoder
 from attar.coding.tables import write_tables
+from attar.coding.windows import choose_window
 
 __all__ = [
-    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticPlan", "collect", "count_classes",
-    "decode", "decode_planes", "decode_values", "dense_decode", "dense_encode", "encode", "encode_rows", "find",
-    "fit_levels", "fit_tables", "histogram", "merge_classes", "read_escapes", "simd_path", "unpack", "window",
-    "write_tables",
+    "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticCode", "StaticPlan",
+    "choose_window", "collect", "count_classes", "decode", "decode_planes", "decode_values", "dense_decode",
+    "dense_encode", "encode", "encode_rows", "find", "fit_levels", "fit_tables", "histogram", "merge_classes",
+    "read_escapes", "simd_path", "unpack", "window", "write_tables",
 ]  # fmt: skip
 
 U8 = NDArray[np.uint8]
@@ -69,6 +70,13 @@ def StaticPlan(*args: Any) -> Any:
     from attar.coding import unpacking
 
     return unpacking.StaticPlan(*args)
+
+
+def StaticCode(*args: Any) -> Any:
+    """A static array coded; see choosing.py."""
+    from attar.coding import choosing
+
+    return choosing.StaticCode(*args)
 
 
 def decode_values(*args: Any) -> None:
