@@ -117,9 +117,7 @@ def opened_alone(name: str) -> dict[str, Any]:
 def searched(name: str) -> dict[str, Any]:
     """A run, as the command does it: its outputs and what it keeps on the way go to a folder."""
     import attar
-    from attar.run.memory import one_heap
 
-    one_heap()
     model, options = task(name)
     stages = Stages() if os.environ.get("ATTAR_STAGES") else None
     with tempfile.TemporaryDirectory() as folder:

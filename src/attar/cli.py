@@ -26,7 +26,6 @@ from attar.cli_options import (
     share,
 )
 from attar.ending import fail, guard, interrupts
-from attar.run.memory import one_heap
 from attar.stdout import json_line, tell
 
 if TYPE_CHECKING:
@@ -386,7 +385,6 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: the next file opened must not take its number
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-    one_heap()
     app()
 
 

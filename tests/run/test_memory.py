@@ -67,16 +67,6 @@ def test_a_system_without_malloc_trim_keeps_what_it_has(monkeypatch):
         pass
 
 
-def test_threads_share_one_heap_where_the_allocator_can(monkeypatch):
-    told: list = []
-    monkeypatch.setattr(memory, "_own", lambda name: lambda *given: told.append((name, *given)))
-    memory.one_heap()
-    assert told == [("mallopt", memory.M_ARENA_MAX, 1)]
-    monkeypatch.setattr(memory, "_own", lambda name: None)
-    memory.one_heap()  # other systems have none
-    assert len(told) == 1
-
-
 def test_large_arrays_are_handed_back_at_once_and_later_as_usual(monkeypatch):
     told = []
     monkeypatch.setattr(memory, "_own", lambda name: lambda *values: told.append((name, *values)))

@@ -15,7 +15,7 @@ from typing import Any
 
 from attar.run.progress import Progress
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
 APART, USUAL = 1 << 20, 1 << 25
 """Bytes from which memory is mapped for itself, and unmapped when it is freed: here, and as glibc comes to itself."""
@@ -36,17 +36,6 @@ def give_back() -> None:
     trim = _own("malloc_trim")
     if trim is not None:
         trim(0)
-
-
-def one_heap() -> None:
-    """Let all threads of this process share one heap from now on, for good: for a process that is attar's own.
-
-    glibc gives threads heaps of their own, up to eight for each core, and what one has freed no other can use: which
-    thread has which task is a matter of chance, and so is then the memory of a run.
-    """
-    set_to = _own("mallopt")
-    if set_to is not None:
-        set_to(M_ARENA_MAX, 1)
 
 
 @contextmanager
