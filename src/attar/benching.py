@@ -63,7 +63,7 @@ def bench(
     sets = {name: _examples(data, runtime) for name, runtime in runtimes.items()}
     found: dict[str, dict[int, Latency]] = {name: {} for name in runtimes}
     for size in batches:
-        rows = {name: dict(part.take(np.arange(size) % len(part)).inputs) for name, part in sets.items()}
+        rows = {name: part.take(np.arange(size) % len(part)).arrays() for name, part in sets.items()}
         measured = latencies({name: runtime.once(rows[name]) for name, runtime in runtimes.items()})
         for name, latency in measured.items():
             found[name][size] = latency

@@ -222,8 +222,8 @@ def _moved(adapter: Adapter, data: Dataset, original: Array) -> float:
 
 def _moments(adapter: Adapter, layers: Sequence[Layer], data: Dataset) -> list[tuple[Layer, Stats]]:
     """The statistics of layers that were reached."""
-    seen = adapter.moments(data.batches(BATCH))
-    return [(layer, shared(layer, seen[layer.name])) for layer in layers if layer.name in seen]
+    seen = dict(adapter.moments(data.batches(BATCH)))
+    return [(layer, shared(layer, seen.pop(layer.name))) for layer in layers if layer.name in seen]
 
 
 def _even(layer: Layer, weights: Mapping[str, Weight], stats: Stats) -> Stats:

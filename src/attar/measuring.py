@@ -53,7 +53,8 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     marks = job.marks()
     key = key_of("moments", marks.get("model"), marks.get("calibrate"), BATCH)
     seen = remember.moments(job.kept, key, see)
-    stats = {layer.name: shared(layer, seen.get(layer.name) or blind_stats(layer)) for layer in layers}
+    # Each goes as soon as it is made use of: of convolutions it is twice as large as what comes of it.
+    stats = {layer.name: shared(layer, seen.pop(layer.name, None) or blind_stats(layer)) for layer in layers}
     try:
         skeleton = adapter.skeleton()
     except ModelError as error:

@@ -45,7 +45,7 @@ def read_splits(sets: Mapping[str, object], recipe: Recipe, adapter: Adapter, me
         n_calibrate=recipe.calibration_examples if choice_of(recipe) == "random" else WHOLE,
         n_select=recipe.select_examples,
         metric_needs_labels=metric.needs_labels,
-        fit=lambda part: part if isinstance(adapter, Texted) else _fit(part, recipe, adapter.inputs()),
+        fit=lambda part: part if isinstance(adapter, Texted) else _fit(part, recipe, adapter.inputs(), as_bytes=True),
     )
 
 
@@ -117,9 +117,9 @@ def _read(source: object, specs: Sequence[TensorSpec]) -> Source:
     return source if isinstance(source, Dataset) else read_data(source, specs=specs)
 
 
-def _fit(data: Dataset, recipe: Recipe, specs: Sequence[TensorSpec]) -> Dataset:
+def _fit(data: Dataset, recipe: Recipe, specs: Sequence[TensorSpec], *, as_bytes: bool = False) -> Dataset:
     """A set fitted to a model's inputs."""
-    return fit_inputs(data, specs, scale=recipe.scale, mean=recipe.mean, std=recipe.std)
+    return fit_inputs(data, specs, scale=recipe.scale, mean=recipe.mean, std=recipe.std, as_bytes=as_bytes)
 
 
 def _firsts(data: Source, recipe: Recipe, adapter: Adapter) -> Source:

@@ -15,9 +15,11 @@ from attar import recipe as recipes
 from attar.copies import near
 from attar.copies.near import SIDE, array_crops, thumbnails
 from attar.copies.prepare import LEAST, DataSettings, prepared
+from attar.data.fit import fit_inputs
+from attar.data.overlap import row_hashes
 from attar.data.read import read
 from attar.errors import DataError, UsageError
-from attar.types import Dataset, Splits
+from attar.types import Dataset, Scaled, Splits, TensorSpec
 from data.planted import fashion
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +79,13 @@ def test_scaled_floats_are_compared_as_well(planted):
         for part in (given.calibrate, given.select, given.certify)
     ]
     found = prepared(Splits(*scaled, ()), None, DataSettings())
+    specs = [TensorSpec("x", "float32", (None, 1, *given.certify.inputs["x"].shape[1:]))]
+    sets = [fit_inputs(part, specs, scale=1.0, mean=70, std=90, as_bytes=True)
+            for part in (given.calibrate, given.select, given.certify)]  # fmt: skip
+    held = prepared(Splits(*sets, ()), None, DataSettings())
+    assert isinstance(held.splits.certify.inputs["x"], Scaled)
+    assert [step.row() for step in held.steps] == [step.row() for step in found.steps]
+    assert [row_hashes(part).tolist() for part in sets] == [row_hashes(part).tolist() for part in scaled]
     assert [step.found for step in found.steps] == [step.found for step in prepared(given, None, DataSettings()).steps]
 
 

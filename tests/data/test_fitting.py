@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from attar.data.fit import fit_inputs
 from attar.errors import DataError, UsageError
-from attar.types import Array, Dataset, TensorSpec
+from attar.types import Array, Dataset, Scaled, TensorSpec
 
 RNG = np.random.default_rng(0)
 
@@ -86,6 +86,30 @@ def test_mean_and_std_go_along_the_channels(shape: tuple) -> None:
     expected = (UNIT - np.float32(mean)) / np.float32(std)
     assert np.allclose(found if shape[1] == 6 else np.moveaxis(found, 1, -1), expected, atol=1e-6)
     assert np.allclose(fit(COLOUR, shape, mean=0.5), fit(COLOUR, shape) - 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("options", [{}, {"scale": 1.0, "mean": [127.0, 10.0, 3.0], "std": 128.0}, {"std": [1, 2, 3]}])
+def test_pictures_may_stay_bytes_and_are_the_same_floats(dtype: str, options: dict) -> None:
+    whole, held = (
+        fit(COLOUR, (None, 3, 6, 5), dtype, **options, as_bytes=as_bytes) for as_bytes in (False, True)
+    )  # fmt: skip
+    assert isinstance(held, Scaled) and held.given.dtype == np.uint8
+    assert held.shape == whole.shape and len(held) == len(whole)
+    for rows in (slice(None), slice(1, 3), np.array([2, 0, 2]), 1, -1):
+        assert held[rows].dtype == whole.dtype and np.array_equal(held[rows], whole[rows])
+    data = Dataset({"x": held}).take([2, 1])
+    assert isinstance(data.inputs["x"], Scaled) and np.array_equal(data.arrays()["x"], whole[[2, 1]])
+    assert [batch["x"].tobytes() for batch in data.batches(1)] == [whole[[2]].tobytes(), whole[[1]].tobytes()]
+    again = fit_inputs(data, [TensorSpec("x", dtype, (None, 3, 6, 5))])
+    assert np.array_equal(again.inputs["x"], whole[[2, 1]])
+
+
+def test_what_is_not_scaled_bytes_is_not_held_as_such() -> None:
+    assert fit(UNIT, (None, 6, 5, 3), as_bytes=True) is UNIT
+    assert fit(COLOUR, (None, 6, 5, 3), "uint8", as_bytes=True) is COLOUR
+    with pytest.raises(DataError, match="NaN or infinity in 3 of 3"), np.errstate(over="ignore"):
+        fit(COLOUR, (None, 6, 5, 3), scale=1e38, as_bytes=True)
 
 
 def test_options_that_cannot_be_are_refused() -> None:

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from attar.adapters.moments import BLOCK, MomentSum, Pace, with_last
 from attar.adapters.transformers.priors import settled
 from attar.data.fit import fit_inputs
+from attar.data.overlap import row_hashes
 from attar.data.splits import make_splits
 from attar.run import memory
 from attar.run.kept import Kept
 from attar.run.memory import Sparing, give_back
+from attar.search.remember import data_mark
 from attar.types import Dataset, Stats, TensorSpec
 
 MIB = 1 << 20
@@ -98,6 +100,24 @@ def test_a_unit_with_another_byte_or_without_its_end_is_none(tmp_path, place):
     data[place] ^= 1
     (tmp_path / "unit").write_bytes(data[: place if place else 0])
     assert kept.get("unit") is None
+
+
+def test_pictures_are_held_as_bytes_and_hashed_a_few_at_a_time():
+    pixels = np.random.default_rng(0).integers(0, 256, (2000, 64, 64), np.uint8)
+    specs = [TensorSpec("image", "float32", (None, 1, 64, 64))]
+    options = {"seed": 0, "n_calibrate": 400, "n_select": 300}
+    made: list[Dataset] = []
+
+    def split() -> None:
+        fit = lambda part: fit_inputs(part, specs, as_bytes=True)  # noqa: E731
+        made.append(make_splits(Dataset({"x": pixels}, np.arange(2000) % 4), fit=fit, **options).certify)
+
+    assert peak_of(split) < 2.5 * pixels.nbytes  # four times as much as floats, and itself once more
+    held = made[0]
+    floats = Dataset({"image": held.arrays()["image"]}, held.labels)
+    assert peak_of(lambda: data_mark(held)) < held.inputs["image"].given.nbytes
+    assert data_mark(held) != data_mark(Dataset({"image": held.inputs["image"].take(np.arange(5))}, held.labels))
+    assert np.array_equal(row_hashes(held), row_hashes(floats))
 
 
 def test_a_set_is_fitted_where_it_is_used():

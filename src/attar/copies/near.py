@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attar.data.extras import extra
 from attar.files.pictures import as_images
-from attar.types import Array
+from attar.types import Array, Scaled
 
 SIDE = 32
 """Pixels of the thumbnails that are hashed and compared."""
@@ -85,11 +85,15 @@ def grey(images: Bytes) -> Bytes:
     return np.rint(images @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
 
 
-def array_crops(values: Array, *, middle: bool = False) -> Iterator[Bytes]:
-    """The `crops` of each image of an array of any scale, on which what is compared does not depend; of others none."""
+def array_crops(values: Array | Scaled, rows: slice = slice(None), *, middle: bool = False) -> Iterator[Bytes]:
+    """The `crops` of each image of an array of any scale, on which what is compared does not depend; of others none.
+
+    rows: only of these, which follow each other.
+    """
+    first, end, _ = rows.indices(len(values))
     step = max(min(CHUNK, VALUES // max(values[:1].size, 1)), 1)
-    for start in range(0, len(values), step):
-        images = as_images(values[start : start + step])
+    for start in range(first, end, step):
+        images = as_images(values[start : min(start + step, end)])
         yield from () if images is None else crops(grey(images), middle=middle)
 
 

@@ -16,7 +16,7 @@ from attar.data.overlap import MOST, row_hashes
 from attar.data.splits import LEAST
 from attar.errors import DataError
 from attar.files.pictures import as_images
-from attar.types import Array, Dataset, Json, Splits
+from attar.types import Array, Dataset, Json, Scaled, Splits
 
 SMALLEST = 16
 """Pixels of the shorter side from which on images can be told to be near copies; smaller ones are alike by chance."""
@@ -130,23 +130,27 @@ def _leak(part: str, found: Mask) -> tuple[Mask, Step]:
     return found & many, Step("near copies of certified images", part, len(found), count, count if many else 0, note)
 
 
-def _near(several: Sequence[Array], held: Array) -> list[int]:
+def _near(several: Sequence[Array | Scaled], held: Array | Scaled) -> list[int]:
     """Positions in several sets, one behind the other, of images that are near to one of those held aside.
 
     The smaller side is hashed at nine offsets, a block at a time, the other in the middle only.
     """
-    pieces = [values[start : start + BLOCK] for values in several for start in range(0, len(values), BLOCK)]
     if len(held) < sum(map(len, several)):
         middles = [one for values in several for one in array_crops(values, middle=True)]
-        blocks = (held[start : start + BLOCK] for start in range(0, len(held), BLOCK))
-        return [i for block in blocks for i, _ in near_images(middles, list(array_crops(block)))]
+        return [i for block in _blocks(held) for i, _ in near_images(middles, list(array_crops(held, block)))]
     middles = list(array_crops(held, middle=True))
-    starts = np.cumsum([0, *map(len, pieces)]).tolist()
+    before = np.cumsum([0, *map(len, several)]).tolist()
     return [
-        start + j
-        for start, piece in zip(starts, pieces, strict=False)
-        for _, j in near_images(middles, list(array_crops(piece)))
+        first + block.start + j
+        for first, values in zip(before, several, strict=False)
+        for block in _blocks(values)
+        for _, j in near_images(middles, list(array_crops(values, block)))
     ]
+
+
+def _blocks(values: Array | Scaled) -> list[slice]:
+    """The rows of a set, BLOCK at a time."""
+    return [slice(start, start + BLOCK) for start in range(0, len(values), BLOCK)]
 
 
 def _duplicates(part: str, data: Dataset, kind: str) -> tuple[Mask, Step]:
@@ -171,14 +175,14 @@ def _wrong(data: Dataset, seed: int) -> tuple[Mask, Step]:
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
         return goes, Step(what, "train", len(data), 0, 0, "not looked for: labels are no classes")
     rows = np.arange(len(data))
-    found = wrong_labels(array_features(dict(data.inputs), rows, seed), labels.astype(np.int64), seed)
+    found = wrong_labels(array_features(data.arrays(), rows, seed), labels.astype(np.int64), seed)
     if isinstance(found, str):
         return goes, Step(what, "train", len(data), 0, 0, found)
     goes[found.positions] = True
     return goes, Step(what, "train", len(data), len(found.positions), len(found.positions))
 
 
-def _are_images(values: Array) -> bool:
+def _are_images(values: Array | Scaled) -> bool:
     """Whether near copies can be told."""
     shown = as_images(values[:1])
     return shown is not None and min(shown.shape[1:3]) >= SMALLEST

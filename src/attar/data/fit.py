@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from attar.data.images import pictured
 from attar.errors import DataError, UsageError
-from attar.types import Array, Dataset, TensorSpec
+from attar.types import Array, Dataset, Scaled, TensorSpec
 
+PIECE = 64
+"""Examples held as bytes that are made floats at once to look at them."""
 CHANNELS = (1, 2, 3, 4)
 """Lengths that an axis of channels may have where nothing else tells."""
 
@@ -22,6 +25,7 @@ def fit_inputs(
     scale: float | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
+    as_bytes: bool = False,
 ) -> Dataset:
     """The data set with its inputs as the model takes them; labels stay.
 
@@ -35,6 +39,7 @@ def fit_inputs(
     - uint8 images of a model with preprocessing of its own (`TensorSpec.pixels`): framed by it where they have another
       size than it makes, and scaled by it where none of scale, mean and std is given.
 
+    as_bytes: uint8 that becomes float is held as it is, and made float where it is run (`attar.types.Scaled`).
     Raises DataError that names both shapes and dtypes, for NaN or infinity with their count, UsageError for a bad
     scale, mean or std.
     """
@@ -42,20 +47,21 @@ def fit_inputs(
     if not len(dataset):
         raise DataError(f"data {dataset.origin!r}: the set must not be empty. Received no examples. Add some.")
     chosen = _by_name(dataset, specs)
-    fitted: dict[str, Array] = {}
+    fitted: dict[str, Array | Scaled] = {}
     for spec in specs:
         if spec.name in chosen:
             given, scales = chosen[spec.name], (scale, mean, std)
             if spec.pixels is not None and given.dtype == np.uint8:
                 given = pictured(given, spec.pixels, spec.shape)
                 scales = scales if scales != (None, None, None) else (1.0, *spec.pixels.scales())
-            fitted[spec.name] = _typed(_shaped(given, spec, dataset.origin), spec, dataset.origin, *scales)
+            shaped = _shaped(given, spec, dataset.origin)
+            fitted[spec.name] = _typed(shaped, spec, dataset.origin, *scales, as_bytes=as_bytes)
     return Dataset(fitted, dataset.labels, dataset.origin, dataset.class_names)
 
 
 def _by_name(dataset: Dataset, specs: Sequence[TensorSpec]) -> dict[str, Array]:
     """One array for each of the model's inputs."""
-    inputs = dataset.inputs
+    inputs = dataset.arrays()
     if not specs:
         raise DataError("model: it must have an input. Received none.")
     needed = [spec.name for spec in specs if not spec.optional]
@@ -111,18 +117,39 @@ def _layouts(x: Array, rank: int) -> list[Array]:
     return []
 
 
-def _typed(x: Array, spec: TensorSpec, origin: str, scale: float | None, mean: object, std: object) -> Array:
-    """The array in the model's dtype, scaled."""
+def _typed(
+    x: Array, spec: TensorSpec, origin: str, scale: float | None, mean: object, std: object, *, as_bytes: bool
+) -> Array | Scaled:
+    """The array in the model's dtype, scaled; raises DataError where that cannot be, or is not finite."""
     if x.dtype == bool and not spec.shape:
         return x  # nothing but a name is known: the dtype is a guess, and a truth value none
     if _is_integer(spec.dtype):
         return _whole(x, spec, origin)
     if np.issubdtype(x.dtype, np.complexfloating):
         raise DataError(f"data {origin!r}: input {spec.name!r} must be {spec.dtype}. Received {x.dtype}.")
+    floats = partial(_floats, dtype=spec.dtype, scale=scale, mean=mean, std=std)
+    values = Scaled(x, floats) if as_bytes and x.dtype == np.uint8 else floats(x)
+    step = PIECE if isinstance(values, Scaled) else max(len(values), 1)
+    bad = sum(_broken(values[start : start + step]) for start in range(0, len(values), step))
+    if bad:
+        raise DataError(
+            f"data {origin!r}: input {spec.name!r} must be finite. Received NaN or infinity in {bad} of {len(values)} "
+            "examples. Leave them out."
+        )
+    return values
+
+
+def _broken(values: Array) -> int:
+    """How many examples have NaN or infinity."""
+    return len(values) - int(np.count_nonzero(np.isfinite(values).reshape(len(values), -1).all(1)))
+
+
+def _floats(x: Array, dtype: str, scale: float | None, mean: object, std: object) -> Array:
+    """Numbers scaled, value by value, in the model's dtype."""
     factor = (1 / 255 if x.dtype == np.uint8 else 1.0) if scale is None else scale
-    dtype = np.dtype(spec.dtype if spec.dtype in ("float16", "float32", "float64") else "float32")
-    wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
-    with np.errstate(over="ignore"):  # what overflows is infinite, and found below
+    kind = np.dtype(dtype if dtype in ("float16", "float32", "float64") else "float32")
+    wide = np.dtype(np.float64 if kind == np.float64 else np.float32)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and told of by `_typed`
         values = x if x.dtype == wide else x.astype(wide)
     if factor != 1:
         values = np.multiply(values, wide.type(factor), out=_own(values, x))
@@ -131,14 +158,7 @@ def _typed(x: Array, spec: TensorSpec, origin: str, scale: float | None, mean: o
     if std is not None:
         values = np.divide(values, _per_channel(std, values, "std").astype(wide), out=_own(values, x))
     with np.errstate(over="ignore"):
-        values = values.astype(dtype, copy=False)
-    bad = len(values) - np.count_nonzero(np.isfinite(values).reshape(len(values), -1).all(1))
-    if bad:
-        raise DataError(
-            f"data {origin!r}: input {spec.name!r} must be finite. Received NaN or infinity in {bad} of {len(values)} "
-            "examples. Leave them out."
-        )
-    return values
+        return values.astype(kind, copy=False)
 
 
 def _own(values: Array, given: Array) -> Array | None:

@@ -62,11 +62,12 @@ def without(train: Dataset, held_out: Mapping[str, Dataset]) -> tuple[Dataset, l
 
 def row_hashes(dataset: Dataset) -> NDArray[np.uint64]:
     """A 64-bit hash of each example's inputs, [n]; equal for equal bytes, whatever the labels."""
-    rows = [np.ascontiguousarray(values) for _, values in sorted(dataset.inputs.items())]
     digests = bytearray()
-    for index in range(len(dataset)):
-        digest = hashlib.blake2b(digest_size=8)
-        for values in rows:
-            digest.update(values[index].tobytes())
-        digests += digest.digest()
+    for batch in dataset.batches():
+        rows = [np.ascontiguousarray(values) for _, values in sorted(batch.items())]
+        for index in range(len(rows[0])):
+            digest = hashlib.blake2b(digest_size=8)
+            for values in rows:
+                digest.update(values[index].tobytes())
+            digests += digest.digest()
     return np.frombuffer(bytes(digests), np.dtype(np.uint64))

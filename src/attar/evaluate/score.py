@@ -97,7 +97,7 @@ def check_labels(run: Callable[[Mapping[str, Array]], Array], dataset: Dataset, 
 
 def _labels(dataset: Dataset, metric: Metric) -> Array | None:
     """What outputs are compared with; for perplexity the next tokens."""
-    return next_tokens(dataset.inputs, dataset.labels) if metric.name == "perplexity" else dataset.labels
+    return next_tokens(dataset.arrays(), dataset.labels) if metric.name == "perplexity" else dataset.labels
 
 
 def _check_labels(outputs: Array, labels: Array | None, metric: Metric) -> None:

@@ -127,7 +127,7 @@ def _named(read: Dataset | Mapping[str, Dataset]) -> dict[str, Array]:
     named: dict[str, Array] = {}
     for part, dataset in parts.items():
         end = f"_{part}" if part else ""
-        named |= {f"{name}{end}": values for name, values in dataset.inputs.items()}
+        named |= {f"{name}{end}": values for name, values in dataset.arrays().items()}
         named |= {} if dataset.labels is None else {f"y{end}": dataset.labels}
     return named
 

@@ -172,7 +172,7 @@ def _task(job: Job, loop: Loop) -> Task:
         return verdict.drop <= 0 or verdict.upper <= loop.limit()
 
     rows = np.arange(recipe.batch) % len(data)
-    example: dict[str, Array] = dict(data.take(rows).inputs)
+    example: dict[str, Array] = data.take(rows).arrays()
     return Task(job.adapter, data, loop.kind != "regression", acceptable, example, recipe.threads, loop.progress.step)
 
 

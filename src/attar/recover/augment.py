@@ -41,7 +41,7 @@ def augmented(data: Dataset, changes: Mapping[str, Any], rng: np.random.Generato
     if not changes:
         return data
     inputs = {
-        name: _changed(values, changes, rng) if values.ndim == 4 else values for name, values in data.inputs.items()
+        name: _changed(values, changes, rng) if values.ndim == 4 else values for name, values in data.arrays().items()
     }
     return Dataset(inputs, data.labels, data.origin, data.class_names)
 

@@ -79,7 +79,7 @@ class Course:
                 for start in range(0, len(chunk), size):
                     rows = range(start, min(start + size, len(chunk)))
                     batch = chunk.take(rows)
-                    values, gradients = self._gradients(batch.inputs, batch.labels, said[rows.start : rows.stop])
+                    values, gradients = self._gradients(batch.arrays(), batch.labels, said[rows.start : rows.stop])
                     optimiser.step(values, gradients, self.settings.rate)
                     for step in self.steps.values():
                         step.settle()

@@ -20,7 +20,7 @@ import ml_dtypes  # noqa: F401  # numpy knows the names of its types from then o
 import numpy as np
 
 import attar
-from attar.types import Array, Json
+from attar.types import Array, Json, Scaled
 
 Unit = tuple[Json, dict[str, Array]]
 """What is kept of a piece of work: a value that JSON takes, and arrays by name."""
@@ -29,6 +29,8 @@ DIGEST = 32
 """Bytes of a checksum."""
 PIECE = 1 << 20
 """Bytes that are read at once for it."""
+ROWS = 32
+"""Rows of pictures that are made floats at once for a hash."""
 
 
 class Kept:
@@ -97,6 +99,10 @@ def _feed(found: Any, part: object) -> None:
         array = np.ascontiguousarray(part)
         found.update(f"array {array.dtype.str} {array.shape} ".encode())
         found.update(array.view(np.uint8).reshape(-1) if array.size else b"")
+    elif isinstance(part, Scaled):
+        found.update(b"scaled %d " % len(part))
+        for start in range(0, len(part), ROWS):
+            _feed(found, part[start : start + ROWS])
     elif isinstance(part, bytes):
         found.update(b"bytes %d " % len(part))
         found.update(part)

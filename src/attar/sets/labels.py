@@ -32,7 +32,7 @@ def labels_of(place: Path, source: Source) -> I64:
 def _matching(pixels: NDArray[np.generic], parts: list[Dataset], place: Path) -> I64:
     """The labels of the data set with these images."""
     for part in parts:
-        same = any(np.array_equal(pixels, values) for values in part.inputs.values())
+        same = any(np.array_equal(pixels, values) for values in part.arrays().values())
         if same and part.labels is not None and part.labels.ndim == 1 and part.labels.dtype.kind in "iu":
             return part.labels.astype(np.int64)
     raise _missing(place, f"none for {len(pixels)} of them")

@@ -17,8 +17,8 @@ from attar.adapters.onnx.tensors import DTYPES, Store
 from attar.errors import DataError, ModelError
 from attar.types import Array, TensorSpec
 
-IN_MESSAGE = 2**26
-"""Bytes of values up to which a session gets them in its message, which is copied some times; protobuf ends at 2 GB."""
+IN_MESSAGE = 2**22
+"""Bytes of values up to which a session gets them in its message, which it keeps beside what it makes of them."""
 ERRORS = (
     "Fail",
     "InvalidArgument",
