@@ -176,7 +176,7 @@ def _task(job: _Job, exporter: Any, before: Score, batch: int, threads: int, tol
 
     told.stage(f"exporting {exporter.name}", 1)
     rows = np.arange(batch) % len(job.splits.calibrate)
-    example: dict[str, Array] = dict(job.splits.calibrate.take(rows).inputs)
+    example: dict[str, Array] = job.splits.calibrate.take(rows).arrays()
     return Task(job.adapter, job.splits.calibrate, classes, acceptable, example, threads, told.step)
 
 
