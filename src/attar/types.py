@@ -161,6 +161,11 @@ class Scaled:
         """[n, ...]."""
         return tuple(self.given.shape)
 
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.given.size
+
     def __getitem__(self, rows: int | slice | Array) -> Array:
         """Rows as floats; of a number that row alone, without the first axis."""
         if isinstance(rows, int):
