@@ -113,26 +113,11 @@ ATTAR_INLINE size_t window_plain(const uint8_t* ATTAR_ALONE bytes, size_t count,
     return outside;
 }
 
-ATTAR_INLINE bool occurs_plain(const uint8_t* symbols, size_t count, uint8_t symbol) {
-    uint8_t any = 0;
-    for (size_t i = 0; i < count; ++i) any |= static_cast<uint8_t>(symbols[i] == symbol);
-    return any != 0;
-}
-
 #if ATTAR_X86
 ATTAR_AVX2 size_t window_avx2(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, uint8_t* symbols) {
     return window_plain(bytes, count, low, width, symbols);
 }
-ATTAR_AVX2 bool occurs_avx2(const uint8_t* symbols, size_t count, uint8_t symbol) { return occurs_plain(symbols, count, symbol); }
 #endif
-
-bool occurs(const uint8_t* symbols, size_t count, uint8_t symbol, Path path) {
-#if ATTAR_X86
-    if (has_avx2(path)) return occurs_avx2(symbols, count, symbol);
-#endif
-    (void)path;
-    return occurs_plain(symbols, count, symbol);
-}
 
 }  // namespace
 
@@ -142,22 +127,6 @@ size_t window(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, ui
 #endif
     (void)path;
     return window_plain(bytes, count, low, width, symbols);
-}
-
-size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit, Path path) {
-    // Block by block, because nearly all of them hold none and are seen through by vector instructions.
-    constexpr size_t kBlock = 256;
-    size_t found = 0;
-    for (size_t at = 0; at < count; at += kBlock) {
-        const size_t stop = std::min(at + kBlock, count);
-        if (!occurs(symbols + at, stop - at, symbol, path)) continue;
-        for (size_t i = at; i < stop; ++i) {
-            if (symbols[i] != symbol) continue;
-            if (found == limit) return limit + 1;
-            out[found++] = static_cast<int64_t>(i);
-        }
-    }
-    return found;
 }
 
 }  // namespace attar

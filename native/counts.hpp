@@ -25,7 +25,4 @@ size_t window(const uint8_t* bytes, size_t count, uint8_t low, uint8_t width, ui
 void count_classes(SymbolMatrix symbols, const uint8_t* rows, const uint8_t* cols, size_t alphabet, const int64_t* whole,
                    int64_t* out, Path path);
 
-// Where a symbol stands, at most `limit` places; the number of places, limit + 1 where there are more.
-size_t find(const uint8_t* symbols, size_t count, uint8_t symbol, int64_t* out, size_t limit, Path path);
-
 }  // namespace attar

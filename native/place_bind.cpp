@@ -64,11 +64,6 @@ void count_classes(const Matrix& symbols, const Bytes& rows, const Bytes& cols,
     attar::count_classes(matrix_of(symbols), rows.data(), cols.data(), out.shape(1), nullptr, out.data(), attar::path_in_use());
 }
 
-size_t find(const Bytes& symbols, uint8_t symbol, const nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>& out) {
-    nb::gil_scoped_release release;
-    return attar::find(symbols.data(), symbols.size(), symbol, out.data(), out.size(), attar::path_in_use());
-}
-
 }  // namespace
 
 void bind_place(nb::module_& m) {
@@ -76,8 +71,6 @@ void bind_place(nb::module_& m) {
           "symbols"_a.noconvert(), "Fill symbols [n] from the chunk's rows of source [height, width], in the chunk's order.");
     m.def("encode_rows", &encode_rows, "source"_a.noconvert(), "rows"_a.noconvert(), "columns"_a.noconvert(),
           "runs"_a.noconvert(), "tables"_a, "lanes"_a, "The chunk of what `collect` gives, as `encode` writes it.");
-    m.def("find", &find, "symbols"_a.noconvert(), "symbol"_a, "out"_a.noconvert(),
-          "Fill int64 out with the places of a symbol; their number, one more than fit where there are more.");
     m.def("count_classes", &count_classes, "symbols"_a.noconvert(), "rows"_a.noconvert(), "cols"_a.noconvert(),
           "out"_a.noconvert(), "Add to out [classes, alphabet]: how often each symbol occurs in each class of levels.");
 }

@@ -113,7 +113,6 @@ for rows, cols in ((3, 40_000), (700, 130), (64, 64), (300, 63)):
     counts = np.zeros(256, np.int64)
     _native.histogram(source.ravel(), counts)
     assert (classes.sum(0) == counts[:61]).all()
-    _native.find(source.ravel(), 20, np.zeros(5, np.int64))
 _native.window(symbols[:13], 3, 7, np.zeros(13, np.uint8))
 for _ in range(3000):
     coder = _native.SideDecoder(rng.integers(0, 256, rng.integers(0, 40), dtype=np.uint8).tobytes())

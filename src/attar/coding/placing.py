@@ -28,13 +28,6 @@ def collect(source: U8, rows: I32, columns: I32, runs: I32, symbols: U8) -> None
         row += group[0][0]
 
 
-def find(symbols: U8, symbol: int, out: NDArray[np.int64]) -> int:
-    """Fill out with the places of a symbol; their number, one more than fit where there are more."""
-    found = np.flatnonzero(symbols == symbol)
-    out[: found.size] = found[: out.size]
-    return min(found.size, out.size + 1)
-
-
 def place(symbols: U8, rows: I32, columns: I32, runs: I32, low: int, out: Array) -> None:
     """out[row, column] = low + symbol, modulo the size of out's unsigned dtype; other rows are left alone."""
     base = np.array(low % (1 << 64), np.uint64).astype(out.dtype)

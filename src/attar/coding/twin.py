@@ -14,7 +14,7 @@ from attar.coding.dense_twin import dense_decode, dense_encode
 from attar.coding.fit_levels import fit_levels
 from attar.coding.fit_tables import fit_tables, merge_classes
 from attar.coding.layout import TOTAL, Malformed, check_frequencies, entries_of
-from attar.coding.placing import collect, find
+from attar.coding.placing import collect
 from attar.coding.streams import SideDecoder, SideEncoder
 from attar.coding.tables import write_tables
 from attar.coding.windows import choose_window
@@ -22,7 +22,7 @@ from attar.coding.windows import choose_window
 __all__ = [
     "DecodeTables", "EncodeTables", "Malformed", "SideDecoder", "SideEncoder", "StaticCode", "StaticPlan",
     "choose_window", "collect", "count_classes", "decode", "decode_planes", "decode_values", "dense_decode",
-    "dense_encode", "encode", "encode_rows", "find", "fit_levels", "fit_tables", "histogram", "merge_classes",
+    "dense_encode", "encode", "encode_rows", "fit_levels", "fit_tables", "histogram", "merge_classes",
     "read_escapes", "simd_path", "unpack", "window", "write_tables",
 ]  # fmt: skip
 
