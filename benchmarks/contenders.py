@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import TypedDict
 
 import numpy as np
@@ -14,7 +15,7 @@ from attar.coding import simd_path
 from attar.errors import AttarError
 from attar.types import Array
 from inputs import order0_bytes
-from timing import medians, timed
+from timing import medians
 
 
 class Figures(TypedDict):
@@ -73,12 +74,14 @@ def _own(name: str) -> Attar | str:
 
 
 def measure(contenders: dict[str, rivals.Rival], matrices: list[Array], repeats: int) -> Rate:
-    """Sizes, seconds of one encoding and median seconds of decoding; raises where a coder does not give codes back."""
+    """Sizes, median seconds of encoding and of decoding; raises where a coder does not give codes back."""
     coded: dict[str, list[bytes]] = {}
-    encode_seconds = {}
+
+    def encode_all(name: str) -> None:
+        coded[name] = [contenders[name].encode(codes) for codes in matrices]
+
+    encode_seconds = medians({name: partial(encode_all, name) for name in contenders}, repeats)
     for name, coder in contenders.items():
-        coded[name] = []
-        encode_seconds[name] = timed(lambda n=name, c=coder: coded[n].extend(c.encode(codes) for codes in matrices))
         for codes, data in zip(matrices, coded[name], strict=True):
             if not np.array_equal(coder.decode(data, codes.shape), codes):
                 raise SystemExit(f"{coder.NAME} does not give the codes back")

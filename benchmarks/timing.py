@@ -13,20 +13,20 @@ Action = Callable[[], object]
 CLOCK = process_time if os.environ.get("ATTAR_CLOCK") == "cpu" else perf_counter
 """The process's own seconds where the machine is shared with others: they say nothing of several threads."""
 PATIENCE_SECONDS = 6.0
-"""After so many seconds of its own an action runs no more; it has run twice at least."""
+"""After so many seconds of its own an action runs no more."""
 
 
 def medians(actions: Mapping[str, Action], repeats: int) -> dict[str, float]:
     """Median seconds of each action; they take turns, so that a noisy machine troubles all alike.
 
-    The first round warms up and is not counted where there are more.
+    The first round warms up and is not counted, but for an action that takes so long that it runs only once.
     """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats + 1):
         for name, action in actions.items():
-            if len(seconds[name]) < 2 or sum(seconds[name]) < PATIENCE_SECONDS:
+            if sum(seconds[name]) < PATIENCE_SECONDS:
                 seconds[name].append(timed(action))
-    return {name: median(runs[1:]) for name, runs in seconds.items()}
+    return {name: median(runs[1:] or runs) for name, runs in seconds.items()}
 
 
 def timed(action: Action) -> float:

@@ -120,6 +120,14 @@ def test_actions_take_turns():
     assert order == ["a", "b"] * 3
 
 
+def test_what_takes_long_runs_once_and_counts(monkeypatch):
+    clock = iter([9.0, 0.5, 0.4, 0.2])
+    monkeypatch.setattr(timing, "timed", lambda action: action() or next(clock))
+    order: list[str] = []
+    found = timing.medians({"long": lambda: order.append("long"), "short": lambda: order.append("short")}, 2)
+    assert order == ["long", "short", "short", "short"] and found == {"long": 9.0, "short": pytest.approx(0.3)}
+
+
 def test_the_methods_script_has_a_line_for_every_method_and_slope(capsys):
     layer, weight, stats = problem(10, 18)
     subject = Subject(None, [layer], {"layer": weight}, {"layer": stats}, {}, None, {})
