@@ -25,7 +25,6 @@ from attar.evaluate.score import part_of
 from attar.plan.planner import Plan
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
-from attar.search.bracket import Trial
 from attar.search.course import FIRST_KL, search
 from attar.search.in_order import Outcome
 from attar.search.loop import Found, Loop
@@ -139,10 +138,6 @@ class Simulated(Loop):
 
     def candidate(self, slope: float) -> Candidate:
         return Candidate(slope, Plan({}, slope), b"", {})
-
-    def tried(self, slope: float, seen: Found, *, sharpen: bool = False) -> Trial:  # noqa: ARG002
-        """There are no outputs by which the search could tell what a flip costs."""
-        return super().tried(slope, seen, sharpen=False)
 
 
 @dataclass

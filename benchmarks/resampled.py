@@ -21,10 +21,9 @@ from attar import pipeline
 from attar.beginning import job_of
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
-from attar.search.bracket import Trial, slope_of, step_of
+from attar.search.bracket import slope_of, step_of
 from attar.search.course import first_slope, search
 from attar.search.divergence import divergence
-from attar.search.loop import Found, Loop
 from attar.types import Array, Score
 from false_certificates import LIMIT, METRIC, Simulated, looped
 from search_cases import DATA, MODELS
@@ -89,10 +88,9 @@ class Drawn:
 
 
 class Resampled(Simulated):
-    """The search's own loop over drawn examples, which have outputs: it knows what flips cost."""
+    """The search's own loop over drawn examples."""
 
-    def tried(self, slope: float, seen: Found, *, sharpen: bool = True) -> Trial:
-        return Loop.tried(self, slope, seen, sharpen=sharpen)
+    model: Drawn
 
     def cost(self, slope: float) -> float:
         return float(self.model.pool.sizes[self.model.pool.at(slope)])

@@ -290,8 +290,6 @@ def test_few_sessions_are_kept_of_a_large_model(monkeypatch):
 def test_layers_can_be_read_without_onnxruntime():
     """In a fresh interpreter in which importing onnxruntime fails."""
     model = Path(__file__).parents[2] / "examples" / "models" / "lenet300.onnx"
-    if not model.exists():
-        pytest.skip("examples/models/lenet300.onnx is made by examples/train_torch.py")
     code = f"""
 import sys, pathlib
 sys.modules["onnxruntime"] = None

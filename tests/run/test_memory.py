@@ -109,8 +109,8 @@ def test_pictures_are_held_as_bytes_and_hashed_a_few_at_a_time():
     made: list[Dataset] = []
 
     def split() -> None:
-        fit = lambda part: fit_inputs(part, specs, as_bytes=True)  # noqa: E731
-        made.append(make_splits(Dataset({"x": pixels}, np.arange(2000) % 4), fit=fit, **options).certify)
+        whole = Dataset({"x": pixels}, np.arange(2000) % 4)
+        made.append(make_splits(whole, fit=lambda part: fit_inputs(part, specs, as_bytes=True), **options).certify)
 
     assert peak_of(split) < 2.5 * pixels.nbytes  # four times as much as floats, and itself once more
     held = made[0]
