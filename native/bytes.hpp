@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "tables.hpp"
 
@@ -12,6 +13,12 @@ struct Source {
     const uint8_t* data;
     size_t size;
 };
+
+// What Reader::varint reads.
+inline void put_varint(std::vector<uint8_t>& out, uint64_t value) {
+    for (; value >= 128; value >>= 7) out.push_back(static_cast<uint8_t>((value & 127) | 128));
+    out.push_back(static_cast<uint8_t>(value));
+}
 
 // Everything throws Malformed where the bytes do not suffice.
 class Reader {

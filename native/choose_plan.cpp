@@ -22,11 +22,6 @@ int64_t log2_of(size_t number) { return log2_fixed(static_cast<uint64_t>(number)
 
 int64_t limit_of(int64_t least) { return least + least / kClose + kSlack; }
 
-struct Sides {
-    bool row, column;
-    bool any() const { return row || column; }
-};
-
 // Levels, and the bits of the code and the levels without any, with the rows', the columns', both.
 struct Fitted {
     Levels levels;
@@ -69,7 +64,7 @@ class Choosing {
         Chosen* best = nullptr;
         for (Chosen& plan : plans) {
             if (bits_of(plan) > limit_of(least)) continue;
-            plan.side = write_plan(plan);
+            write_plan(plan);
             if (best == nullptr || written_bits(plan) < written_bits(*best)) best = &plan;
         }
         return std::move(*best);
@@ -80,8 +75,8 @@ class Choosing {
     static int64_t written_bits(const Chosen& plan) { return plan.fit.code + described(plan.side.size()); }
     // All that a plan takes, before its levels are written.
     static int64_t bits_of(const Chosen& plan) {
-        return plan.fit.code + described(plan.fit.bytes) + (plan.by_row ? level_bits(plan.levels.rows) : 0) +
-               (plan.by_column ? level_bits(plan.levels.cols) : 0);
+        return plan.fit.code + described(plan.fit.bytes) + (plan.sides.row ? level_bits(plan.levels.rows) : 0) +
+               (plan.sides.column ? level_bits(plan.levels.cols) : 0);
     }
 
     Fitted fitted(Sides sides) const {
@@ -96,12 +91,12 @@ class Choosing {
 
     // The sides whose levels may pay, with these levels.
     std::vector<std::pair<Sides, Levels>> likely() const {
-        if (std::min(symbols_.rows, symbols_.cols) == 1) return {{{false, false}, flat(symbols_)}};
-        const Fitted both = fitted({true, true});
+        if (std::min(symbols_.rows, symbols_.cols) == 1) return {{Sides(0), flat(symbols_)}};
+        const Fitted both = fitted({true, true, false});
         const int64_t limit = limit_of(*std::min_element(both.bits.begin(), both.bits.end()));
         std::vector<std::pair<Sides, Levels>> found;
         for (size_t k = 0; k < 4; ++k) {
-            const Sides sides{(k & 1) != 0, (k & 2) != 0};
+            const Sides sides(static_cast<int>(k));
             if (both.bits[k] > limit) continue;
             found.push_back({sides, k == 3 ? both.levels : k == 0 ? flat(symbols_) : fitted(sides).levels});
         }
@@ -124,7 +119,7 @@ class Choosing {
     }
 
     Chosen planned(Sides sides, const Levels& levels) const {
-        Chosen plan{alphabet_, sides.row, sides.column, levels, {}, {}, {}, {}};
+        Chosen plan{alphabet_, sides, levels, {}, {}, {}, {}};
         std::vector<int64_t> merged(counts_, counts_ + size_);
         if (sides.any()) merged = merge(levels, plan.table_of);
         else plan.table_of.assign(levels.classes(), 0);

@@ -17,11 +17,11 @@ struct Levels {
     size_t classes() const;
 };
 
-// Which sides have levels, the table of each class, the tables with the bits of the code in 1/2^16, and the side
+// The sides, the table of each class, the tables with the bits of the code in 1/2^16, and the side
 // information.
 struct Chosen {
     Alphabet alphabet;
-    bool by_row, by_column;
+    Sides sides;
     Levels levels;
     std::vector<size_t> table_of;
     TableForm form;
@@ -32,7 +32,7 @@ struct Chosen {
 // The plan with the fewest bits for symbols of an alphabet, which occur as often as counts[alphabet] says.
 Chosen choose_plan(SymbolMatrix symbols, const Alphabet& alphabet, const int64_t* counts, Path path);
 
-// What read_plan reads.
-std::vector<uint8_t> write_plan(const Chosen& plan);
+// Fills in the side information, which read_plan reads, and whether levels stand in streams.
+void write_plan(Chosen& plan);
 
 }  // namespace attar

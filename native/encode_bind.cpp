@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "bytes.hpp"
 #include "choose_window.hpp"
 #include "encode_static.hpp"
 #include "pages.hpp"
@@ -78,8 +79,7 @@ void put_places(const StaticCode& self, const Indices& out) {
 
 std::vector<uint8_t> varint(size_t value) {
     std::vector<uint8_t> out;
-    for (; value >= 128; value >>= 7) out.push_back(static_cast<uint8_t>(value & 127) | 128);
-    out.push_back(static_cast<uint8_t>(value));
+    attar::put_varint(out, value);
     return out;
 }
 
@@ -120,7 +120,7 @@ void bind_encode(nb::module_& m) {
             },
             "bytes"_a.noconvert(), "shift"_a, "low"_a, "width"_a, "escape"_a, "values"_a.noconvert(), "counts"_a.noconvert(),
             "laned"_a, "threads"_a)
-        .def_prop_ro("sides", [](const StaticCode& self) { return self.by_row + 2 * self.by_column; })
+        .def_prop_ro("sides", [](const StaticCode& self) { return self.sides.form(); })
         .def_prop_ro("bits", [](const StaticCode& self) { return self.bits; })
         .def_prop_ro("escapes", [](const StaticCode& self) { return self.places.size(); })
         .def_prop_ro("side", [](const StaticCode& self) { return nb::bytes(self.side.data(), self.side.size()); })

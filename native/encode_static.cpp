@@ -125,7 +125,7 @@ StaticCode encode_static(SymbolMatrix symbols, const Alphabet& alphabet, const i
     const size_t lines = symbols.rows == 1 ? symbols.cols : symbols.rows;
     const size_t step = step_of({symbols.rows, symbols.cols});
     std::vector<Piece> pieces((lines + step - 1) / step);
-    StaticCode code{plan.by_row, plan.by_column, plan.fit.code, plan.side, {}, {}, nullptr};
+    StaticCode code{plan.sides, plan.fit.code, plan.side, {}, {}, nullptr};
     code.room = std::make_unique<ChunkRoom>(room_for(plan, pieces.size()));
     const Encoding encoding(symbols, plan, laned, *code.room, path);
     on_threads(pieces.size(), threads, [&](auto next) {

@@ -33,7 +33,7 @@ struct ChunkBytes {
 // The bits of the symbols' code in 1/2^16 are an estimate. places are those of the escapes in the matrix, in the order of
 // coding.
 struct StaticCode {
-    bool by_row, by_column;
+    Sides sides;
     int64_t bits;
     std::vector<uint8_t> side;
     std::vector<int64_t> places;

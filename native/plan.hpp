@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "bytes.hpp"
 #include "side.hpp"
 #include "tables.hpp"
 
@@ -45,7 +46,16 @@ struct Plan {
     DecodeTables tables;
 };
 
+// Which sides have levels, and whether these stand in streams of their own: bits of the form's number.
+struct Sides {
+    bool row, column, streams;
+    constexpr explicit Sides(int form) : row((form & 1) != 0), column((form & 2) != 0), streams((form & 4) != 0) {}
+    constexpr Sides(bool row_, bool column_, bool streams_) : row(row_), column(column_), streams(streams_) {}
+    int form() const { return row + 2 * column + 4 * streams; }
+    bool any() const { return row || column; }
+};
+
 // The plan of a matrix, neither axis empty; `entries` as for DecodeTables. Throws Malformed.
-Plan read_plan(const uint8_t* side, size_t size, Shape shape, bool by_row, bool by_column, bool entries);
+Plan read_plan(Source side, Shape shape, Sides sides, bool entries);
 
 }  // namespace attar

@@ -1,6 +1,8 @@
 #include "rans.hpp"
 
 #include <algorithm>
+
+#include "bytes.hpp"
 #if defined(_MSC_VER)
 #include <intrin.h>
 #endif
@@ -103,11 +105,6 @@ void encode_run(const uint8_t* symbols, size_t count, size_t lanes, const Encode
         }
     }
     check_missing(missing);
-}
-
-void put_varint(std::vector<uint8_t>& out, size_t value) {
-    for (; value >= 128; value >>= 7) out.push_back(static_cast<uint8_t>(value & 127) | 128);
-    out.push_back(static_cast<uint8_t>(value));
 }
 
 }  // namespace

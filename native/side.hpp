@@ -22,7 +22,8 @@ constexpr int kUnary = 12, kNonzero = 13, kNegative = 14;  // slots of a key
 
 // What each kind of number is known by; the first has seven more, for its contexts.
 constexpr int kValueKey = 0, kLowKey = 8, kWidthKey = 9, kCentreKey = 10, kClassesKey = 11, kModeKey = 12, kLevelKey = 13,
-              kEscapeKey = 14, kReachKey = 15, kRungKey = 16, kDecayKey = 17;
+              kEscapeKey = 14, kReachKey = 15, kRungKey = 16, kDecayKey = 17, kFirstKey = 18, kLastKey = 19, kAroundKey = 20,
+              kShareKey = 21;
 
 // The probability of a one. `share`, of 2^16, is brought up to date when a bit is learnt: the division is then over
 // before the next bit asks for it.

@@ -124,10 +124,8 @@ std::vector<uint64_t> take_escapes(Reader& reader, const Alphabet& alphabet, siz
 }
 
 Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path) {
-    if (form < kStatic || form > kStatic + 3) throw Malformed("the form must be 0 to 6");
-    const int sides = form - kStatic;
-    const Source side = reader.sized();
-    return read_plan(side.data, side.size, shape, (sides & 1) != 0, (sides & 2) != 0, path != Path::avx512);
+    if (form < kStatic || form > kStatic + 7) throw Malformed("the form must be 0 to 10");
+    return read_plan(reader.sized(), shape, Sides(form - kStatic), path != Path::avx512);
 }
 
 }  // namespace attar

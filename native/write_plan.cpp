@@ -3,6 +3,8 @@
 #include <array>
 
 #include "choose_plan.hpp"
+#include "level_code.hpp"
+#include "log2.hpp"
 #include "side.hpp"
 
 namespace attar {
@@ -10,32 +12,33 @@ namespace attar {
 namespace {
 
 constexpr uint64_t kWidest = 255;
-constexpr int64_t kHighest = 28;  // level
 constexpr int kModels = 3;
+// Streams may take 1 byte in so many of the code more: they are read several times as fast.
+constexpr int64_t kStreaming = 512;
 
-// The model that takes the fewest bytes for numbers -2 kHighest .. 2 kHighest.
+// The model that takes the fewest bytes for numbers -2 kHighestLevel .. 2 kHighestLevel.
 int shortest_model(const std::vector<int16_t>& values) {
     std::array<size_t, kModels> sizes{};
     for (int model = 0; model < kModels; ++model) {
         SideEncoder coder;
         std::vector<int16_t> copy = values;
         coder.bits(2, static_cast<uint64_t>(model));
-        coder.run(kValueKey, model, copy.data(), copy.size(), 2 * kHighest);
+        coder.run(kValueKey, model, copy.data(), copy.size(), 2 * kHighestLevel);
         sizes[static_cast<size_t>(model)] = coder.finish().size();
     }
     return static_cast<int>(std::min_element(sizes.begin(), sizes.end()) - sizes.begin());
 }
 
 void write_levels(SideEncoder& coder, const std::vector<uint8_t>& levels) {
-    std::array<size_t, kHighest + 1> counts{};
+    std::array<size_t, kHighestLevel + 1> counts{};
     for (uint8_t level : levels) ++counts[level];
     const auto centre = std::max_element(counts.begin(), counts.end()) - counts.begin();
-    coder.natural(kCentreKey, static_cast<uint64_t>(centre), kHighest);
+    coder.natural(kCentreKey, static_cast<uint64_t>(centre), kHighestLevel);
     std::vector<int16_t> values;
     for (uint8_t level : levels) values.push_back(static_cast<int16_t>(level - centre));
     const int model = shortest_model(values);
     coder.bits(2, static_cast<uint64_t>(model));
-    coder.run(kValueKey, model, values.data(), values.size(), 2 * kHighest);
+    coder.run(kValueKey, model, values.data(), values.size(), 2 * kHighestLevel);
 }
 
 // How many classes each table serves, in order.
@@ -48,21 +51,51 @@ void write_ranges(SideEncoder& coder, const std::vector<size_t>& table_of) {
     }
 }
 
-}  // namespace
+// The streams of a list, which stand behind all that the coder writes.
+void write_streams(SideEncoder& coder, std::vector<uint8_t> levels, std::vector<uint8_t>& behind) {
+    for (const LevelBlock& block : level_blocks(levels)) {
+        LevelModel model = fit_level_model(block);
+        describe(coder, model);
+        encode_levels(model, block, behind);
+    }
+}
 
-std::vector<uint8_t> write_plan(const Chosen& plan) {
+std::vector<uint8_t> written(const Chosen& plan, bool streams) {
     SideEncoder coder;
+    std::vector<uint8_t> behind;
+    const auto write = [&](bool used, const std::vector<uint8_t>& levels) {
+        if (!used) return;
+        if (streams) write_streams(coder, levels, behind);
+        else write_levels(coder, levels);
+    };
     const bool negative = static_cast<int64_t>(plan.alphabet.low) < 0;
     coder.integer(kLowKey, {negative, negative ? 0 - plan.alphabet.low : plan.alphabet.low}, uint64_t{1} << 63);
     coder.natural(kWidthKey, plan.alphabet.width - 1, kWidest - 1);
     coder.bits(1, plan.alphabet.escape);
-    if (plan.by_row) write_levels(coder, plan.levels.rows);
-    if (plan.by_column) write_levels(coder, plan.levels.cols);
-    if (plan.by_row || plan.by_column) write_ranges(coder, plan.table_of);
+    write(plan.sides.row, plan.levels.rows);
+    write(plan.sides.column, plan.levels.cols);
+    if (plan.sides.any()) write_ranges(coder, plan.table_of);
     coder.number(kModeKey, plan.form.mode - static_cast<int64_t>(plan.alphabet.width / 2), 256);
     coder.bits(3, static_cast<uint64_t>(plan.form.kind));
     write_tables(coder, plan.form, plan.fit.specs.data(), plan.table_of.back() + 1, plan.fit.width);
-    return coder.finish();
+    std::vector<uint8_t> text = coder.finish();
+    if (!streams) return text;
+    std::vector<uint8_t> side;
+    put_varint(side, text.size());
+    side.insert(side.end(), text.begin(), text.end());
+    side.insert(side.end(), behind.begin(), behind.end());
+    return side;
+}
+
+}  // namespace
+
+void write_plan(Chosen& plan) {
+    plan.side = written(plan, false);
+    if (!plan.sides.any()) return;
+    std::vector<uint8_t> side = written(plan, true);
+    const int64_t code = plan.fit.code >> (kFraction + 3);
+    plan.sides.streams = static_cast<int64_t>(side.size()) <= static_cast<int64_t>(plan.side.size()) + code / kStreaming;
+    if (plan.sides.streams) plan.side = std::move(side);
 }
 
 }  // namespace attar

@@ -167,7 +167,9 @@ def static_arrays(path):
     for shape in ((60, 1), (200, 300), (90, 130), (700, 1000), (30, 5000), (1, 9000)):
         codes = np.rint(rng.laplace(0, 0.6, shape) * np.exp(rng.normal(0, 1, shape[1]))).astype(np.int64)
         _, code = static_code(codes)
-        texts.append((code.side, code.join(b""), shape, (bool(code.sides & 1), code.sides > 1), code.escapes))
+        texts.append(
+            (code.side, code.join(b""), shape, tuple(bool(code.sides & bit) for bit in (1, 2, 4)), code.escapes)
+        )
     path.write_bytes(pickle.dumps(texts))
 
 

@@ -29,7 +29,7 @@ def matrix(seed, shape, scale=0.7, outliers=0):
 def written(codes):
     """Side information, chunks, both sides' use, the alphabet and the number of escapes."""
     alphabet, code = static_code(codes)
-    return code.side, code.join(b""), (bool(code.sides & 1), code.sides > 1), alphabet, code.escapes
+    return code.side, code.join(b""), tuple(bool(code.sides & bit) for bit in (1, 2, 4)), alphabet, code.escapes
 
 
 def array(data):
@@ -146,10 +146,12 @@ def test_any_bytes_are_refused_alike(seed, in_side, changes):
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.binary(max_size=60), st.integers(1, 9), st.integers(1, 9), st.booleans(), st.booleans())
-def test_noise_is_refused_alike(side, rows, cols, by_row, by_column):
+@given(st.binary(max_size=60), st.integers(1, 9), st.integers(1, 9), st.booleans(), st.booleans(), st.booleans())
+def test_noise_is_refused_alike(side, rows, cols, by_row, by_column, streams):
     codes = np.zeros((rows, cols), np.int64)
-    assert len({str(outcome(m, codes, (side, b"\0", (by_row, by_column), None, 0))) for m in (native, twin)}) == 1
+    assert (
+        len({str(outcome(m, codes, (side, b"\0", (by_row, by_column, streams), None, 0))) for m in (native, twin)}) == 1
+    )
 
 
 def test_cut_chunks_are_refused():
@@ -210,4 +212,4 @@ def test_the_kernel_checks_sizes(change, message):
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (2**31, 2), (2, 2**31)])
 def test_the_kernel_refuses_shapes_it_cannot_index(shape):
     with pytest.raises(ValueError, match="the matrix must"):
-        native.StaticPlan(array(b"\1"), *shape, False, False)
+        native.StaticPlan(array(b"\1"), *shape, False, False, False)

@@ -143,9 +143,9 @@ def drawn(rng, plan):
 @settings(deadline=None, max_examples=150)
 @given(
     st.integers(0, 2**32), st.integers(2, 6), st.integers(1, 60), st.booleans(), st.sampled_from([1, 100, 5000]),
-    st.sampled_from(list(tables.KINDS)), st.binary(max_size=4),
+    st.sampled_from(list(tables.KINDS)), st.booleans(), st.binary(max_size=4),
 )  # fmt: skip
-def test_native_reads_what_the_twin_reads(seed, count, width, escape, size, kind, noise):
+def test_native_reads_what_the_twin_reads(seed, count, width, escape, size, kind, streamed, noise):
     rng = np.random.default_rng(seed)
     counts = random_counts(seed, count, width, escape, size)
     form = tables.Form(width + escape, int(counts[:, :width].sum(0).argmax()), escape, kind)
@@ -158,7 +158,7 @@ def test_native_reads_what_the_twin_reads(seed, count, width, escape, size, kind
     alphabet = Alphabet(-3, width, escape)
     padded = np.zeros((count, max(form.alphabet, 2)), np.int32)
     padded[:, : len(specs[0])] = specs
-    plan = static.Plan(alphabet, True, False, Levels(rows, cols), table_of, form, padded, frequencies)
+    plan = static.Plan(alphabet, True, False, streamed, Levels(rows, cols), table_of, form, padded, frequencies)
     symbols, chunk = drawn(rng, plan)
     side = bytearray(static.write_plan(plan))
     for byte in noise:
@@ -167,7 +167,7 @@ def test_native_reads_what_the_twin_reads(seed, count, width, escape, size, kind
     for module in (native, twin):
         out, places = np.zeros((len(rows), 9), np.int16), np.zeros(int((symbols == width).sum()), np.int64)
         try:
-            module.StaticPlan(memoryview(side), *out.shape, True, False).decode(
+            module.StaticPlan(memoryview(side), *out.shape, True, False, streamed).decode(
                 memoryview(chunk), out.view(np.uint8), places, 1
             )
             results.append(out.tobytes() + places.tobytes())

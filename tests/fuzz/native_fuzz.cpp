@@ -157,7 +157,7 @@ Read read_array(const Input& side, const Input& chunks, Shape shape, int sides, 
     Read read;
     const size_t size = shape.rows * shape.cols;
     try {
-        const Plan plan = read_plan(side.data, side.size, shape, sides & 1, sides & 2, path != Path::avx512);
+        const Plan plan = read_plan({side.data, side.size}, shape, Sides(sides), path != Path::avx512);
         const Source source{chunks.data, chunks.size};
         read.places.resize(plan.alphabet.escape ? escapes : 0);
         const Places places{read.places.data(), read.places.size()};
@@ -176,7 +176,7 @@ Read read_array(const Input& side, const Input& chunks, Shape shape, int sides, 
 }
 
 void arrays(Input in) {
-    const int sides = in.byte() % 4;
+    const int sides = in.byte() % 8;
     const Shape shape{1 + in.byte() % 90u, 1 + in.byte() % 90u};
     const size_t escapes = in.byte() % 4, side_size = std::min<size_t>(in.byte() + 256u * (in.byte() % 2), in.size);
     const Input side{in.data, side_size}, chunks{in.data + side_size, in.size - side_size};

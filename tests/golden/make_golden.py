@@ -1,7 +1,7 @@
 """Writes golden files with every form of the format, for the version of the day.
 
 python make_golden.py v2             # all
-python make_golden.py v2 methods     # one of model, forms, dense, methods
+python make_golden.py v2 methods     # one of model, forms, cut, levels, dense, methods
 """
 
 from __future__ import annotations
@@ -54,6 +54,25 @@ def cut() -> dict:
     rows = rows[:530]
     layer = Layer("cut", "dense", 530, 256, (530, 256))
     return {"layers": [(layer, Encoded("none", {"rows": rows}))], "remainder": {}, "skeleton": None, "meta": {}}
+
+
+def levels() -> dict:
+    """Row and column levels in streams of their own: one, two and four a block, several blocks, all alike, escapes."""
+    rng = np.random.default_rng(8)
+
+    def matrix(rows: int, cols: int, by_row: float, by_column: float) -> np.ndarray:
+        drift = np.repeat(rng.normal(0, by_row, rows // 9 + 1), 9)[:rows, None]
+        scale = np.exp(drift + rng.normal(0, by_row / 3, (rows, 1)) + rng.normal(0, by_column, (1, cols)))
+        return np.clip(np.rint(rng.laplace(0, 0.5, (rows, cols)) * scale), -30, 30).astype(np.int8)
+
+    arrays = {
+        "rows": matrix(4200, 16, 1.0, 0), "both": matrix(300, 400, 1.0, 0.7), "cols": matrix(30, 1100, 0, 1.0),
+        "outliers": matrix(90, 1100, 0, 1.0).astype(np.int32),
+    }  # fmt: skip
+    arrays["rows"][2100:] = 9 * np.sign(arrays["rows"][2100:])
+    arrays["outliers"][[3, 80], [7, 9]] = 70_000, -(2**30)
+    layer = Layer("levels", "dense", 4200, 16, (4200, 16))
+    return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {}}
 
 
 def dense() -> dict:
@@ -126,8 +145,12 @@ def write(name: str, given: dict, coder: str = "fast") -> None:
 
 
 if __name__ == "__main__":
-    version, wanted = sys.argv[1], sys.argv[2:] or ["model", "forms", "cut", "dense", "methods"]
-    for one, make in {"model": contents, "forms": forms, "cut": cut, "dense": dense, "methods": methods}.items():
+    version, wanted = sys.argv[1], sys.argv[2:]
+    makers = {
+        "model": contents, "forms": forms, "cut": cut, "levels": levels, "dense": dense, "methods": methods,
+    }  # fmt: skip
+    wanted = wanted or list(makers)
+    for one, make in makers.items():
         if one in wanted:
             write(f"{version}-{one}", make(), "dense" if one == "dense" else "fast")
     if "methods" in wanted:

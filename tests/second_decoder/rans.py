@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from second_decoder.levels import streamed_levels
 from second_decoder.numbers import Bytes, Side
 from second_decoder.tables import read_tables, slots_of
 
@@ -26,7 +27,7 @@ def decode(data: Bytes, shape: list[int]) -> list[int]:
         middle = data.signed()
         side = Side(data.rest())
         return [middle + value for value in side.run(side.bits(2), count, 1 << 20)]
-    return static(data, rows, cols, bool((form - 3) & 1), bool((form - 3) & 2))
+    return static(data, rows, cols, form - 3)
 
 
 def levels(side: Side, count: int) -> list[int]:
@@ -35,13 +36,16 @@ def levels(side: Side, count: int) -> list[int]:
     return [centre + value for value in side.run(side.bits(2), count, 56)]
 
 
-def static(data: Bytes, rows: int, cols: int, by_row: bool, by_column: bool) -> list[int]:
+def static(data: Bytes, rows: int, cols: int, form: int) -> list[int]:
     """Side information, escaped values, chunks."""
-    side = Side(data.sized())
+    by_row, by_column = form & 1, form & 2
+    streams = Bytes(data.sized())
+    side = Side(streams.sized() if form & 4 else streams.rest())
     low, width = side.integer(8, 1 << 63), 1 + side.natural(9, 254)
     escape = side.bits(1)
-    row = levels(side, rows) if by_row else [1] * rows
-    column = levels(side, cols) if by_column else [1] * cols
+    read = (lambda side, count: streamed_levels(side, streams, count)) if form & 4 else levels
+    row = read(side, rows) if by_row else [1] * rows
+    column = read(side, cols) if by_column else [1] * cols
     classes, table_of = max(row) + max(column) + 1, []
     while (by_row or by_column) and len(table_of) < classes:
         table = table_of[-1] + 1 if table_of else 0

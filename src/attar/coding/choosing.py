@@ -4,6 +4,8 @@ whichever kernel codes its parts.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from attar.coding import kernel, levels, order, static, tables
@@ -21,6 +23,8 @@ CLOSE, SLACK = 5000, 64 << FRACTION
 """Sides whose estimate is within 1 in so many and so many 2**-16 bits of the best are planned; plans as close are
 written, to compare their sizes.
 """
+STREAMING = 512
+"""Streams of levels may take 1 byte in so many of the code more: they are read several times as fast."""
 SINGLE = LANE_BYTES[0][0]
 
 
@@ -53,8 +57,8 @@ class StaticCode:
         whole = np.zeros(alphabet.size, np.int64)
         np.add.at(whole, symbols, counts)
         self._plan, self.bits = choose_plan(self._symbols, alphabet, whole)
-        self.sides = self._plan.by_row + 2 * self._plan.by_column
         self.side = static.write_plan(self._plan)
+        self.sides = self._plan.by_row + 2 * self._plan.by_column + 4 * self._plan.streams
         places = np.flatnonzero(self._symbols == width) if escape else np.zeros(0, np.int64)
         self._places = places[order.turns(self._plan.levels, self._plan.table_of, places)]
         self.escapes = places.size
@@ -82,9 +86,18 @@ def choose_plan(symbols: U8, alphabet: Alphabet, counts: I64) -> tuple[Plan, int
     """
     plans = [_planned(symbols, alphabet, counts, sides, chosen) for sides, chosen in _likely(symbols, alphabet)]
     most = _limit(min(bits for bits, _, _ in plans))
-    close = [(code, plan) for bits, code, plan in plans if bits <= most]
+    close = [(code, _written(plan, code)) for bits, code, plan in plans if bits <= most]
     code, plan = min(close, key=lambda one: one[0] + (8 * len(static.write_plan(one[1])) << FRACTION))
     return plan, code
+
+
+def _written(plan: Plan, code: int) -> Plan:
+    """The plan with its levels in streams of their own where these take hardly more than bit by bit."""
+    if not (plan.by_row or plan.by_column):
+        return plan
+    streamed = replace(plan, streams=True)
+    most = len(static.write_plan(plan)) + (code >> FRACTION + 3) // STREAMING
+    return streamed if len(static.write_plan(streamed)) <= most else plan
 
 
 def _limit(least: int) -> int:
@@ -128,4 +141,4 @@ def _planned(
     form = tables.Form(alphabet.size, mode, alphabet.escape, kind)
     bits = code + (8 * nbytes << FRACTION)
     bits += sum(own for own, used in zip(chosen.bits, sides, strict=True) if used)
-    return bits, code, Plan(alphabet, *sides, chosen, table_of, form, specs, frequencies)
+    return bits, code, Plan(alphabet, *sides, False, chosen, table_of, form, specs, frequencies)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.coding import kernel, levels, order, streams, tables
+from attar.coding import kernel, level_code, levels, order, streams, tables
 from attar.coding.layout import MAX_TABLES
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
-from attar.coding.streams import Coder
+from attar.coding.streams import Coder, Reader, sized
 from attar.coding.symbols import U8, Alphabet
 from attar.errors import FormatError
 
@@ -19,11 +19,12 @@ from attar.errors import FormatError
 @dataclass(frozen=True)
 class Plan:
     """All that the chunks of one array share. specs [tables, max(alphabet, 2)] describe the tables; the frequencies
-    [tables, alphabet] follow from them."""
+    [tables, alphabet] follow from them. `streams`: whether levels stand in streams of their own."""
 
     alphabet: Alphabet
     by_row: bool
     by_column: bool
+    streams: bool
     levels: Levels
     table_of: U8
     form: tables.Form
@@ -39,25 +40,50 @@ def write_plan(plan: Plan) -> bytes:
     """The side information."""
     coder = kernel.kernel().SideEncoder()
     shape = (plan.levels.rows.size, plan.levels.cols.size)
-    _describe(coder, shape, (plan.by_row, plan.by_column), plan)
+    behind = Streams() if plan.streams else None
+    _describe(coder, shape, (plan.by_row, plan.by_column), behind, plan)
     data: bytes = coder.finish()
-    return data
+    return data if behind is None else sized(data) + bytes(behind.data)
 
 
-def read_plan(data: memoryview, shape: tuple[int, int], by_row: bool, by_column: bool) -> Plan:
+def read_plan(data: memoryview, shape: tuple[int, int], by_row: bool, by_column: bool, streamed: bool) -> Plan:
     """What `write_plan` wrote for a matrix of this shape; raises Malformed or FormatError. See native/plan.hpp."""
-    coder = streams.SideDecoder(bytes(data))
-    plan = _describe(coder, shape, (by_row, by_column))
+    reader = Reader(data)
+    coder = streams.SideDecoder(bytes(reader.sized() if streamed else reader.rest()))
+    plan = _describe(coder, shape, (by_row, by_column), Streams(reader) if streamed else None)
     coder.finish()
+    reader.finish()
     return plan
 
 
-def _describe(coder: Coder, shape: tuple[int, int], sides: tuple[bool, bool], plan: Plan | None = None) -> Plan:
+class Streams:
+    """Levels in streams behind what the coder writes or reads."""
+
+    def __init__(self, reader: Reader | None = None) -> None:
+        self.data = bytearray()
+        self._reader = reader
+
+    def describe(self, coder: Coder, count: int, side: U8 | None) -> U8:
+        """Writes one side's levels, or reads `count` of them; raises Malformed or FormatError."""
+        found = np.zeros(count, np.uint8) if side is None else side
+        for block in level_code.blocks(found):
+            model = level_code.describe(coder, None if side is None else level_code.fit(block))
+            if self._reader is not None:
+                level_code.decode(model, self._reader, block)
+            else:
+                self.data += level_code.encode(model, block)
+        return found
+
+
+def _describe(
+    coder: Coder, shape: tuple[int, int], sides: tuple[bool, bool], behind: Streams | None, plan: Plan | None = None
+) -> Plan:
     """Alphabet, levels, tables: writes a plan, or reads one."""
     alphabet = (plan.alphabet if plan else Alphabet(0, 1, False)).describe(coder)
     chosen = plan.levels if plan else None
+    describe_levels = levels.describe_levels if behind is None else behind.describe
     rows, cols = (
-        levels.describe_levels(coder, size, side) if used else np.ones(size, np.uint8)
+        describe_levels(coder, size, side) if used else np.ones(size, np.uint8)
         for size, side, used in zip(shape, (chosen.rows, chosen.cols) if chosen else (None, None), sides, strict=True)
     )
     chosen = Levels(rows, cols)
@@ -75,9 +101,9 @@ def _describe(coder: Coder, shape: tuple[int, int], sides: tuple[bool, bool], pl
     count = int(table_of.max()) + 1
     if plan:
         kernel.kernel().write_tables(coder, alphabet.size, mode, alphabet.escape, kind, plan.specs)
-        return Plan(alphabet, *sides, chosen, table_of, form, plan.specs, plan.frequencies)
+        return Plan(alphabet, *sides, behind is not None, chosen, table_of, form, plan.specs, plan.frequencies)
     frequencies = tables.describe(coder, count, form)[1]
-    return Plan(alphabet, *sides, chosen, table_of, form, np.zeros((0, 2), np.int32), frequencies)
+    return Plan(alphabet, *sides, behind is not None, chosen, table_of, form, np.zeros((0, 2), np.int32), frequencies)
 
 
 def _describe_ranges(coder: Coder, classes: int, table_of: U8 | None) -> U8:

@@ -88,6 +88,7 @@ def sized(data: bytes) -> bytes:
 
 
 VALUE, LOW, WIDTH, CENTRE, CLASSES, MODE, LEVEL, ESCAPE, REACH, RUNG, DECAY = 0, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
+FIRST, LAST, AROUND, SHARE = 18, 19, 20, 21
 """Keys: each names the adaptive probabilities of one kind of number. VALUE has seven more, for its contexts."""
 SLOTS = 16
 """Probabilities of a key: 12 unary steps, the escape from them, "not zero" and "negative"."""

@@ -19,9 +19,9 @@ from attar.types import Array
 class StaticPlan:
     """What the chunks share, from their side information; raises Malformed or FormatError."""
 
-    def __init__(self, side: memoryview, rows: int, cols: int, by_row: bool, by_column: bool) -> None:
+    def __init__(self, side: memoryview, rows: int, cols: int, by_row: bool, by_column: bool, streams: bool) -> None:
         self._shape = (rows, cols)
-        self._plan = static.read_plan(side, self._shape, by_row, by_column)
+        self._plan = static.read_plan(side, self._shape, by_row, by_column, streams)
         self.low = (self._plan.alphabet.low + 2**63) % 2**64 - 2**63
         self.width = self._plan.alphabet.width
         self.escape = self._plan.alphabet.escape
