@@ -7,11 +7,44 @@
 #include <vector>
 
 #include "bulk.hpp"
+#include "pages.hpp"
 #include "target.hpp"
 
 namespace attar {
 
 namespace {
+
+// Symbols from which on pairs are counted: to clear and to add up a table of all pairs takes as long as some 10^5 symbols.
+constexpr size_t kPaired = size_t{1} << 19;
+
+// Two symbols at a time: the pairs that are frequent lie near each other.
+void histogram_pairs(const uint8_t* symbols, size_t count, int64_t* counts) {
+    Kept<uint32_t> held;
+    held.room(1 << 16);
+    uint32_t* const part = held.data.data();
+    constexpr size_t kBlock = size_t{1} << 30;
+    for (size_t at = 0; at < count; at += kBlock) {
+        const size_t stop = std::min(at + kBlock, count);
+        std::fill(part, part + (1 << 16), 0u);
+        size_t i = at;
+        for (; i + 8 <= stop; i += 8) {
+            uint64_t word;
+            std::memcpy(&word, symbols + i, 8);
+            for (size_t k = 0; k < 4; ++k) ++part[word >> (16 * k) & 0xffff];
+        }
+        for (; i < stop; ++i) ++counts[symbols[i]];
+        std::array<uint32_t, 256> low{};
+        for (size_t high = 0; high < 256; ++high) {
+            uint32_t sum = 0;
+            for (size_t k = 0; k < 256; ++k) {
+                low[k] += part[256 * high + k];
+                sum += part[256 * high + k];
+            }
+            counts[high] += sum;
+        }
+        for (size_t k = 0; k < 256; ++k) counts[k] += low[k];
+    }
+}
 
 void histogram_plain(const uint8_t* symbols, size_t count, int64_t* counts) {
     // Eight tables in turn: the same symbol again and again would wait for its own last increment.
@@ -46,14 +79,19 @@ Bulk bulk_of(const int64_t* counts, size_t end, size_t alone, Path path) {
     int64_t least = static_cast<int64_t>(alone) * all;
     for (size_t width = kBins; width <= 4 * kBins; width += kBins) {
         const int64_t bins = kBinsTake * static_cast<int64_t>(width / kBins) * all;
-        for (size_t first = 0; first < 256 && bins < least; ++first) {
-            if (end != 256 && first + width > std::max(end, width)) break;
-            const int64_t within = until[first + width - 1] - (first == 0 ? 0 : until[first - 1]);
-            const int64_t takes = bins + kOtherTakes * (all - within);
-            if (takes >= least) continue;
-            least = takes;
-            best = {static_cast<uint8_t>(first), std::min(width, end)};
+        if (bins >= least) break;
+        const size_t places = end == 256 ? 256 : std::max(end, width) - width + 1;
+        int64_t most = until[width - 1];
+        size_t densest = 0;
+        for (size_t first = 1; first < places; ++first) {
+            const int64_t within = until[first + width - 1] - until[first - 1];
+            densest = within > most ? first : densest;
+            most = std::max(most, within);
         }
+        const int64_t takes = bins + kOtherTakes * (all - most);
+        if (takes >= least) continue;
+        least = takes;
+        best = {static_cast<uint8_t>(densest), std::min(width, end)};
     }
     return best;
 }
@@ -90,7 +128,9 @@ void histogram(const uint8_t* symbols, size_t count, int64_t* counts, Path path)
         for (size_t i = 0; i < others; ++i) ++counts[symbols[at + places[i]]];
     }
     add_totals(totals.data(), bulk, counts);
-    histogram_plain(symbols + at, count - at, counts);
+    // Bytes that vectors do not count are many different ones.
+    const auto rest = count - at >= kPaired && has_avx2(path) ? histogram_pairs : histogram_plain;
+    rest(symbols + at, count - at, counts);
 }
 
 namespace {

@@ -26,14 +26,16 @@ struct Lookup {
     }
 };
 
-// 16 symbols into 16 states; the words that they let go are put before `first`.
+// 16 symbols, or those that are active, into 16 states; the words that they let go are put before `first`.
 template <bool kSmall, bool kGather>
-ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<kSmall, kGather>& lookup, const uint16_t* slots,
-                                       uint16_t*& first, __m512i& seen) {
-    const __m512i share = lookup(symbol);
-    seen = _mm512_or_si512(seen, share);
+ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __mmask16 active, __m512i symbol, const Lookup<kSmall, kGather>& lookup,
+                                       const uint16_t* slots, uint16_t*& first, __m512i& seen) {
+    const __m512i share = lookup(symbol), before = x;
+    seen = _mm512_mask_or_epi32(seen, active, seen, share);
     const __m512i frequency = _mm512_and_si512(share, _mm512_set1_epi32(0x1fff));
-    const __mmask16 full = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(x, 32 - kBits), frequency);
+    // Also of states that are not active, whose slots are looked up like all.
+    const __mmask16 beyond = _mm512_cmpge_epu32_mask(_mm512_srli_epi32(x, 32 - kBits), frequency);
+    const __mmask16 full = beyond & active;
     const unsigned count = static_cast<unsigned>(__builtin_popcount(full));
     // The words stand at the end of 16, of which those before are overwritten by later ones.
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -41,7 +43,7 @@ ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<k
     const __m512i words = _mm512_permutexvar_epi32(turn, _mm512_maskz_compress_epi32(full, x));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(first - 16), _mm512_cvtepi32_epi16(words));
     first -= count;
-    x = _mm512_mask_srli_epi32(x, full, x, 16);
+    x = _mm512_mask_srli_epi32(x, beyond, x, 16);
     // The quotient is below 2^20: in single precision, rounded down at every step, it is right or one too small.
     constexpr int kDown = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
     const __m512 ratio = _mm512_div_round_ps(_mm512_cvt_roundepu32_ps(x, kDown), _mm512_cvtepi32_ps(frequency), kDown);
@@ -53,7 +55,22 @@ ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __m512i symbol, const Lookup<k
     __m512i slot = _mm512_add_epi32(_mm512_and_si512(_mm512_srli_epi32(share, 13), _mm512_set1_epi32(0xfff)), rest);
     // Beyond 64 symbols slots are cumulative. Two slots are read, of which the first is meant.
     if (kSmall) slot = _mm512_and_si512(load_entries<kGather>(slots, slot), _mm512_set1_epi32(0xffff));
-    return _mm512_add_epi32(_mm512_slli_epi32(quotient, kBits), slot);
+    return _mm512_mask_add_epi32(before, active, _mm512_slli_epi32(quotient, kBits), slot);
+}
+
+// The 32 symbols of a group, or the first `left` of them, of which the bytes are given back.
+template <bool kSmall, bool kGather>
+ATTAR_AVX512 ATTAR_INLINE __m256i push_group(__m512i* x, const uint8_t* symbols, size_t left, const Lookup<kSmall, kGather>& lookup,
+                                             const uint16_t* slots, uint16_t*& first, __m512i& seen) {
+    const __mmask32 some = left >= 32 ? ~__mmask32{0} : (__mmask32{1} << left) - 1;
+    const __m256i pair = _mm256_maskz_loadu_epi8(some, symbols);
+    const __m512i odds = _mm512_cvtepu16_epi32(_mm256_srli_epi16(pair, 8));
+    const __m512i evens = _mm512_cvtepu16_epi32(_mm256_and_si256(pair, _mm256_set1_epi16(0xff)));
+    const __mmask16 even = static_cast<__mmask16>(left >= 32 ? 0xffff : (1u << (left + 1) / 2) - 1);
+    const __mmask16 odd = static_cast<__mmask16>(left >= 32 ? 0xffff : (1u << left / 2) - 1);
+    x[1] = push<kSmall, kGather>(x[1], odd, odds, lookup, slots, first, seen);
+    x[0] = push<kSmall, kGather>(x[0], even, evens, lookup, slots, first, seen);
+    return pair;
 }
 
 template <bool kSmall, bool kGather, int kGroups>
@@ -70,16 +87,17 @@ ATTAR_AVX512 uint32_t steps(const uint8_t* symbols, size_t count, const uint32_t
         x[2 * g + 1] = _mm512_permutex2var_epi32(low, odd, high);
     }
     uint16_t* word = first;
-    for (size_t at = count; at > 0;) {
+    size_t at = count / (32 * kGroups) * (32 * kGroups);
+    for (int g = kGroups - 1; g >= 0; --g) {
+        const size_t start = at + 32 * static_cast<size_t>(g);
+        if (start >= count) continue;
+        bytes = _mm256_or_si256(bytes, push_group(x + 2 * g, symbols + start, count - start, lookup, slots, word, seen));
+    }
+    while (at > 0) {
         at -= 32 * kGroups;
         for (int g = kGroups - 1; g >= 0; --g) {
             const uint8_t* const from = symbols + at + 32 * static_cast<size_t>(g);
-            const __m256i pair = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-            bytes = _mm256_or_si256(bytes, pair);
-            const __m512i odds = _mm512_cvtepu16_epi32(_mm256_srli_epi16(pair, 8));
-            const __m512i evens = _mm512_cvtepu16_epi32(_mm256_and_si256(pair, _mm256_set1_epi16(0xff)));
-            x[2 * g + 1] = push<kSmall, kGather>(x[2 * g + 1], odds, lookup, slots, word, seen);
-            x[2 * g] = push<kSmall, kGather>(x[2 * g], evens, lookup, slots, word, seen);
+            bytes = _mm256_or_si256(bytes, push_group(x + 2 * g, from, 32, lookup, slots, word, seen));
         }
     }
     first = word;

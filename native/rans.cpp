@@ -87,15 +87,12 @@ void encode_run(const uint8_t* symbols, size_t count, size_t lanes, const Encode
                 uint32_t* state, uint16_t*& first) {
     const Share* shares = tables.shares(table);
     const uint16_t* slots = tables.slots(table);
+    if (path == Path::avx512) return check_missing(encode_avx512(tables, table, symbols, count, lanes, state, first));
     uint32_t missing = 0;
-    size_t whole = count / lanes * lanes;
+    const size_t whole = count / lanes * lanes;
     for (size_t i = lanes; i-- > 0;) {
         size_t lane = lane_at(i);
         if (whole + lane < count) state[lane] = push(state[lane], shares[symbols[whole + lane]], slots, first, missing);
-    }
-    if (path == Path::avx512) {
-        missing |= encode_avx512(tables, table, symbols, whole, lanes, state, first);
-        whole = 0;
     }
     for (size_t at = whole; at > 0;) {
         at -= lanes;

@@ -138,7 +138,7 @@ size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, si
 size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 
-// Encodes `count` symbols, a multiple of lanes (32, 64 or 128), with one table, the last first; words go before `first`.
+// Encodes `count` symbols on 32, 64 or 128 lanes with one table, the last first; words go before `first`.
 // Not zero where a symbol is missing from the table.
 uint32_t encode_avx512(const EncodeTables& tables, size_t table, const uint8_t* symbols, size_t count, size_t lanes,
                        uint32_t* state, uint16_t*& first);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -25,8 +26,16 @@ constexpr int kValueKey = 0, kLowKey = 8, kWidthKey = 9, kCentreKey = 10, kClass
               kEscapeKey = 14, kReachKey = 15, kRungKey = 16, kDecayKey = 17, kFirstKey = 18, kLastKey = 19, kAroundKey = 20,
               kShareKey = 21;
 
-// The probability of a one. `share`, of 2^16, is brought up to date when a bit is learnt: the division is then over
-// before the next bit asks for it.
+// 2^36 over each even total, rounded up: at most 2^25 times that, shifted back, is the quotient rounded down.
+constexpr int kInverseBits = 36;
+inline constexpr std::array<uint64_t, 258> kInverse = [] {
+    std::array<uint64_t, 258> inverse{};
+    for (uint64_t half = 1; half < inverse.size(); ++half) inverse[half] = ((uint64_t{1} << kInverseBits) + 2 * half - 1) / (2 * half);
+    return inverse;
+}();
+
+// The probability of a one. `share`, of 2^16, is brought up to date when a bit is learnt: that is then over before
+// the next bit asks for it.
 struct Slot {
     uint16_t ones = 1;
     uint16_t total = 2;
@@ -40,7 +49,7 @@ struct Slot {
             ones = static_cast<uint16_t>(ones >> 1 | 1);
             total = static_cast<uint16_t>(std::max(((total >> 1) + 1) & ~1, ones + 1));
         }
-        share = (static_cast<uint32_t>(ones) << 16) / total;
+        share = static_cast<uint32_t>((static_cast<uint64_t>(ones) << 16) * kInverse[total / 2] >> kInverseBits);
     }
 };
 

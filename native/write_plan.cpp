@@ -1,6 +1,7 @@
 // The side information of a plan, as plan.cpp reads it.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 
 #include "choose_plan.hpp"
 #include "level_code.hpp"
@@ -15,6 +16,10 @@ constexpr uint64_t kWidest = 255;
 constexpr int kModels = 3;
 // Streams may take 1 byte in so many of the code more: they are read several times as fast.
 constexpr int64_t kStreaming = 512;
+// Side information with streams that is below 1 in so many is not compared, because writing levels bit by bit takes longest;
+// unless more than 1 in kFar levels lie beyond all tables' reach, where the level before may say more than a stream knows.
+constexpr int64_t kUnasked = 64;
+constexpr size_t kFar = 8;
 
 // The model that takes the fewest bytes for numbers -2 kHighestLevel .. 2 kHighestLevel.
 int shortest_model(const std::vector<int16_t>& values) {
@@ -51,21 +56,27 @@ void write_ranges(SideEncoder& coder, const std::vector<size_t>& table_of) {
     }
 }
 
-// The streams of a list, which stand behind all that the coder writes.
-void write_streams(SideEncoder& coder, std::vector<uint8_t> levels, std::vector<uint8_t>& behind) {
-    for (const LevelBlock& block : level_blocks(levels)) {
-        LevelModel model = fit_level_model(block);
-        describe(coder, model);
-        encode_levels(model, block, behind);
-    }
-}
+// Streams, which stand behind all that the coder writes, and how many levels are more than kMostReach from their centre.
+struct Streams {
+    std::vector<uint8_t> bytes;
+    size_t far = 0;
 
-std::vector<uint8_t> written(const Chosen& plan, bool streams) {
+    void write(SideEncoder& coder, std::vector<uint8_t> levels) {
+        for (const LevelBlock& block : level_blocks(levels)) {
+            LevelModel model = fit_level_model(block);
+            describe(coder, model);
+            encode_levels(model, block, bytes);
+            for (size_t i = 0; i < block.count; ++i) far += std::abs(block.levels[i] - model.centre) > kMostReach;
+        }
+    }
+};
+
+// The side information, with levels in streams where there are such.
+std::vector<uint8_t> written(const Chosen& plan, Streams* streams) {
     SideEncoder coder;
-    std::vector<uint8_t> behind;
     const auto write = [&](bool used, const std::vector<uint8_t>& levels) {
         if (!used) return;
-        if (streams) write_streams(coder, levels, behind);
+        if (streams != nullptr) streams->write(coder, levels);
         else write_levels(coder, levels);
     };
     const bool negative = static_cast<int64_t>(plan.alphabet.low) < 0;
@@ -79,23 +90,27 @@ std::vector<uint8_t> written(const Chosen& plan, bool streams) {
     coder.bits(3, static_cast<uint64_t>(plan.form.kind));
     write_tables(coder, plan.form, plan.fit.specs.data(), plan.table_of.back() + 1, plan.fit.width);
     std::vector<uint8_t> text = coder.finish();
-    if (!streams) return text;
+    if (streams == nullptr) return text;
     std::vector<uint8_t> side;
     put_varint(side, text.size());
     side.insert(side.end(), text.begin(), text.end());
-    side.insert(side.end(), behind.begin(), behind.end());
+    side.insert(side.end(), streams->bytes.begin(), streams->bytes.end());
     return side;
 }
 
 }  // namespace
 
 void write_plan(Chosen& plan) {
-    plan.side = written(plan, false);
-    if (!plan.sides.any()) return;
-    std::vector<uint8_t> side = written(plan, true);
     const int64_t code = plan.fit.code >> (kFraction + 3);
-    plan.sides.streams = static_cast<int64_t>(side.size()) <= static_cast<int64_t>(plan.side.size()) + code / kStreaming;
-    if (plan.sides.streams) plan.side = std::move(side);
+    const auto size = [](const std::vector<uint8_t>& side) { return static_cast<int64_t>(side.size()); };
+    Streams streams;
+    if (plan.sides.any()) plan.side = written(plan, &streams);
+    const size_t levels = (plan.sides.row ? plan.levels.rows.size() : 0) + (plan.sides.column ? plan.levels.cols.size() : 0);
+    plan.sides.streams = plan.sides.any() && size(plan.side) <= code / kUnasked && kFar * streams.far <= levels;
+    if (plan.sides.streams) return;
+    std::vector<uint8_t> plain = written(plan, nullptr);
+    plan.sides.streams = plan.sides.any() && size(plan.side) <= size(plain) + code / kStreaming;
+    if (!plan.sides.streams) plan.side = std::move(plain);
 }
 
 }  // namespace attar

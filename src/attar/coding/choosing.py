@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from attar.coding import kernel, levels, order, static, tables
+from attar.coding import kernel, level_code, levels, order, static, tables
 from attar.coding.fixed import FRACTION, ONE
 from attar.coding.kernel import LANE_BYTES
 from attar.coding.levels import Levels
@@ -25,6 +25,11 @@ written, to compare their sizes.
 """
 STREAMING = 512
 """Streams of levels may take 1 byte in so many of the code more: they are read several times as fast."""
+UNASKED, FAR = 64, 8
+"""Side information with streams that is below 1 in so many is not compared, because writing levels bit by bit takes
+longest; unless more than 1 in so many levels lie beyond all tables' reach, where the level before may say more than a
+stream knows.
+"""
 SINGLE = LANE_BYTES[0][0]
 
 
@@ -95,9 +100,20 @@ def _written(plan: Plan, code: int) -> Plan:
     """The plan with its levels in streams of their own where these take hardly more than bit by bit."""
     if not (plan.by_row or plan.by_column):
         return plan
-    streamed = replace(plan, streams=True)
-    most = len(static.write_plan(plan)) + (code >> FRACTION + 3) // STREAMING
-    return streamed if len(static.write_plan(streamed)) <= most else plan
+    streamed, nbytes = replace(plan, streams=True), code >> FRACTION + 3
+    size = len(static.write_plan(streamed))
+    unasked = size <= nbytes // UNASKED and FAR * sum(map(level_code.far, _used(plan))) <= sum(
+        levels.size for levels in _used(plan)
+    )
+    if unasked or size <= len(static.write_plan(plan)) + nbytes // STREAMING:
+        return streamed
+    return plan
+
+
+def _used(plan: Plan) -> list[U8]:
+    """The levels of the sides that have some."""
+    sides = (plan.by_row, plan.levels.rows), (plan.by_column, plan.levels.cols)
+    return [levels for used, levels in sides if used]
 
 
 def _limit(least: int) -> int:

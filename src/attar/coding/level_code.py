@@ -145,6 +145,12 @@ def _parts(levels: U8, count: int) -> list[U8]:
     return [levels[start : start + size] for start in range(0, levels.size, size)]
 
 
+def far(levels: U8) -> int:
+    """How many levels are more than REACH from the centre of their block."""
+    centres = [(block.astype(np.int64), int(np.bincount(block).argmax())) for block in blocks(levels)]
+    return sum(int((np.abs(block - centre) > REACH).sum()) for block, centre in centres)
+
+
 def encode(model: Model, levels: U8) -> bytes:
     """The streams of a block; none where all its levels are one."""
     if model.first == model.last:
