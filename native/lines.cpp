@@ -72,7 +72,54 @@ ATTAR_INLINE void joint_plain(const Lines& side, size_t own, int64_t* sums) {
 
 #if ATTAR_X86
 ATTAR_AVX2 void joint_avx2(const Lines& side, size_t own, int64_t* sums) { joint_plain(side, own, sums); }
-ATTAR_AVX512 void joint_avx512(const Lines& side, size_t own, int64_t* sums) { joint_plain(side, own, sums); }
+
+// The lines of one of the own levels in a tile, and the counts of the tile.
+struct InTile {
+    const int16_t* lines;
+    const int16_t* counts;
+};
+
+// sums[kBuckets] += those of the chosen lines' counts at one level of the other axis; sums stay in registers.
+template <size_t kBuckets>
+ATTAR_AVX512 void add_chosen(const std::vector<InTile>& chosen, size_t offset, int64_t* sums) {
+    __m512i part[kBuckets];
+    for (size_t b = 0; b < kBuckets; ++b) part[b] = _mm512_setzero_si512();
+    for (const InTile& one : chosen) {
+        const __m512i low = _mm512_load_si512(one.lines), high = _mm512_load_si512(one.lines + kHalf);
+        const int16_t* const counts = one.counts + offset;
+        for (size_t b = 0; b < kBuckets; ++b) {
+            part[b] = _mm512_add_epi16(part[b], _mm512_and_si512(low, _mm512_loadu_si512(counts + b * kTile)));
+            part[b] = _mm512_add_epi16(part[b], _mm512_and_si512(high, _mm512_loadu_si512(counts + b * kTile + kHalf)));
+        }
+    }
+    for (size_t b = 0; b < kBuckets; ++b) {
+        sums[b] += _mm512_reduce_add_epi32(_mm512_madd_epi16(part[b], _mm512_set1_epi16(1)));
+    }
+}
+
+ATTAR_AVX512 void joint_avx512(const Lines& side, size_t own, int64_t* sums) {
+    using Add = void (*)(const std::vector<InTile>&, size_t, int64_t*);
+    static constexpr Add kAdd[] = {add_chosen<2>, add_chosen<4>, add_chosen<6>, add_chosen<8>,
+                                   add_chosen<10>, add_chosen<12>, add_chosen<14>, add_chosen<16>};
+    const size_t buckets = side.grid.buckets, tiles = side.grid.tiles;
+    const Add add = kAdd[buckets / 2 - 1];
+    const size_t most = std::clamp<size_t>(INT16_MAX / (2 * side.grid.lines), 1, 16);
+    std::vector<Masks> masks(std::min(most, tiles));
+    std::vector<std::vector<InTile>> chosen(own);
+    for (size_t first = 0; first < tiles; first += most) {
+        for (std::vector<InTile>& some : chosen) some.clear();
+        for (size_t t = first; t < std::min(first + most, tiles); ++t) {
+            Masks& mask = masks[t - first];
+            mask.fill(&side.level[t * kTile], std::min(kTile, side.size - t * kTile));
+            for (size_t p = 0; p < mask.number; ++p) chosen[mask.level[p]].push_back({mask.lines[p], side.counts(t)});
+        }
+        for (size_t k = 0; k < own; ++k) {
+            for (size_t l = 0; l < side.levels && !chosen[k].empty(); ++l) {
+                add(chosen[k], l * buckets * kTile, sums + (k * side.levels + l) * kWidth);
+            }
+        }
+    }
+}
 #endif
 
 // Has a tile fetched while the one before it is counted.

@@ -102,6 +102,8 @@ DecodeTables::DecodeTables(Frequencies frequencies, bool entries) : count_(frequ
     check(frequencies);
     bool small = frequencies.alphabet <= kBuckets;
     if (small) {
+        alias_.reserve(count_);
+        bytes_.reserve(count_);
         for (size_t t = 0; t < count_; ++t) {
             alias_.push_back(make_alias(frequencies.data + t * frequencies.alphabet, frequencies.alphabet));
             bytes_.emplace_back(alias_.back());
