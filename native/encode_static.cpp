@@ -123,7 +123,7 @@ StaticCode encode_static(SymbolMatrix symbols, const Alphabet& alphabet, const i
                          Path path) {
     const Chosen plan = choose_plan(symbols, alphabet, counts, path);
     const size_t lines = symbols.rows == 1 ? symbols.cols : symbols.rows;
-    const size_t step = step_of({symbols.rows, symbols.cols});
+    const size_t step = step_of({symbols.rows, symbols.cols}, plan.sides.streams);
     std::vector<Piece> pieces((lines + step - 1) / step);
     StaticCode code{plan.sides, plan.fit.code, plan.side, {}, {}, nullptr};
     code.room = std::make_unique<ChunkRoom>(room_for(plan, pieces.size()));

@@ -156,7 +156,7 @@ Plan read_plan(Source side, Shape shape, Sides sides, bool entries) {
     DecodeTables tables = read_all_tables(coder, alphabet, table_of.back() + 1, entries);
     coder.finish();
     reader.finish();
-    return {alphabet, shape, line ? SortedLines{} : sort_lines(rows, cols, table_of), std::move(tables)};
+    return {alphabet, shape, sides.streams, line ? SortedLines{} : sort_lines(rows, cols, table_of), std::move(tables)};
 }
 
 }  // namespace attar

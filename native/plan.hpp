@@ -42,6 +42,7 @@ struct Shape {
 struct Plan {
     Alphabet alphabet;
     Shape shape;
+    bool streams;  // of levels
     SortedLines order;
     DecodeTables tables;
 };

@@ -49,7 +49,7 @@ Plane take_plane(Reader& reader, size_t count, Path path) {
         for (uint64_t value : plane.escaped) {
             if (value > 255) throw Malformed("a plane must be of bytes");
         }
-        plane.parts = split(plane.plan->shape, inner.rest());
+        plane.parts = split(*plane.plan, inner.rest());
         plane.places.resize(plane.parts.size());
     } else {
         plane.own.resize(count);

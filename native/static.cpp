@@ -152,7 +152,7 @@ struct Floats {
 
 template <class Target>
 void decode_all(const Plan& plan, Source source, Places places, size_t threads, Path path, const Target& target) {
-    const std::vector<Part> parts = split(plan.shape, source);
+    const std::vector<Part> parts = split(plan, source);
     const Decoding<Target> decoding(plan, places.size, path, target);
     std::vector<std::vector<int64_t>> found(parts.size());
     // To start a thread takes as long as one chunk.
@@ -178,14 +178,17 @@ size_t part_of(size_t count, size_t most) {
     return (count + parts - 1) / parts;
 }
 
-size_t step_of(const Shape& shape) {
+size_t step_of(const Shape& shape, bool streams) {
     if (shape.rows == 1) return part_of(shape.cols, kChunk);
-    return part_of(shape.rows, std::max<size_t>(1, kChunk / shape.cols));
+    const size_t most = std::max<size_t>(1, kChunk / shape.cols), chunks = (shape.rows + most - 1) / most;
+    const size_t even = chunks + (streams && chunks > 1 ? chunks % 2 : 0);
+    return (shape.rows + even - 1) / even;
 }
 
-std::vector<Part> split(const Shape& shape, Source source) {
+std::vector<Part> split(const Plan& plan, Source source) {
+    const Shape& shape = plan.shape;
     const size_t lines = shape.rows == 1 ? shape.cols : shape.rows;
-    const size_t step = step_of(shape);
+    const size_t step = step_of(shape, plan.streams);
     Reader reader(source);
     std::vector<Part> parts;
     for (size_t start = 0; start < lines; start += step) {

@@ -24,11 +24,12 @@ struct Part {
 
 // Equal parts of at most so many of `count` lines, the last one perhaps smaller.
 size_t part_of(size_t count, size_t most);
-// Rows of a chunk, or of an array of one row columns.
-size_t step_of(const Shape& shape);
+// Rows of a chunk, or of an array of one row columns. Where levels stand in streams there is an even number of chunks, so that
+// two threads are done together.
+size_t step_of(const Shape& shape, bool streams);
 
 // The chunks of an array from their bytes; throws Malformed.
-std::vector<Part> split(const Shape& shape, Source source);
+std::vector<Part> split(const Plan& plan, Source source);
 
 // Adds place(i) to `found` for each symbols[i] that is the escape; throws Malformed where there are more than `most`.
 template <class Place>

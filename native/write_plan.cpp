@@ -15,10 +15,10 @@ namespace {
 constexpr uint64_t kWidest = 255;
 constexpr int kModels = 3;
 // Streams may take 1 byte in so many of the code more: they are read several times as fast.
-constexpr int64_t kStreaming = 512;
+constexpr int64_t kStreaming = 1024;
 // Side information with streams that is below 1 in so many is not compared, because writing levels bit by bit takes longest;
 // unless more than 1 in kFar levels lie beyond all tables' reach, where the level before may say more than a stream knows.
-constexpr int64_t kUnasked = 64;
+constexpr int64_t kUnasked = 96;
 constexpr size_t kFar = 8;
 
 // The model that takes the fewest bytes for numbers -2 kHighestLevel .. 2 kHighestLevel.

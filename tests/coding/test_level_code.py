@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar import _native as native
-from attar.coding import kernel, level_code, static, streams, twin
+from attar.coding import kernel, level_code, order, static, streams, twin
 from attar.coding.layout import Malformed
 from attar.coding.rans import static_code
 from attar.coding.streams import Reader, sized
@@ -108,6 +108,17 @@ def native_specs(codes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "kernel", lambda: twin)
         return static_code(codes)[1]._plan.specs
+
+
+def test_there_is_an_even_number_of_chunks():
+    codes = spread_out(4, (1500, 900))
+    sides, side, chunks = written(codes, native)
+    assert sides & 4 and codes.size // order.CHUNK == 2
+    reader = Reader(chunks)
+    sizes = [len(reader.sized()) for _ in range(3)] + [len(reader.rest())]
+    assert max(sizes) < 2 * min(sizes)
+    for module in (native, twin):
+        assert outcome(module, codes.shape, [bool(sides & bit) for bit in (1, 2, 4)], side, chunks) == codes.tobytes()
 
 
 def outcome(module, shape, sides, side, chunks):

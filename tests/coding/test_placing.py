@@ -131,7 +131,8 @@ def test_rows_are_encoded_as_collected(seed, size, lanes):
             module.encode_rows(source, rows + size[0], columns, runs, module.EncodeTables(frequencies), lanes)
 
 
-def test_places_take_their_turns():
+@pytest.mark.parametrize("even", [False, True])
+def test_places_take_their_turns(even):
     rng = np.random.default_rng(0)
     for shape in ((1, 50), (7, 9), (3000, 700), (2, order.CHUNK + 5)):
         given_levels = levels.flat(shape)
@@ -139,12 +140,13 @@ def test_places_take_their_turns():
             given_levels = levels.Levels(*(rng.integers(0, 6, n).astype(np.uint8) for n in shape))
         table_of = np.sort(rng.integers(0, 4, given_levels.classes)).astype(np.uint8)
         chosen = np.sort(rng.choice(shape[0] * shape[1], 40, replace=False))
-        found = [order.places(c, np.arange(c.size), shape[1]) for c in order.chunks(given_levels, table_of)]
+        found = [order.places(c, np.arange(c.size), shape[1]) for c in order.chunks(given_levels, table_of, even)]
         coded = np.concatenate(found)
-        assert (chosen[order.turns(given_levels, table_of, chosen)] == coded[np.isin(coded, chosen)]).all()
+        assert (chosen[order.turns(given_levels, table_of, even, chosen)] == coded[np.isin(coded, chosen)]).all()
 
 
-def test_chunks_cover_the_matrix_once():
+@pytest.mark.parametrize("even", [False, True])
+def test_chunks_cover_the_matrix_once(even):
     rng = np.random.default_rng(0)
     for shape in ((1, 5), (1, 2 * order.CHUNK + 1), (7, 9), (3000, 700), (2, order.CHUNK + 5)):
         given_levels = levels.flat(shape)
@@ -156,7 +158,9 @@ def test_chunks_cover_the_matrix_once():
             else np.zeros(3, np.uint8)
         )
         seen = np.zeros(shape[0] * shape[1], np.uint8)
-        for chunk in order.chunks(given_levels, table_of):
+        chunks = list(order.chunks(given_levels, table_of, even))
+        assert not even or min(shape) == 1 or len(chunks) in (1, 2, 4, 6)
+        for chunk in chunks:
             places = order.places(chunk, np.arange(chunk.size), shape[1])
             seen[places] += 1
             table = np.repeat(chunk.runs[:, 2], chunk.runs[:, 0] * chunk.runs[:, 1])

@@ -54,7 +54,7 @@ def static(data: Bytes, rows: int, cols: int, form: int) -> list[int]:
     mode = width // 2 + side.integer(12, 256)
     tables = [slots_of(f) for f in read_tables(side, table_of[-1] + 1, width, mode, escape, side.bits(3))]
     far = iter(escaped(data) if escape else [])
-    order = list(chunks(rows, cols, row, column, table_of))
+    order = list(chunks(rows, cols, row, column, table_of, form & 4))
     out = [0] * (rows * cols)
     for k, runs in enumerate(order):
         part = Bytes(data.rest() if k == len(order) - 1 else data.sized())
@@ -83,14 +83,15 @@ def escaped(data: Bytes) -> list[int]:
     return values
 
 
-def pieces(count: int, most: int) -> list[range]:
+def pieces(count: int, most: int, even: int = 0) -> list[range]:
     """Equal parts."""
     parts = -(-count // most)
+    parts += parts % 2 if even and parts > 1 else 0
     size = -(-count // parts)
     return [range(at, min(at + size, count)) for at in range(0, count, size)]
 
 
-def chunks(rows: int, cols: int, row: list[int], column: list[int], table_of: list[int]):
+def chunks(rows: int, cols: int, row: list[int], column: list[int], table_of: list[int], even: int):
     """For each chunk its runs: places in the matrix, and a table."""
     if rows == 1:
         for part in pieces(cols, CHUNK):
@@ -98,7 +99,7 @@ def chunks(rows: int, cols: int, row: list[int], column: list[int], table_of: li
         return
     by_row = sorted(range(rows), key=lambda r: row[r])
     by_column = sorted(range(cols), key=lambda c: column[c])
-    for part in pieces(rows, max(1, CHUNK // cols)):
+    for part in pieces(rows, max(1, CHUNK // cols), even):
         chosen, runs = by_row[part.start : part.stop], []
         for level in sorted({row[r] for r in chosen}):
             group = [r for r in chosen if row[r] == level]

@@ -23,9 +23,9 @@ CLOSE, SLACK = 5000, 64 << FRACTION
 """Sides whose estimate is within 1 in so many and so many 2**-16 bits of the best are planned; plans as close are
 written, to compare their sizes.
 """
-STREAMING = 512
+STREAMING = 1024
 """Streams of levels may take 1 byte in so many of the code more: they are read several times as fast."""
-UNASKED, FAR = 64, 8
+UNASKED, FAR = 96, 8
 """Side information with streams that is below 1 in so many is not compared, because writing levels bit by bit takes
 longest; unless more than 1 in so many levels lie beyond all tables' reach, where the level before may say more than a
 stream knows.
@@ -65,7 +65,7 @@ class StaticCode:
         self.side = static.write_plan(self._plan)
         self.sides = self._plan.by_row + 2 * self._plan.by_column + 4 * self._plan.streams
         places = np.flatnonzero(self._symbols == width) if escape else np.zeros(0, np.int64)
-        self._places = places[order.turns(self._plan.levels, self._plan.table_of, places)]
+        self._places = places[order.turns(self._plan.levels, self._plan.table_of, self._plan.streams, places)]
         self.escapes = places.size
 
     def places(self, out: I64) -> None:

@@ -38,8 +38,8 @@ class Chunk:
         return self.rows.size * self.columns.size
 
 
-def chunks(levels: Levels, table_of: U8) -> Iterator[Chunk]:
-    """The chunks of a matrix, in order; table_of [classes]."""
+def chunks(levels: Levels, table_of: U8, even: bool) -> Iterator[Chunk]:
+    """The chunks of a matrix, in order, an even number of them where that is asked for; table_of [classes]."""
     height, width = levels.rows.size, levels.cols.size
     if height == 1:
         # No levels here: pieces of one long row.
@@ -50,21 +50,23 @@ def chunks(levels: Levels, table_of: U8) -> Iterator[Chunk]:
     rows = _sorted(levels.rows)
     columns = _sorted(levels.cols)
     spans = _all_spans(levels, table_of)
-    for start, stop in _pieces(height, max(1, CHUNK // width)):
+    for start, stop in _pieces(height, max(1, CHUNK // width), even):
         chosen = rows[start:stop]
         groups = [(level, size) for level, size in enumerate(np.bincount(levels.rows[chosen]).tolist()) if size]
         runs = [[size, *span] for level, size in groups for span in spans[level]]
         yield Chunk(chosen, columns, np.array(runs, np.int32), slice(0, width))
 
 
-def _piece(count: int, most: int) -> int:
+def _piece(count: int, most: int, even: bool) -> int:
     """Lines in each of some equal parts of at most so many, but perhaps the last one."""
-    return -(-count // -(-count // most))
+    parts = -(-count // most)
+    parts += parts % 2 if even and parts > 1 else 0
+    return -(-count // parts)
 
 
-def _pieces(count: int, most: int) -> Iterator[tuple[int, int]]:
+def _pieces(count: int, most: int, even: bool = False) -> Iterator[tuple[int, int]]:
     """Equal parts of at most so many lines, the last one perhaps smaller."""
-    size = _piece(count, most)
+    size = _piece(count, most, even)
     for start in range(0, count, size):
         yield start, min(start + size, count)
 
@@ -103,7 +105,7 @@ def _spans(level: int, widths: list[int], table_of: list[int]) -> list[list[int]
     return spans
 
 
-def turns(levels: Levels, table_of: U8, places: NDArray[np.int64]) -> NDArray[np.int64]:
+def turns(levels: Levels, table_of: U8, even: bool, places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Indices that put some places of a matrix, row by row, into the order of coding."""
     height, width = levels.rows.size, levels.cols.size
     if height == 1:
@@ -115,7 +117,7 @@ def turns(levels: Levels, table_of: U8, places: NDArray[np.int64]) -> NDArray[np
     for one in np.unique(level):
         ends = np.cumsum([span_width for span_width, _ in spans[one]])
         span[level == one] = np.searchsorted(ends, column_rank[level == one], side="right")
-    chunk = row_rank // _piece(height, max(1, CHUNK // width))
+    chunk = row_rank // _piece(height, max(1, CHUNK // width), even)
     return np.lexsort((column_rank, row_rank, span, level, chunk))
 
 

@@ -33,7 +33,7 @@ class Plan:
 
     def chunks(self) -> list[Chunk]:
         """The order of coding."""
-        return list(order.chunks(self.levels, self.table_of))
+        return list(order.chunks(self.levels, self.table_of, self.streams))
 
 
 def write_plan(plan: Plan) -> bytes:
