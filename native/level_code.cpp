@@ -1,99 +1,14 @@
 #include "level_code.hpp"
 
-#include <cmath>
 #include <numeric>
 
-#include "log2.hpp"
 #include "rans.hpp"
 
 namespace attar {
 
 namespace {
 
-constexpr uint32_t kLevelBits = 8;
 constexpr size_t kBlock = 4096;
-// Two streams from kTwo levels on, four from kFour.
-constexpr size_t kTwo = 256, kFour = 1024;
-// Where the nearest rungs leave the most frequent level no share, they are sought for smaller shares, in 1/128.
-constexpr uint64_t kScales[] = {128, 112, 96, 80, 64};
-// About what a share takes in the description, and one that is zero, in bits.
-constexpr int64_t kShareBits = 4, kZeroBits = 1;
-
-using Counts = std::array<int64_t, kLevels>;
-
-// How often each level follows each.
-using Pairs = std::array<Counts, kLevels>;
-
-// Where the next rung is nearer in ratio, in 1/2^16 of a share.
-const std::vector<uint64_t>& bounds() {
-    static const std::vector<uint64_t> all = [] {
-        std::vector<uint64_t> made;
-        for (size_t k = 2; k < kLevelRungs.size(); ++k) {
-            const uint64_t square = static_cast<uint64_t>(kLevelRungs[k - 1] * kLevelRungs[k]) << 32;
-            uint64_t root = static_cast<uint64_t>(std::sqrt(static_cast<double>(square)));
-            while (root * root > square) --root;
-            while ((root + 1) * (root + 1) <= square) ++root;
-            made.push_back(root);
-        }
-        return made;
-    }();
-    return all;
-}
-
-int nearest(uint64_t share) {
-    return 1 + static_cast<int>(std::upper_bound(bounds().begin(), bounds().end(), share) - bounds().begin());
-}
-
-// Rungs of levels that occur so often.
-std::array<int, kLevels> fit_rungs(const Counts& counts) {
-    std::array<int, kLevels> rung{};
-    const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t{0});
-    if (total == 0) return rung;
-    const size_t mode = static_cast<size_t>(std::max_element(counts.begin(), counts.end()) - counts.begin());
-    for (const uint64_t scale : kScales) {
-        int others = 0, least = 1;
-        for (size_t i = 0; i < counts.size(); ++i) {
-            const uint64_t share = (static_cast<uint64_t>(counts[i]) << (kLevelBits + 16)) / static_cast<uint64_t>(total);
-            rung[i] = counts[i] == 0 ? 0 : nearest(share * scale >> 7);
-            if (i == mode) continue;
-            others += kLevelRungs[static_cast<size_t>(rung[i])];
-            // The first of the highest is the mode.
-            least = std::max(least, rung[i] + (i < mode));
-        }
-        rung[mode] = std::max(rung[mode], least);
-        if (others < static_cast<int>(kLevelTotal)) break;
-    }
-    return rung;
-}
-
-size_t place(int level, const LevelModel& model) { return static_cast<size_t>(level - model.first); }
-
-// Fills the tables of a reach; their bits with those of the levels, in 1/2^16.
-int64_t fit_tables(LevelModel& model, const Pairs& pairs) {
-    int64_t bits = 0;
-    for (int context = -model.reach; context <= model.reach; ++context) {
-        if (!model.occurs(context)) continue;
-        Counts counts{};
-        for (int level = model.first; level <= model.last; ++level) {
-            if (model.context(level) != context) continue;
-            for (size_t i = 0; i < counts.size(); ++i) counts[i] += pairs[place(level, model)][i];
-        }
-        model.rungs(context) = fit_rungs(counts);
-        const LevelModel::Shares shares = model.shares(context);
-        for (size_t i = 0; i <= place(model.last, model); ++i) {
-            bits += (counts[i] == 0 ? kZeroBits : kShareBits) << kFraction;
-            if (counts[i] != 0) bits += counts[i] * ((int64_t{kLevelBits} << kFraction) - log2_table()[shares[i]]);
-        }
-    }
-    return bits;
-}
-
-// act(levels, count) for what each stream holds.
-template <class Act>
-void over_pieces(const LevelBlock& block, Act act) {
-    const size_t pieces = block.count < kTwo ? 1 : block.count < kFour ? 2 : 4, size = (block.count + pieces - 1) / pieces;
-    for (size_t start = 0; start < block.count; start += size) act(block.levels + start, std::min(size, block.count - start));
-}
 
 // What a slot of a context stands for: share, context of the next level, level, place among the level's slots.
 constexpr uint32_t entry_of(uint32_t share, uint32_t next, uint32_t level, uint32_t position) {
@@ -107,7 +22,7 @@ std::vector<uint32_t> entries_of(const LevelModel& model) {
         uint32_t* entry = &entries[static_cast<size_t>(model.reach + context) * kLevelTotal];
         const LevelModel::Shares shares = model.shares(context);
         for (int level = model.first; level <= model.last; ++level) {
-            const uint32_t share = shares[place(level, model)];
+            const uint32_t share = shares[model.place(level)];
             const uint32_t next = static_cast<uint32_t>(model.reach + model.context(level));
             const uint32_t first = entry_of(share, next, static_cast<uint32_t>(level), 0);
             for (uint32_t k = 0; k < share; ++k) *entry++ = first + k;
@@ -171,7 +86,7 @@ std::vector<uint8_t> encode_piece(const LevelModel& model, const std::vector<Lev
     uint32_t x = 0;
     for (size_t i = count; i-- > 0;) {
         const LevelModel::Shares& share = shares[static_cast<size_t>(model.reach + (i == 0 ? 0 : model.context(levels[i - 1])))];
-        const size_t at = place(levels[i], model);
+        const size_t at = model.place(levels[i]);
         const uint32_t start = std::accumulate(share.begin(), share.begin() + static_cast<std::ptrdiff_t>(at), 0u);
         if (x >> (32 - kLevelBits) >= share[at]) {
             // In the order of the reader once all are turned around.
@@ -206,35 +121,6 @@ LevelModel::Shares LevelModel::shares(int context) const {
     if (sum >= kLevelTotal) throw Malformed("a level must have a share of a table");
     shares[mode] = kLevelTotal - sum;
     return shares;
-}
-
-LevelModel fit_level_model(const LevelBlock& block) {
-    LevelModel model;
-    const uint8_t *const levels = block.levels, *const end = levels + block.count;
-    const auto [least, most] = std::minmax_element(levels, end);
-    model.first = model.centre = *least;
-    model.last = *most;
-    if (model.first == model.last) return model;
-    Counts counts{};
-    for (const uint8_t* level = levels; level != end; ++level) ++counts[place(*level, model)];
-    model.centre += static_cast<int>(std::max_element(counts.begin(), counts.end()) - counts.begin());
-    Pairs pairs{};
-    over_pieces(block, [&](const uint8_t* piece, size_t count) {
-        int before = model.centre;
-        for (size_t i = 0; i < count; ++i) {
-            ++pairs[place(before, model)][place(piece[i], model)];
-            before = piece[i];
-        }
-    });
-    LevelModel best;
-    int64_t fewest = 0;
-    for (model.reach = 0; model.reach <= kMostReach; ++model.reach) {
-        const int64_t bits = fit_tables(model, pairs);
-        if (model.reach != 0 && bits >= fewest) continue;
-        fewest = bits;
-        best = model;
-    }
-    return best;
 }
 
 void encode_levels(const LevelModel& model, const LevelBlock& block, std::vector<uint8_t>& out) {

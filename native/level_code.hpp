@@ -17,7 +17,7 @@ constexpr int kHighestLevel = 28;
 constexpr int kLevels = kHighestLevel + 1;
 constexpr int kMostReach = 3;
 // Shares of a table are out of so many.
-constexpr uint32_t kLevelTotal = 256;
+constexpr uint32_t kLevelBits = 8, kLevelTotal = 1u << kLevelBits;
 constexpr std::array<int, 16> kLevelRungs{0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192};
 
 // Levels first .. last, each with a table by the level before it, which is seen as its distance from the centre, up to
@@ -28,6 +28,7 @@ struct LevelModel {
     int first = 0, last = 0, centre = 0, reach = 0;
     std::array<std::array<int, kLevels>, 2 * kMostReach + 1> rung{};
 
+    size_t place(int level) const { return static_cast<size_t>(level - first); }
     int context(int level) const { return std::clamp(level - centre, -reach, reach); }
     // Whether there is a level at this distance.
     bool occurs(int context) const { return first <= centre + context && centre + context <= last; }
@@ -45,6 +46,14 @@ struct LevelBlock {
 
 // A list in equal blocks, the last one perhaps smaller: each has a model of its own.
 std::vector<LevelBlock> level_blocks(std::vector<uint8_t>& levels);
+
+// act(levels, count) for what each stream of a block holds: two from kTwo levels on, four from kFour.
+template <class Act>
+void over_pieces(const LevelBlock& block, Act act) {
+    constexpr size_t kTwo = 256, kFour = 1024;
+    const size_t pieces = block.count < kTwo ? 1 : block.count < kFour ? 2 : 4, size = (block.count + pieces - 1) / pieces;
+    for (size_t start = 0; start < block.count; start += size) act(block.levels + start, std::min(size, block.count - start));
+}
 
 // The model of the fewest bits.
 LevelModel fit_level_model(const LevelBlock& block);
