@@ -1,4 +1,4 @@
-"""How Keras models are run on TensorFlow: traced a few times, in pieces, and nothing stays; run by test_keras.py."""
+"""How Keras models run on TensorFlow and JAX: traced a few times, in pieces, nothing stays; run by test_keras.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from attar.adapters.keras import capture, pieces, traced
 from attar.adapters.keras.adapter import KerasAdapter
 from attar.types import Array, Stats, Weight
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="other backends run eagerly")
+BACKEND = keras.backend.backend()
+pytestmark = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch runs eagerly")
+graphs = pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow shows its graphs")
 Traces = list[tuple[int, weakref.ref[Any]]]
 """Examples of each trace, and its graph."""
 
@@ -38,18 +40,28 @@ def images(count: int) -> dict[str, Array]:
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch) -> Traces:
     """What is traced from now on."""
-    import tensorflow as tf
-
     found: Traces = []
     plain = traced.forward
 
     def noted(model: Any, inputs: Any) -> Any:
-        if not tf.executing_eagerly():
-            found.append((int(inputs.shape[0]), weakref.ref(tf.compat.v1.get_default_graph())))
+        graph = _graph(inputs)
+        if graph is not None:
+            found.append((int(inputs.shape[0]), weakref.ref(graph)))
         return plain(model, inputs)
 
     monkeypatch.setattr(traced, "forward", noted)
     return found
+
+
+def _graph(inputs: Any) -> Any:
+    """What is being traced; None in an eager run."""
+    if BACKEND == "jax":
+        import jax
+
+        return inputs if isinstance(inputs, jax.core.Tracer) else None
+    import tensorflow as tf
+
+    return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
 
 def shift(adapter: KerasAdapter, name: str, count: int) -> Array:
@@ -66,6 +78,7 @@ def test_shifts_are_traced_once_for_a_layer_and_size(traces: Traces) -> None:
     assert [size for size, _ in traces] == [64, 64, 8, 1]
 
 
+@graphs
 def test_only_the_layer_that_is_measured_has_a_graph_and_none_stays(traces: Traces) -> None:
     adapter = KerasAdapter.open(network())
     shift(adapter, "first/kernel", 64)
@@ -126,6 +139,19 @@ def _like(found: Stats, x: Array) -> None:
     away = x - mean[:, :, None]
     exact = away @ away.transpose(0, 2, 1) / x.shape[2]
     np.testing.assert_allclose(found.hessian, exact, rtol=1e-3, atol=1e-4 * float(np.abs(exact).max()))
+
+
+def test_what_cannot_be_traced_runs_eagerly() -> None:
+    """A mask leaves out steps, and how many is known when it is there alone."""
+    keras.utils.set_random_seed(0)
+    ids = keras.Input((7,), dtype="int32", name="x")
+    seen = keras.layers.Embedding(11, 6, mask_zero=True, name="words")(ids)
+    adapter = KerasAdapter.open(keras.Model(ids, keras.layers.LSTM(5, name="loop")(seen)))
+    given = np.random.default_rng(0).integers(0, 3, (40, 7)).astype(np.int32)
+    given[:, 0] = 1
+    found = adapter.moments([{"x": given}])
+    loop = [stats for name, stats in found.items() if "loop" in name]
+    assert loop and all(stats.count == np.count_nonzero(given) for stats in loop)
 
 
 def test_a_model_for_one_batch_size_is_run_in_whole(traces: Traces) -> None:

@@ -98,8 +98,7 @@ def _seen(
     As many pieces as CAPTURE_BYTES allow, up to where a block of the sums ends, so that none waits to be whole.
     """
     see = seeing(model, sites, products=False)
-    # A graph fuses layers, and in 16 bits rounds elsewhere then: statistics are of what captures show.
-    if not any("16" in site.layer.compute_dtype for site in sites):
+    if _traceable(sites):
         see = traced(model, see)
     whole, pace = has_fixed_batch(model), Pace(CAPTURE_BYTES)
     for inputs, final in with_last(batches):
@@ -117,6 +116,17 @@ def _seen(
             if start == count or start % BLOCK == 0 or held + taken > CAPTURE_BYTES:
                 yield seen, final and start == count
                 seen, held = [], 0
+
+
+def _traceable(sites: Sequence[Site]) -> bool:
+    """Whether what layers get may be seen in a graph.
+
+    A graph fuses layers, and in 16 bits rounds elsewhere then: statistics are of what captures show. JAX takes no
+    shapes that depend on values, such as those of the steps of a recurrent loop that a mask does not leave out.
+    """
+    if any("16" in site.layer.compute_dtype for site in sites):
+        return False
+    return keras.backend.backend() != "jax" or all(site.shows_product for site in sites)
 
 
 def _add(

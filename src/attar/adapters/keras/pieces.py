@@ -1,4 +1,4 @@
-"""Batches in pieces: on TensorFlow above all, whose CPU allocator keeps for good the most that was ever taken at once.
+"""Batches in pieces, on TensorFlow above all, whose CPU allocator keeps for good the most that was ever taken at once.
 
 With oneDNN, which is TensorFlow's default on x86, tensors come from an arena that grows and never shrinks
 (MklCPUAllocator), so that the widest moment of a run stays resident until the process ends.
@@ -57,8 +57,13 @@ def _allowed(model: Any, given: Sequence[Any], most: int) -> int:
 
 
 def _keeps_memory() -> bool:
-    """Whether this is TensorFlow on a CPU."""
-    if keras.backend.backend() != "tensorflow":
+    """Whether this is TensorFlow or JAX on a CPU."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return str(jax.default_backend()) == "cpu"
+    if backend != "tensorflow":
         return False
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Runs of a model whose layers are tapped: traced once for each number of examples on TensorFlow, eager elsewhere.
+"""Runs of a model whose layers are tapped: traced once for each number of examples on TensorFlow and JAX, else eager.
 
 An eager run holds the output of every layer until its end. A traced one holds what is still to be read, and takes less
 than half of the processor's time, the same way a model's own `predict` does. What is traced is freed with the function.
@@ -30,12 +30,30 @@ Shifting = Callable[[Any, Mapping[str, Array]], Array]
 
 def traced(model: Any, run: Run) -> Run:
     """A run that taps layers, as a graph for each shape where the model's own `predict` is one."""
-    if keras.backend.backend() != "tensorflow" or model.run_eagerly:
-        return run
+    make = _BACKENDS.get(keras.backend.backend())
+    return run if make is None or model.run_eagerly else make(model, run)
+
+
+def _by_tensorflow(model: Any, run: Run) -> Run:  # noqa: ARG001
     import tensorflow as tf
 
     graph = tf.function(run, autograph=False)
     return lambda *given: graph(*keras.tree.map_structure(ops.convert_to_tensor, given))
+
+
+def _by_jax(model: Any, run: Run) -> Run:
+    """Every variable is an argument of the compiled function: JAX bakes in what it reads from outside."""
+    import jax
+
+    @jax.jit
+    def graph(values: list[Any], *given: Any) -> Any:
+        with keras.StatelessScope(state_mapping=zip(model.variables, values, strict=True)):
+            return run(*given)
+
+    return lambda *given: graph([v.value for v in model.variables], *given)
+
+
+_BACKENDS: Mapping[str, Callable[[Any, Run], Run]] = {"tensorflow": _by_tensorflow, "jax": _by_jax}
 
 
 def seeing(model: Any, sites: Sequence[Site], *, products: bool) -> Run:
