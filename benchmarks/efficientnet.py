@@ -39,6 +39,7 @@ from checkpoints import EFFICIENTNET
 from inputs import FOLDER, asset
 
 SIDE = 224
+MEAN, STD = 127, 128
 PICTURES = ("foolbox==3.3.4", "foolbox/data")
 ARCHITECTURE = ("efficientnet-lite-pytorch==0.1.0", "efficientnet_lite_pytorch/__init__.py")
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg")
@@ -89,12 +90,12 @@ def _photos() -> Path:
     return place / "usr/lib/python3/dist-packages/skimage/data"
 
 
-def crops(images: list[Array], count: int, seed: int) -> Dataset:
-    """Random squares of 45 to 100 % of a picture's shorter side, as the network wants them: [n, 3, 224, 224]."""
+def squares(images: list[Array], count: int, seed: int) -> Array:
+    """Random squares of 45 to 100 % of a picture's shorter side, half of them mirrored: uint8 [n, 3, 224, 224]."""
     from PIL import Image
 
     rng = np.random.default_rng(seed)
-    found = np.empty((count, 3, SIDE, SIDE), np.float32)
+    found = np.empty((count, 3, SIDE, SIDE), np.uint8)
     for index in range(count):
         image = images[index % len(images)]
         size = int(min(image.shape[:2]) * rng.uniform(0.45, 1))
@@ -102,11 +103,16 @@ def crops(images: list[Array], count: int, seed: int) -> Dataset:
         square = Image.fromarray(image[top : top + size, left : left + size]).resize(
             (SIDE, SIDE), Image.Resampling.BICUBIC
         )
-        pixels = np.asarray(square, np.float32)
+        pixels = np.asarray(square)
         if rng.random() < 0.5:
             pixels = pixels[:, ::-1]
-        found[index] = ((pixels - 127) / 128).transpose(2, 0, 1)
-    return Dataset({"x": found})
+        found[index] = pixels.transpose(2, 0, 1)
+    return found
+
+
+def crops(images: list[Array], count: int, seed: int) -> Dataset:
+    """The same as the network wants them, float32."""
+    return Dataset({"x": (squares(images, count, seed).astype(np.float32) - MEAN) / STD})
 
 
 def answers(adapter: Adapter, data: Dataset) -> Array:

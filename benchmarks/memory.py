@@ -1,6 +1,6 @@
 """The most memory that a default search has resident, beside what its frameworks take without a model.
 
-    python benchmarks/memory.py [--only lenet5 resnet20 dwcnn keras minilm smollm2] [--stages] [--json FILE]
+    python benchmarks/memory.py [--only lenet5 resnet20 dwcnn keras lite0 minilm smollm2] [--stages] [--json FILE]
 
 Every run is a process of its own that does what the command does, and its peak is the largest resident set that the
 system reports at its end (VmHWM). "imports" is the peak of another process, which opens the same model and runs one
@@ -27,9 +27,10 @@ HERE = Path(__file__).resolve().parent
 MODELS = HERE.parent / "examples/models"
 DATA = HERE.parent / "examples/fashion-mnist"
 FILES = {"lenet5": "lenet5.onnx", "resnet20": "resnet20.onnx", "dwcnn": "dwcnn.onnx", "keras": "dwcnn.keras"}
+BACKEND = {"jax": "JAX", "torch": "PyTorch"}.get(os.environ.get("KERAS_BACKEND", ""), "TensorFlow")
 NAMES = {
     "lenet5": "LeNet-5 (ONNX)", "resnet20": "ResNet-20 (ONNX)", "dwcnn": "depthwise CNN (ONNX)",
-    "keras": "depthwise CNN (Keras, TensorFlow)", "minilm": "MiniLM (PyTorch)", "smollm2": "SmolLM2-135M (PyTorch)",
+    "keras": f"depthwise CNN (Keras, {BACKEND})", "lite0": "EfficientNet-Lite0 (ONNX)", "minilm": "MiniLM (PyTorch)", "smollm2": "SmolLM2-135M (PyTorch)",
 }  # fmt: skip
 TEXTS, WINDOWS, LENGTH = 64, 8, 512
 """Texts for each split of MiniLM; windows of so many tokens for each of SmolLM2."""
@@ -65,10 +66,24 @@ class Stages:
         """Nothing."""
 
 
+def pictured(name: str) -> Path:
+    """A model of pictures; EfficientNet-Lite0 is written into the folder of assets, with its crops."""
+    if name in FILES:
+        return MODELS / FILES[name]
+    from inputs import FOLDER
+    from search_cases import lite0
+
+    return lite0(FOLDER / "lite0")
+
+
 def task(name: str) -> tuple[Any, dict[str, Any]]:
     """A model and what it is compressed with."""
     if name in FILES:
-        return MODELS / FILES[name], {"data": DATA, "max_drop": 0.5}
+        return pictured(name), {"data": DATA, "max_drop": 0.5}
+    if name == "lite0":
+        from search_cases import crops
+
+        return pictured(name), crops(pictured(name).parent)
     if name == "minilm":
         from inputs import MINILM, asset
         from language import letters, passages
@@ -106,9 +121,9 @@ def opened_alone(name: str) -> dict[str, Any]:
 
     from attar.opening import open_model
 
-    model = task(name)[0] if name not in FILES else MODELS / FILES[name]
-    adapter = open_model(model)
-    if name in FILES:
+    pictures = name in FILES or name == "lite0"
+    adapter = open_model(pictured(name) if pictures else task(name)[0])
+    if pictures:
         spec = adapter.inputs()[0]
         adapter.run({spec.name: np.zeros((1, *(size or 1 for size in spec.shape[1:])), np.dtype(spec.dtype))})
     return {"model": float_bytes(adapter), "anonymous": status("RssAnon")}
