@@ -30,7 +30,8 @@ FILES = {"lenet5": "lenet5.onnx", "resnet20": "resnet20.onnx", "dwcnn": "dwcnn.o
 BACKEND = {"jax": "JAX", "torch": "PyTorch"}.get(os.environ.get("KERAS_BACKEND", ""), "TensorFlow")
 NAMES = {
     "lenet5": "LeNet-5 (ONNX)", "resnet20": "ResNet-20 (ONNX)", "dwcnn": "depthwise CNN (ONNX)",
-    "keras": f"depthwise CNN (Keras, {BACKEND})", "lite0": "EfficientNet-Lite0 (ONNX)", "minilm": "MiniLM (PyTorch)", "smollm2": "SmolLM2-135M (PyTorch)",
+    "keras": f"depthwise CNN (Keras, {BACKEND})", "lite0": "EfficientNet-Lite0 (ONNX)",
+    "minilm": "MiniLM (PyTorch)", "smollm2": "SmolLM2-135M (PyTorch)",
 }  # fmt: skip
 TEXTS, WINDOWS, LENGTH = 64, 8, 512
 """Texts for each split of MiniLM; windows of so many tokens for each of SmolLM2."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +166,10 @@ class Scaled:
         """Number of values."""
         return self.given.size
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """All rows as floats."""
+        return self[:] if dtype is None else self[:].astype(dtype, copy=False)
+
     def __getitem__(self, rows: int | slice | Array) -> Array:
         """Rows as floats; of a number that row alone, without the first axis."""
         if isinstance(rows, int):
@@ -183,7 +187,7 @@ class Dataset:
 
     A model with one input takes the only entry whatever it is called; one with several takes them by name.
     `origin` says where they came from, for messages and the ledger. Pictures may be held as bytes (`Scaled`) until
-    they are run: `batches` and `arrays` give what the model takes.
+    they are run, also those of `batches`: `arrays` gives what the model takes.
     """
 
     inputs: Mapping[str, Array | Scaled]
@@ -215,12 +219,15 @@ class Dataset:
 
     def arrays(self) -> dict[str, Array]:
         """The inputs of all examples."""
-        return {name: v if isinstance(v, np.ndarray) else v[:] for name, v in self.inputs.items()}
+        return {name: np.asarray(values) for name, values in self.inputs.items()}
 
     def batches(self, size: int = 256) -> Iterator[dict[str, Array]]:
-        """The inputs, `size` examples at a time, in order."""
+        """The inputs, `size` examples at a time, in order; `Scaled` ones stay so, and stand for the arrays they become.
+
+        Who runs a few of them at once takes their rows, so that no more than these are floats.
+        """
         for start in range(0, len(self), size):
-            yield {name: values[start : start + size] for name, values in self.inputs.items()}
+            yield cast(dict[str, Array], dict(self._part(start, start + size).inputs))
 
 
 @dataclass(frozen=True, slots=True)

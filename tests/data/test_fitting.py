@@ -100,7 +100,10 @@ def test_pictures_may_stay_bytes_and_are_the_same_floats(dtype: str, options: di
         assert held[rows].dtype == whole.dtype and np.array_equal(held[rows], whole[rows])
     data = Dataset({"x": held}).take([2, 1])
     assert isinstance(data.inputs["x"], Scaled) and np.array_equal(data.arrays()["x"], whole[[2, 1]])
-    assert [batch["x"].tobytes() for batch in data.batches(1)] == [whole[[2]].tobytes(), whole[[1]].tobytes()]
+    batches = [batch["x"] for batch in data.batches(1)]
+    assert all(isinstance(one, Scaled) for one in batches)
+    assert [np.asarray(one).tobytes() for one in batches] == [whole[[2]].tobytes(), whole[[1]].tobytes()]
+    assert np.asarray(held, np.float64).dtype == np.float64
     again = fit_inputs(data, [TensorSpec("x", dtype, (None, 3, 6, 5))])
     assert np.array_equal(again.inputs["x"], whole[[2, 1]])
 

@@ -25,7 +25,8 @@ from attar.structure.base import Structure
 from attar.types import Array, Capture, Dataset, Layer, Recordings, Stats, TensorSpec, Texts, Weight
 
 Batch = Mapping[str, Array]
-"""Inputs by name, [n, ...] each, as a Dataset's `batches` yields them."""
+"""Inputs by name, [n, ...] each, as a Dataset's `batches` yields them: pictures may be `attar.types.Scaled`, which
+become an array by `np.asarray`, or where rows are taken."""
 
 
 @runtime_checkable

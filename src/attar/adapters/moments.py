@@ -96,7 +96,7 @@ class MomentSum:
 
     def _work_off(self) -> None:
         """Sum whole blocks of what is waiting."""
-        size = _examples(self._waiting[0])
+        size = _examples(self._waiting[0][:, :1].size)
         if sum(part.shape[1] for part in self._waiting) < size:
             return
         whole = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
@@ -142,10 +142,14 @@ class MomentSum:
         return Stats(hessian, mean + self._shift[:, 0], self.count, self.samples, pooled=pooled)
 
 
-def _examples(block: F32) -> int:
-    """Examples in a product, of a block [groups, examples, positions, cols]: a matter of its shape alone."""
-    numbers = block[:, :1].size
+def _examples(numbers: int) -> int:
+    """Examples in a product, of a layer that sees so many numbers of each: a matter of shapes alone."""
     return BLOCK if BLOCK * numbers <= WIDE else max(PIECE // numbers, 1)
+
+
+def waiting(numbers: int) -> int:
+    """Most bytes that wait for a block to be whole, of a layer that sees so many numbers of each example."""
+    return 4 * numbers * _examples(numbers)
 
 
 def _total(columns: F32) -> F32:

@@ -11,13 +11,13 @@ from math import prod
 import numpy as np
 
 from attar.adapters.base import Batch
-from attar.types import Array
+from attar.types import Array, Scaled
 
-MOST_VALUES = 1 << 20
-"""Values of inputs that are run at once."""
+MOST_VALUES = 3 << 17
+"""Values of inputs that are run at once: two pictures of 224 x 224."""
 
 
-def together(inputs: Iterable[Array], count: int, most: int) -> int:
+def together(inputs: Iterable[Array | Scaled], count: int, most: int) -> int:
     """Examples to run at once, of `count` with these inputs: `most`, or fewer where they are large."""
     one = sum(prod(values.shape) for values in inputs) // max(count, 1)
     return min(most, max(MOST_VALUES // max(one, 1), 1))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.base import Batch
-from attar.adapters.moments import IdCounts, MomentSum, Pace, with_last
+from attar.adapters.moments import BLOCK, IdCounts, MomentSum, Pace, waiting, with_last
 from attar.adapters.onnx.forms import Convolution, Lookup, Sample, spread
 from attar.adapters.onnx.session import Feed, Session, batch_axes, examples_first, feed_of, fixed_batch, parts
 from attar.adapters.onnx.sites import Site
@@ -22,7 +22,7 @@ from attar.adapters.parts import together
 from attar.adapters.unfold import PATCHES_PER_EXAMPLE
 from attar.errors import DataError
 from attar.run.memory import at_once
-from attar.types import Array, Capture, Stats, TensorSpec
+from attar.types import Array, Capture, Scaled, Stats, TensorSpec
 
 CAPTURE_BYTES = 2**27
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
@@ -31,6 +31,8 @@ SMALL_BYTES = 2**26
 MOST_SESSIONS = 1
 PATCHES_PER_BATCH = 16384
 """Patches of a convolution that the first batch should give at least, however few its examples."""
+WAITING_BYTES = 2**26
+"""Bytes of columns that wait in all layers together, where examples are so large that a block runs in pieces."""
 COLUMN_BYTES = 2**27
 """Bytes of columns in one Capture of a convolution."""
 
@@ -48,6 +50,8 @@ class Runner:
         """The inputs as a batch has them: examples first."""
         self._uses = uses_by_owner(sites)
         self._places: dict[str, Place] | None = None
+        self._sizes: dict[str, int] = {}
+        """Values for each example of the tensors that `places` looked at."""
         self._seen: Feed | None = None
         self._sessions: dict[tuple[str, ...], Session] = {}
 
@@ -158,6 +162,7 @@ class Runner:
             few, more = self._probe(fetched, sites, 2), self._probe(fetched, sites, 3)
             found = {name: _place(few[name], more[name]) for name in fetched if name in few and name in more}
             self._places = {name: place for name, place in found.items() if place is not None}
+            self._sizes = {name: math.prod(shape) // 2 for name, shape in few.items()}
             self._sessions.pop(("watching", *fetched), None)
         return self._places
 
@@ -166,7 +171,7 @@ class Runner:
         if not names:
             return {}
         for feed in [self._seen] if self._seen is not None else self._made_up():
-            fixed = [spec.shape[0] for spec in self.inputs if spec.name not in feed.whole and spec.shape]
+            fixed = [spec.shape[0] for spec in self.inputs if spec.name not in feed.apart and spec.shape]
             size = next((first for first in fixed if first is not None), None)
             batch = feed.part(np.zeros(size or count, np.int64))
             try:
@@ -181,20 +186,23 @@ class Runner:
     def _made_up(self) -> Iterator[Feed]:
         """Feeds of zeros for a model that has not seen data yet, with free axes of several sizes."""
         for free in (16, 64, 224, 1):
-            values = {}
+            values: dict[str, Array | Scaled] = {}
             for spec in self.inputs:
                 shape = [1, *(free if size is None else size for size in spec.shape[1:])] if spec.shape else []
                 values[spec.name] = np.zeros(shape, np.dtype(spec.dtype))
-            whole = frozenset(spec.name for spec in self.inputs if not spec.shape)
-            yield Feed(values, 1, whole, self._axes)
+            apart = frozenset(spec.name for spec in self.inputs if not spec.shape)
+            yield Feed(values, 1, apart, self._axes)
 
     def captures(self, batches: Iterable[Batch], only: Sequence[str] | None) -> Iterator[Capture]:
         """What each layer saw; several captures of one layer for a large batch or a weight that is used twice."""
         uses = self._wanted(only)
-        for tensors, count, _, _, _ in self._watch(batches, uses, outputs=True):
-            for owner, sites in uses.items():
-                for site in sites:
-                    yield from _captured(owner, site, tensors, count)
+        pace = Pace(CAPTURE_BYTES)
+        for batch in batches:
+            feed = feed_of(batch, self.inputs, self._axes)
+            for tensors, count, _, _ in self._pieces(feed, uses, pace, outputs=True):
+                for owner, sites in uses.items():
+                    for site in sites:
+                        yield from _captured(owner, site, tensors, count)
 
     def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> dict[str, Stats]:
         """Statistics of each layer's inputs; convolutions are sampled."""
@@ -214,29 +222,61 @@ class Runner:
             sums[owner] = (
                 IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols, pooled=pooled)
             )
-        keep = 0
+        keep = start = 0
         order = {owner: place for place, owner in enumerate(self._uses)}
-        # Of whom each tensor is wanted last: it goes then, and does not stand beside the columns of those behind.
-        last_of = {name: owner for owner, sites in uses.items() for site in sites for name in site.sources}
-        for tensors, count, feed, start, last in self._watch(batches, uses, outputs=False):
+        for batch, final in with_last(batches):
+            feed = feed_of(batch, self.inputs, self._axes)
             # The same for every example, or a small last batch would weigh as much as a large one.
             keep = keep or max(PATCHES_PER_EXAMPLE, PATCHES_PER_BATCH // feed.count)
-            for owner, sites in uses.items():
-                for place, site in enumerate(sites):
-                    sample = Sample(order[owner], start, keep)
-                    columns = site.form.columns([tensors[name] for name in site.sources], sample)
-                    new = 0 if place else count
-                    if self._by_example(site):
-                        sums[owner].add(columns, new)
-                    else:
-                        sums[owner].add(columns, 0)
-                        sums[owner].samples += new
-                    del columns
-                for name in [name for name in tensors if last_of.get(name) == owner]:
-                    del tensors[name]
-                if last:
-                    sums[owner].flush()
+            turns = self._turns(uses, feed, keep)
+            for some in turns:
+                # Of whom each tensor is wanted last: it goes then, and does not stand beside columns of those behind.
+                last_of = {name: owner for owner, sites in some.items() for site in sites for name in site.sources}
+                pace = Pace(CAPTURE_BYTES if len(turns) == 1 else WAITING_BYTES)
+                for tensors, count, first, end in self._pieces(feed, some, pace, outputs=False):
+                    for owner, sites in some.items():
+                        for place, site in enumerate(sites):
+                            sample = Sample(order[owner], start + first, keep)
+                            self._add(sums[owner], site, tensors, sample, 0 if place else count)
+                        for name in [name for name in tensors if last_of.get(name) == owner]:
+                            del tensors[name]
+                        if final and end:
+                            sums[owner].flush()
+            start += feed.count
         return {owner: sums.pop(owner).stats() for owner in list(sums)}
+
+    def _add(
+        self, total: MomentSum | IdCounts, site: Site, tensors: Mapping[str, Array], sample: Sample, new: int
+    ) -> None:
+        """Add what one use of a weight saw in a piece; new: examples that no other use of it has counted."""
+        columns = site.form.columns([tensors[name] for name in site.sources], sample)
+        if self._by_example(site):
+            total.add(columns, new)
+        else:
+            total.add(columns, 0)
+            total.samples += new
+
+    def _turns(self, uses: Mapping[str, list[Site]], feed: Feed, keep: int) -> list[Mapping[str, list[Site]]]:
+        """The layers in turns, for each of which the model runs over the batch again.
+
+        One, unless examples are so large that a block of them runs in pieces: columns would wait in all layers at once.
+        keep: positions of each example that are looked at.
+        """
+        if self._seen is None or together(feed.examples.values(), feed.count, BLOCK) >= min(BLOCK, feed.count):
+            return [uses]
+        self.places()
+        turns: list[dict[str, list[Site]]] = [{}]
+        total = 0
+        for owner, sites in uses.items():
+            form = sites[0].form
+            seen = self._sizes.get(sites[0].output or "", keep * form.rows) // form.rows
+            nbytes = 0 if form.kind == "embedding" else waiting(form.groups * form.cols * max(min(seen, keep), 1))
+            total += nbytes
+            if total > WAITING_BYTES and turns[-1]:
+                turns.append({})
+                total = nbytes
+            turns[-1][owner] = sites
+        return [*turns]
 
     def _by_example(self, site: Site) -> bool:
         """Whether a layer's columns come example by example: the batch is the first axis of what it reads."""
@@ -246,10 +286,10 @@ class Runner:
     def _wanted(self, only: Sequence[str] | None) -> dict[str, list[Site]]:
         return {owner: uses for owner, uses in self._uses.items() if only is None or owner in only}
 
-    def _watch(
-        self, batches: Iterable[Batch], uses: Mapping[str, list[Site]], *, outputs: bool
-    ) -> Iterator[tuple[dict[str, Array], int, Feed, int, bool]]:
-        """Pieces of batches: (tensors by name, examples, the whole batch, number of the first example, whether last).
+    def _pieces(
+        self, feed: Feed, uses: Mapping[str, list[Site]], pace: Pace, *, outputs: bool
+    ) -> Iterator[tuple[dict[str, Array], int, int, bool]]:
+        """Pieces of a batch: (tensors by name, examples, number of the first in the batch, whether it is the last).
 
         The last piece is told, so that what waits for more examples need not wait in all layers at once.
         """
@@ -259,20 +299,17 @@ class Runner:
             names |= {site.output for site in sites if site.output}
         fetched = sorted(names - {spec.name for spec in self.inputs})
         start = 0
-        pace = Pace(CAPTURE_BYTES)
-        for batch, final in with_last(batches):
-            feed = feed_of(batch, self.inputs, self._axes)
-            for part, rows, real in parts(feed, fixed_batch(self.inputs, feed), pace):
-                values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
-                self._remember(part)
-                tensors = {**part.values, **dict(zip(fetched, values, strict=True))}
-                pace.learn(sum(value.nbytes for value in tensors.values()), len(rows))
-                if real < len(rows):
-                    tensors = {n: v[:real] if v.ndim and len(v) == len(rows) else v for n, v in tensors.items()}
-                del values
-                yield tensors, real, feed, start, final and int(rows[-1]) == feed.count - 1
-                tensors.clear()  # or they would be held beside the next ones
-                start += real
+        for part, rows, real in parts(feed, fixed_batch(self.inputs, feed), pace):
+            values = self._session("watching", fetched, sites).run(fetched, part.values) if fetched else []
+            self._remember(part)
+            tensors = {**part.values, **dict(zip(fetched, values, strict=True))}
+            pace.learn(sum(value.nbytes for value in tensors.values()), len(rows))
+            if real < len(rows):
+                tensors = {n: v[:real] if v.ndim and len(v) == len(rows) else v for n, v in tensors.items()}
+            del values
+            yield tensors, real, start, int(rows[-1]) == feed.count - 1
+            tensors.clear()  # or they would be held beside the next ones
+            start += real
 
 
 def _float(value: Any) -> Array:

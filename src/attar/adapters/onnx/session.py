@@ -15,7 +15,7 @@ from onnx import ModelProto, ValueInfoProto
 from attar.adapters.onnx.files import filled, filled_apart
 from attar.adapters.onnx.tensors import DTYPES, Store
 from attar.errors import DataError, ModelError
-from attar.types import Array, TensorSpec
+from attar.types import Array, Scaled, TensorSpec
 
 IN_MESSAGE = 2**22
 """Bytes of values up to which a session gets them in its message, which it keeps beside what it makes of them."""
@@ -139,63 +139,74 @@ def examples_first(spec: TensorSpec, axis: int) -> TensorSpec:
 
 @dataclass(frozen=True)
 class Feed:
-    """One batch in the model's names and types, [n, ...] each.
+    """One batch in the model's names and types, [n, ...] each; what is held as bytes is made floats by `part`.
 
-    count: its examples; whole: inputs that are not per example; axes: where the model has the examples, if not first.
+    count: its examples; apart: inputs that are not per example; axes: where the model has the examples, if not first.
     """
 
-    examples: dict[str, Array]
+    examples: dict[str, Array | Scaled]
     count: int
-    whole: frozenset[str]
+    apart: frozenset[str]
     axes: Mapping[str, int]
 
     @property
-    def values(self) -> dict[str, Array]:
+    def values(self) -> dict[str, Any]:
         """The inputs as the model takes them."""
         return {
-            name: np.moveaxis(value, 0, self.axes.get(name, 0)) if name not in self.whole else value
+            name: np.moveaxis(np.asarray(value), 0, self.axes.get(name, 0)) if name not in self.apart else value
             for name, value in self.examples.items()
         }
 
     def part(self, rows: Array) -> Feed:
         """The feed of some of its examples."""
-        some = {name: value if name in self.whole else value[rows] for name, value in self.examples.items()}
-        return Feed(some, len(rows), self.whole, self.axes)
+        some = {name: value if name in self.apart else value[rows] for name, value in self.examples.items()}
+        return Feed(some, len(rows), self.apart, self.axes)
 
 
 def feed_of(batch: Mapping[str, Array], inputs: list[TensorSpec], axes: Mapping[str, int]) -> Feed:
     """A batch as a feed; raises DataError for a missing input or a type that cannot be converted."""
     named = _by_name(batch, inputs)
-    count = next((len(v) for v in named.values() if v.ndim), 1)
-    values, whole = {}, set()
+    count = next((len(v) for v in named.values() if v.shape), 1)
+    values: dict[str, Array | Scaled] = {}
+    apart = set()
     for spec in inputs:
         value = _shaped(named[spec.name], spec)
-        if not value.ndim or len(value) != count:
-            whole.add(spec.name)
+        if not value.shape or len(value) != count:
+            apart.add(spec.name)
         values[spec.name] = _typed(value, spec)
-    return Feed(values, count, frozenset(whole), axes)
+    return Feed(values, count, frozenset(apart), axes)
 
 
-def _by_name(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> dict[str, Array]:
+def _by_name(batch: Mapping[str, Array], inputs: list[TensorSpec]) -> dict[str, Array | Scaled]:
     if len(inputs) == 1 and len(batch) == 1:
-        return {inputs[0].name: np.asarray(next(iter(batch.values())))}
+        return {inputs[0].name: _values(next(iter(batch.values())))}
     missing = [spec.name for spec in inputs if spec.name not in batch]
     if missing:
         raise DataError(
             f"input {missing[0]!r}: the data must have it. Received {', '.join(map(repr, batch)) or 'nothing'}. "
             "Name the arrays like the model's inputs."
         )
-    return {spec.name: np.asarray(batch[spec.name]) for spec in inputs}
+    return {spec.name: _values(batch[spec.name]) for spec in inputs}
 
 
-def _shaped(value: Array, spec: TensorSpec) -> Array:
+def _values(given: Array | Scaled) -> Array | Scaled:
+    """An array, also where a list came."""
+    return given if isinstance(given, Scaled) else np.asarray(given)
+
+
+def _shaped(value: Array | Scaled, spec: TensorSpec) -> Array | Scaled:
     """One value for all examples, where the model takes a scalar (a sampling rate, say) and the data repeat it."""
+    if isinstance(value, Scaled):
+        return value
     if spec.shape == () and value.ndim == 1 and len(value) and (value == value[0]).all():
         return np.asarray(value[0])
     return value
 
 
-def _typed(value: Array, spec: TensorSpec) -> Array:
+def _typed(value: Array | Scaled, spec: TensorSpec) -> Array | Scaled:
+    if isinstance(value, Scaled):
+        floats = value.floats
+        return Scaled(value.given, lambda given: floats(given).astype(spec.dtype, copy=False))
     wanted = np.dtype(spec.dtype)
     if value.dtype == wanted or spec.dtype == "object":
         return value
@@ -210,7 +221,7 @@ def _typed(value: Array, spec: TensorSpec) -> Array:
 def fixed_batch(inputs: list[TensorSpec], feed: Feed) -> int | None:
     """The batch size that the model is made for, where it is fixed."""
     for spec in inputs:
-        if spec.name not in feed.whole and spec.shape and spec.shape[0] is not None:
+        if spec.name not in feed.apart and spec.shape and spec.shape[0] is not None:
             return spec.shape[0]
     return None
 

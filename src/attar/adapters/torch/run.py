@@ -45,7 +45,7 @@ class Runner:
 
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """The batch as tensors and numbers by forward's names, its shape remembered."""
-        arrays = self.signature.arguments(batch)
+        arrays = self.signature.arguments({name: np.asarray(values) for name, values in batch.items()})
         if len({len(array) for array in arrays.values()}) != 1:
             raise DataError(
                 "model inputs: all must have as many examples. Received "
