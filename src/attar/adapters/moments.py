@@ -42,8 +42,9 @@ class Pace:
     What makes a block whole is taken where the bytes allow it, so that nothing is left over that waits for the next.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most, self._step = most, 8
+    def __init__(self, most: int, examples: int = BLOCK) -> None:
+        """most: bytes of what a model hands back; examples: no more, where what is made of it is larger."""
+        self._most, self._examples, self._step = most, examples, min(8, examples)
 
     def __call__(self, start: int) -> int:
         """The next step, from the example of this number in its batch."""
@@ -51,7 +52,7 @@ class Pace:
 
     def learn(self, nbytes: int, examples: int) -> None:
         """What so many examples took."""
-        self._step = max(self._most // max(nbytes // examples, 1), 1)
+        self._step = min(max(self._most // max(nbytes // examples, 1), 1), self._examples)
 
 
 class MomentSum:

@@ -21,7 +21,7 @@ from attar.adapters.onnx.watch import delta_name, perturbable, uses_by_owner, wa
 from attar.adapters.parts import together
 from attar.adapters.unfold import PATCHES_PER_EXAMPLE
 from attar.errors import DataError
-from attar.run.memory import at_once
+from attar.run.memory import at_once, give_back
 from attar.types import Array, Capture, Scaled, Stats, TensorSpec
 
 CAPTURE_BYTES = 2**27
@@ -38,6 +38,9 @@ COLUMN_BYTES = 2**27
 
 Place = tuple[int, int, int]
 """Of a site's output: its number of axes, its batch axis, its entries for each example."""
+
+Turn = tuple[Mapping[str, list[Site]], int]
+"""Layers whose statistics are taken together, and most examples that are run at once for it."""
 
 
 class Runner:
@@ -229,10 +232,12 @@ class Runner:
             # The same for every example, or a small last batch would weigh as much as a large one.
             keep = keep or max(PATCHES_PER_EXAMPLE, PATCHES_PER_BATCH // feed.count)
             turns = self._turns(uses, feed, keep)
-            for some in turns:
+            for some, most in turns:
+                if len(turns) > 1:
+                    give_back()  # columns that waited were small arrays, which leave holes
                 # Of whom each tensor is wanted last: it goes then, and does not stand beside columns of those behind.
                 last_of = {name: owner for owner, sites in some.items() for site in sites for name in site.sources}
-                pace = Pace(CAPTURE_BYTES if len(turns) == 1 else WAITING_BYTES)
+                pace = Pace(CAPTURE_BYTES if len(turns) == 1 else WAITING_BYTES, most)
                 for tensors, count, first, end in self._pieces(feed, some, pace, outputs=False):
                     for owner, sites in some.items():
                         for place, site in enumerate(sites):
@@ -256,26 +261,28 @@ class Runner:
             total.add(columns, 0)
             total.samples += new
 
-    def _turns(self, uses: Mapping[str, list[Site]], feed: Feed, keep: int) -> list[Mapping[str, list[Site]]]:
-        """The layers in turns, for each of which the model runs over the batch again.
+    def _turns(self, uses: Mapping[str, list[Site]], feed: Feed, keep: int) -> list[Turn]:
+        """The layers in turns, for each of which the model runs over the batch again, and most examples at once.
 
         One, unless examples are so large that a block of them runs in pieces: columns would wait in all layers at once.
         keep: positions of each example that are looked at.
         """
         if self._seen is None or together(feed.examples.values(), feed.count, BLOCK) >= min(BLOCK, feed.count):
-            return [uses]
+            return [(uses, BLOCK)]
         self.places()
-        turns: list[dict[str, list[Site]]] = [{}]
+        turns: list[tuple[dict[str, list[Site]], int]] = [({}, BLOCK)]
         total = 0
         for owner, sites in uses.items():
             form = sites[0].form
             seen = self._sizes.get(sites[0].output or "", keep * form.rows) // form.rows
-            nbytes = 0 if form.kind == "embedding" else waiting(form.groups * form.cols * max(min(seen, keep), 1))
-            total += nbytes
-            if total > WAITING_BYTES and turns[-1]:
-                turns.append({})
-                total = nbytes
-            turns[-1][owner] = sites
+            numbers = 1 if form.kind == "embedding" else form.groups * form.cols * max(min(seen, keep), 1)
+            total += waiting(numbers)
+            if total > WAITING_BYTES and turns[-1][0]:
+                turns.append(({}, BLOCK))
+                total = waiting(numbers)
+            some, most = turns[-1]
+            # Columns are many times as large as what they are made of, and there are three copies at once.
+            turns[-1] = {**some, owner: sites}, min(most, max(WAITING_BYTES // (16 * numbers), 1))
         return [*turns]
 
     def _by_example(self, site: Site) -> bool:
