@@ -267,10 +267,11 @@ class Runner:
         One, unless examples are so large that a block of them runs in pieces: columns would wait in all layers at once.
         keep: positions of each example that are looked at.
         """
-        if self._seen is None or together(feed.examples.values(), feed.count, BLOCK) >= min(BLOCK, feed.count):
+        few = together(feed.examples.values(), feed.count, BLOCK)
+        if self._seen is None or few >= min(BLOCK, feed.count):
             return [(uses, BLOCK)]
         self.places()
-        turns: list[tuple[dict[str, list[Site]], int]] = [({}, BLOCK)]
+        turns: list[tuple[dict[str, list[Site]], int]] = [({}, few)]
         total = 0
         for owner, sites in uses.items():
             form = sites[0].form
@@ -278,7 +279,7 @@ class Runner:
             numbers = 1 if form.kind == "embedding" else form.groups * form.cols * max(min(seen, keep), 1)
             total += waiting(numbers)
             if total > WAITING_BYTES and turns[-1][0]:
-                turns.append(({}, BLOCK))
+                turns.append(({}, few))
                 total = waiting(numbers)
             some, most = turns[-1]
             # Columns are many times as large as what they are made of, and there are three copies at once.
