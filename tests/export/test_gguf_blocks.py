@@ -4,7 +4,7 @@ import gguf
 import numpy as np
 import pytest
 from gguf import quants
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from attar.exports.gguf.blocks import FORMATS, format_for
@@ -41,13 +41,17 @@ def test_sizes_are_those_of_the_format(name):
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(sorted(FORMATS)), st.integers(0, 2**31), st.floats(1e-2, 1e3), st.floats(-3, 3))
+@example("Q4_0", 903, 1.0, -1.09375)
 def test_any_values_stay_within_a_step(name, seed, width, shift):
     form = FORMATS[name]
     values = (np.random.default_rng(seed).uniform(-1, 1, (1, 256)) * width + shift * width).astype(np.float32)
     data, meant = packed(form, *nearest(form, values), values.shape)
     np.testing.assert_array_equal(quants.dequantize(data, TYPES[name]), meant)
-    reach = np.ptp(np.append(values, 0))
-    assert np.abs(meant - values).max() < 1.6 * reach / (form.high - form.low) + 0.02 * reach
+    reach, error = np.ptp(np.append(values, 0)), np.abs(meant - values)
+    step = reach / (form.high - form.low)
+    # Scales are best in the mean, for which a block's extreme may be cut off.
+    assert np.sqrt(np.square(error).mean()) < 0.65 * step
+    assert error.max() < 2 * step + 0.02 * reach
 
 
 @pytest.mark.parametrize("name", FORMATS)
