@@ -48,7 +48,8 @@ class Case:
 
     def _named(self, batches: Iterable[dict[str, Array]]) -> Iterator[dict[str, Array]]:
         for batch in batches:
-            yield batch if len(self.names) > 1 else {self.names[0]: next(iter(batch.values()))}
+            arrays = {name: np.asarray(values) for name, values in batch.items()}  # rivals take no others
+            yield arrays if len(self.names) > 1 else {self.names[0]: next(iter(arrays.values()))}
 
     def items(self) -> list[tuple[int, dict[str, Array]]]:
         """Batches of the validation examples, and where each begins."""
