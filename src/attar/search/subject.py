@@ -20,6 +20,7 @@ from attar.recipe import LayerRule
 from attar.run.engines import Engine, Threads
 from attar.run.executor import map_in_order
 from attar.run.kept import Kept
+from attar.run.memory import give_back
 from attar.run.progress import Progress, Silent
 from attar.search import remember
 from attar.search.offers import every, first
@@ -215,6 +216,7 @@ class Subject:
             finally:
                 for layer in layers:
                     self.adapter.write(layer.name, self.weights[layer.name])
+                give_back()  # layers are rounded on other threads meanwhile, between whose arrays a run leaves holes
             least = UNSEEN * 1e-3 if alike is not None else 0.0  # else nothing that the output shows
             factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > least else 1.0
             factors |= {layer.name: factor for layer in layers}
