@@ -242,13 +242,14 @@ def test_the_first_output_must_have_the_examples_first(last):
 
 
 def test_captures_of_large_batches_come_in_pieces(monkeypatch):
+    from attar.adapters.onnx import captured
     from attar.adapters.onnx import run as onnx_run
 
     adapter = OnnxAdapter.open(models.conv_large())
     x = models.random(40, 2, 14, 13, seed=3)
     whole = np.concatenate([c.x for c in adapter.capture([{"x": x}])], axis=2)
     monkeypatch.setattr(onnx_run, "CAPTURE_BYTES", 2**16)
-    monkeypatch.setattr(onnx_run, "COLUMN_BYTES", 2**15)
+    monkeypatch.setattr(captured, "COLUMN_BYTES", 2**15)
     pieces = list(adapter.capture([{"x": x}]))
     assert len(pieces) > 10
     assert max(c.x.nbytes for c in pieces) <= 2**15

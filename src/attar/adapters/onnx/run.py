@@ -13,7 +13,8 @@ import numpy as np
 
 from attar.adapters.base import Batch
 from attar.adapters.moments import BLOCK, IdCounts, MomentSum, Pace, waiting, with_last
-from attar.adapters.onnx.forms import Convolution, Lookup, Sample, spread
+from attar.adapters.onnx.captured import captured
+from attar.adapters.onnx.forms import Sample, spread
 from attar.adapters.onnx.session import Feed, Session, batch_axes, examples_first, feed_of, fixed_batch, parts
 from attar.adapters.onnx.sites import Site
 from attar.adapters.onnx.tensors import Store
@@ -33,8 +34,6 @@ PATCHES_PER_BATCH = 16384
 """Patches of a convolution that the first batch should give at least, however few its examples."""
 WAITING_BYTES = 2**26
 """Bytes of columns that wait in all layers together, where examples are so large that a block runs in pieces."""
-COLUMN_BYTES = 2**27
-"""Bytes of columns in one Capture of a convolution."""
 
 Place = tuple[int, int, int]
 """Of a site's output: its number of axes, its batch axis, its entries for each example."""
@@ -205,7 +204,7 @@ class Runner:
             for tensors, count, _, _ in self._pieces(feed, uses, pace, outputs=True):
                 for owner, sites in uses.items():
                     for site in sites:
-                        yield from _captured(owner, site, tensors, count)
+                        yield from captured(owner, site, tensors, count)
 
     def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> dict[str, Stats]:
         """Statistics of each layer's inputs; convolutions are sampled."""
@@ -332,34 +331,3 @@ def _place(few: tuple[int, ...], more: tuple[int, ...]) -> Place | None:
     if len(axes) != 1 or few[axes[0]] * 3 != more[axes[0]] * 2:
         return None
     return len(few), axes[0], few[axes[0]] // 2
-
-
-def _captured(owner: str, site: Site, tensors: Mapping[str, Array], count: int) -> Iterator[Capture]:
-    """The captures of one use of a weight from one piece of a batch."""
-    sources = [tensors[name] for name in site.sources]
-    y = None if site.output is None else _product_of(site, tensors[site.output])
-    if isinstance(site.form, Lookup):
-        products = None if y is None else site.form.products(sources, y)
-        yield Capture(owner, None, products, site.form.columns(sources, None))
-        return
-    step = count
-    if isinstance(site.form, Convolution) and len(sources[0]) == count:
-        window = site.form.attributes.window(site.form.shape[2:], sources[0].shape[2:])
-        each = 4 * site.form.groups * site.form.cols * math.prod(window.positions(sources[0].shape[2:]))
-        step = max(COLUMN_BYTES // max(each, 1), 1)
-    for start in range(0, count, step):
-        some = sources if step >= count else [sources[0][start : start + step]]
-        columns = site.form.columns(some, None)
-        if y is None:
-            yield Capture(owner, columns, None)
-        else:
-            part = y if step >= count else y[start : start + step]
-            yield Capture(owner, columns, site.form.products(some, part))
-
-
-def _product_of(site: Site, y: Array) -> Array:
-    """An operator's output without what the operator itself adds."""
-    if site.own is None:
-        return y
-    constant = spread(site.own.read(), site.form.row_axes or (), site.form.row_sizes, y.ndim)
-    return np.asarray(y - (site.own_scale * constant).astype(y.dtype))
