@@ -17,7 +17,7 @@ from attar.adapters import parts
 from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.methods.keep import narrowed
-from attar.types import KINDS, Capture, Weight
+from attar.types import KINDS, Capture, Scaled, Weight
 from kits.adapter_case import Batch, Case, close, examples, fingerprint, nearly, outputs, owners, same
 from kits.gradient_laws import law_pullback
 
@@ -218,6 +218,19 @@ def law_parts(case: Case) -> None:
         close([shifted], [moved], 10 * case.tolerance, "perturbed one by one")
 
 
+def law_held(case: Case) -> None:
+    """Pictures that are held in another form until they are run answer like the arrays that they become."""
+    adapter, batch = case.open(), case.batches[0]
+    held = {name: Scaled(v, np.copy) if v.dtype == np.float32 and v.ndim == 4 else v for name, v in batch.items()}  # type: ignore[arg-type]
+    plain, seen = adapter.run(batch).copy(), adapter.moments([batch])
+    found = adapter.moments([held])  # type: ignore[list-item]
+    assert set(found) == set(seen)
+    if not case.random:
+        close([adapter.run(held)], [plain], 10 * case.tolerance, "held")  # type: ignore[arg-type]
+        for name, stats in found.items():
+            assert (stats.count, stats.samples) == (seen[name].count, seen[name].samples), name
+
+
 def law_caller_untouched(case: Case) -> None:
     """The caller's model keeps every bit, whatever is done with the adapter."""
     model = case.model()
@@ -309,6 +322,7 @@ LAWS: tuple[Callable[[Case], None], ...] = (
     law_moments,
     law_perturb,
     law_parts,
+    law_held,
     law_pullback,
     law_caller_untouched,
     law_rebuild,
