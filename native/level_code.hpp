@@ -1,4 +1,4 @@
-// Row or column levels as static rANS streams: read by look-ups and no bit by bit. docs/format.md, "Level streams"; the twin
+// Row or column levels as static rANS streams: read by look-ups and not bit by bit. docs/format.md, "Streams of levels"; the twin
 // is attar/coding/level_code.py.
 #pragma once
 

@@ -50,14 +50,14 @@ def _allowed(model: Any, given: Sequence[Any], most: int) -> int:
     count = len(given[0])
     if has_fixed_batch(model):
         return count
-    if not _keeps_memory():
+    if not _traced_on_cpu():
         return together(given, count, count)
     largest = _largest_output(model)
     return next((size for size in (most, *SMALLER) if size * largest <= PIECE_BYTES), 1)
 
 
-def _keeps_memory() -> bool:
-    """Whether this is TensorFlow or JAX on a CPU."""
+def _traced_on_cpu() -> bool:
+    """Whether this is TensorFlow, which keeps memory, or JAX, which compiles a program for each size, on a CPU."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax

@@ -34,7 +34,7 @@ def traced(model: Any, run: Run) -> Run:
     return run if make is None or model.run_eagerly else make(model, run)
 
 
-def _by_tensorflow(model: Any, run: Run) -> Run:  # noqa: ARG001
+def _by_tensorflow(_: Any, run: Run) -> Run:
     import tensorflow as tf
 
     graph = tf.function(run, autograph=False)
