@@ -111,9 +111,10 @@ def test_recurrent_states_are_those_of_a_cell_by_cell_run(name: str) -> None:
         np.testing.assert_allclose(captures[f"{top}_reverse"].x[0].T, backward, atol=1e-6)
 
 
-def test_packed_sequences_show_only_the_steps_that_run() -> None:
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+def test_packed_sequences_show_only_the_steps_that_run(kind: Any) -> None:
     torch.manual_seed(0)
-    rnn = nn.GRU(6, 5, batch_first=True, bidirectional=True)
+    rnn = kind(6, 5, batch_first=True, bidirectional=True)
     model = torch_cases.Net(torch_cases.packed, rnn=rnn, out=nn.Linear(5, 3))
     x = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
     captures = {c.name: c for c in TorchAdapter.open(model).capture([{"x": x}])}

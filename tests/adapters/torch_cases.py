@@ -76,7 +76,8 @@ def filtered() -> nn.Module:
 def packed(model: Any, x: Tensor) -> Tensor:
     lengths = torch.arange(len(x)) % x.shape[1] + 1
     sequence = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    return model.out(model.rnn(sequence)[1][-1])
+    state = model.rnn(sequence)[1]
+    return model.out((state[0] if isinstance(state, tuple) else state)[-1])
 
 
 def attention(model: Any, x: Tensor) -> Tensor:
@@ -190,14 +191,14 @@ def batches_of(name: str, sizes: Sequence[int] = (4, 3)) -> list[dict[str, Array
 def first(output: Any) -> Array:
     while not isinstance(output, Tensor):
         output = output["logits"] if isinstance(output, dict) else output[0]
-    return np.asarray(output.detach().float().numpy())
+    return np.asarray(output.detach().float().cpu().numpy())
 
 
 def run_module(model: Any, batch: Batch) -> Array:
     """By torch alone, in eval mode, the mode restored; random numbers as attar has them."""
     training = model.training
-    dtype = next(model.parameters()).dtype
-    x = torch.tensor(next(iter(batch.values())))
+    dtype, device = next(model.parameters()).dtype, next(model.parameters()).device
+    x = torch.tensor(next(iter(batch.values()))).to(device)
     if not isinstance(model, torch.fx.GraphModule):
         model.train(False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -206,8 +206,9 @@ def _cell(a: dict[str, Any], find: Find, _ndim: Any) -> list[Call | None]:
 
 def _recurrent(a: dict[str, Any], find: Find, _ndim: Any) -> list[Call | None]:
     """A whole recurrent network: its weights, without their inputs (see recurrent.py)."""
-    packed = isinstance(a["third"], list | tuple)
-    weights = a["third"] if packed else a["fourth"]
+    # Of (input, hx, weights, biased, ...) or (data, batch_sizes, hx, weights, ...); an LSTM's hx is a pair as well.
+    packed = isinstance(a.get("fourth"), list | tuple)
+    weights = a["fourth"] if packed else a["third"]
     found = [(place, find(w)) for place, w in enumerate(weights)]
     return [
         Call("loop", w, recurrent_form(w.shape), None, geometry=(place,))

@@ -84,6 +84,11 @@ class TorchModel(TorchAdapter):
         """The private copy."""
         return self._source.network
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and runs."""
+        return self._runner.place()[1]
+
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs as the graph or the first batch shows them; an empty shape says that it is not known."""
         if self._runner.example:
@@ -254,7 +259,10 @@ class TorchModel(TorchAdapter):
         return smaller
 
     def model(self) -> Any:
-        """A module of the class that came in and in its mode, a module of the exported program, or a ScriptModule."""
+        """A module of the class that came in and in its mode, a module of the exported program, or a ScriptModule.
+
+        It is on the device of the one that came in.
+        """
         return restored_modes(self._source)
 
     def packed(self, weight_of: Callable[[str], Weight], names: Sequence[str], keep_bytes: int = 0) -> Any:
@@ -266,6 +274,7 @@ class TorchModel(TorchAdapter):
         from attar.adapters.torch.packed import Store, hold
 
         plain = {name for name in names if self._sites[name].form.kind == "recurrent"}
+        device = self.device
         for name in names:
             weight = weight_of(name)
             site = self._owner(name)
@@ -278,7 +287,7 @@ class TorchModel(TorchAdapter):
         def decoded(name: str) -> Tensor:
             site = self._sites[name]
             matrix = torch.tensor(np.asarray(weight_of(name).matrix, np.float32))
-            return site.form.tensor(matrix, site.shape).to(getattr(torch, site.dtype)).contiguous()
+            return site.form.tensor(matrix, site.shape).to(device, getattr(torch, site.dtype)).contiguous()
 
         owners = {site.name: site.tied_to or site.name for site in self._sites.values()}
         held = {name: owner for name, owner in owners.items() if owner in names and owner not in plain}

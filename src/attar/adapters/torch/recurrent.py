@@ -60,7 +60,7 @@ class _Loop:
             moved = torch.cat([steps[1:], start[None]]) if backward else torch.cat([start[None], steps[:-1]])
             return moved.reshape(-1, moved.shape[-1])
         steps, lengths = pad_packed_sequence(PackedSequence(output, self.batch_sizes))
-        time = torch.arange(len(steps))[:, None]
+        time, lengths = torch.arange(len(steps), device=steps.device)[:, None], lengths.to(steps.device)
         if not backward:
             return torch.cat([start[None], steps[:-1]])[time < lengths]
         moved = torch.cat([steps[1:], torch.zeros_like(start)[None]])

@@ -20,6 +20,7 @@ from attar.adapters.torch.taps import Hook, Watch, tapped
 from attar.errors import DataError, ModelError
 from attar.types import Array
 
+CPU = torch.device("cpu")
 TRIED = 8
 """Examples of the first batch that a model is tried with."""
 
@@ -41,7 +42,7 @@ class Runner:
         for tensor in self._source.tensors.values():
             if tensor.is_floating_point():
                 return tensor.dtype, tensor.device
-        return torch.float32, torch.device("cpu")
+        return torch.float32, CPU
 
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """The batch as tensors and numbers by forward's names, its shape remembered."""
@@ -63,7 +64,7 @@ class Runner:
 
     def call(self, batch: Batch) -> Tensor:
         """The first output; see ready."""
-        with undisturbed():
+        with undisturbed(self.place()[1]):
             args, kwargs = self.signature.split(self.arguments(batch))
             return torch_inputs.first_tensor(self._source.network(*args, **kwargs))
 
@@ -158,10 +159,18 @@ class Runner:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Within, random numbers start from a fixed state; the caller's generator is as before afterwards."""
+def undisturbed(device: torch.device = CPU) -> Iterator[None]:
+    """Within, random numbers start from a fixed state; the caller's generators are as before afterwards.
+
+    On a GPU convolutions are in float32 there, and summed in one order, so that what was measured holds for the file
+    on another machine; cuDNN's default is TensorFloat-32, which has 10 bits.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
+        if device.type == "cuda":
+            stack.enter_context(torch.random.fork_rng(devices=[device]))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+            torch.cuda.manual_seed(0)
         torch.default_generator.manual_seed(0)
         yield
 

@@ -60,8 +60,10 @@ def _answers(adapter: Adapter) -> Sight:
             "Export it to ONNX, or leave out --for."
         )
 
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
     def run(x: Tensor) -> Tensor:
-        found = network(x)
-        return found[0] if isinstance(found, tuple | list) else torch.as_tensor(found)
+        found = network(x.to(device))
+        return (found[0] if isinstance(found, tuple | list) else torch.as_tensor(found)).to(x.device)
 
     return run

@@ -153,14 +153,27 @@ def _why(error: Exception) -> str:
 
 
 def stripped(program: Json) -> Json:
-    """The program, changed in place: without what only debuggers read (also in graphs inside the graph) and guards."""
+    """The program, changed in place: without what only debuggers read (also in graphs inside the graph) and guards.
+
+    It is one for the CPU, whatever it was exported on: a file is opened where there is no GPU, too.
+    """
     module = program["graph_module"]
     for node in _nodes_of(module["graph"]):
         node["metadata"] = {}
     module["metadata"] = {}
     module["module_call_graph"] = module["module_call_graph"][:1]
     program["guards_code"] = []
+    _on_cpu(program)
     return program
+
+
+def _on_cpu(value: Json) -> None:
+    """Make every device in it the CPU, in place."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if isinstance(value, dict) and set(value) == {"type", "index"}:
+        value |= {"type": "cpu", "index": None}
+    for part in parts:
+        _on_cpu(part)
 
 
 def _nodes_of(graph: Json) -> Iterator[Json]:

@@ -166,7 +166,7 @@ class TorchInt8:
     @staticmethod
     def make(task: Task) -> Artefact:
         """Integers wherever the drop allows it and the program is faster so."""
-        adapter = torch_model(task.adapter)
+        adapter = on_cpu(torch_model(task.adapter), task.calibrate)
         work = measured(adapter, task.calibrate)
         if not work.nodes:
             raise ModelError(
@@ -213,6 +213,18 @@ def torch_model(adapter: Adapter) -> TorchModel:
         f"pt2-int8: it is made of a PyTorch module or program. Received a {adapter.framework} model. Export another "
         "format of it: `attar export --help` lists them."
     )
+
+
+def on_cpu(adapter: TorchModel, data: Dataset) -> TorchModel:
+    """The adapter itself where it runs on the CPU, else a copy that does; raises ModelError."""
+    if adapter.device.type == "cpu":
+        return adapter
+    adapter.run(next(data.batches(STEP)))
+    made = TorchModel.rebuilt(adapter.skeleton(), adapter.remainder())
+    for layer in adapter.layers():
+        if layer.tied_to is None:
+            made.write(layer.name, adapter.read(layer.name))
+    return made
 
 
 def _first(program: Program, inputs: Sequence[Tensor]) -> Array:
