@@ -23,6 +23,8 @@ from kits.adapter_laws import LAWS, Case
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 GPU = torch.device("cuda")
+ALIKE = [name for name in torch_cases.MODELS if name != "dropout"]
+"""The models that answer alike on two devices: each has random numbers of its own."""
 
 
 class Net(nn.Module):
@@ -47,13 +49,14 @@ def backwards(model: torch_cases.Net, x: torch.Tensor) -> torch.Tensor:
 
 
 def of_gpu(name: str) -> Case:
-    """The case of a module, with the caller's module on the GPU."""
+    """The case of a module, with the caller's module on the GPU; what is rebuilt is on the CPU."""
     case = torch_cases.module_case(name)
-    return replace(case, model=lambda: torch_cases.make(name).to(GPU), tolerance=max(case.tolerance, 1e-4))
+    tolerance = max(case.tolerance, 1e-4)
+    return replace(case, model=lambda: torch_cases.make(name).to(GPU), tolerance=tolerance, exact=False)
 
 
 @needs_gpu
-@pytest.mark.parametrize(("name", "law"), torch_cases.pairs(torch_cases.MODELS, LAWS))
+@pytest.mark.parametrize(("name", "law"), torch_cases.pairs(ALIKE, LAWS))
 def test_laws_hold(name: str, law: Callable[[Case], None]) -> None:
     law(of_gpu(name))
 

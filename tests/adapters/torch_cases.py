@@ -201,7 +201,7 @@ def run_module(model: Any, batch: Batch) -> Array:
     x = torch.tensor(next(iter(batch.values()))).to(device)
     if not isinstance(model, torch.fx.GraphModule):
         model.train(False)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         torch.default_generator.manual_seed(0)
         output = first(model(x.to(dtype) if x.is_floating_point() else x))
     if not isinstance(model, torch.fx.GraphModule):

@@ -220,7 +220,10 @@ class TorchModel(TorchAdapter):
         return adapter
 
     def program(self) -> torch.export.ExportedProgram:
-        """The model as torch.export has it, over the adapter's own tensors; raises ModelError where there is none."""
+        """The model as torch.export has it, over the adapter's own tensors; raises ModelError where there is none.
+
+        Of a module on a GPU it is that of a copy on the CPU.
+        """
         return torch_skeleton.program_of(self._source, self._runner.example)
 
     def tensors_of(self, batch: Batch) -> list[Any]:

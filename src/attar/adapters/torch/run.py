@@ -34,6 +34,7 @@ class Runner:
         self.example: dict[str, Array] = {}
         self.output: Array | None = None
         self.flat: list[str] = []
+        self._loops = any(site.form.kind == "recurrent" for site in sites.values())
         self._tried = False
         self._places: dict[str, list[Place | None]] | None = None
 
@@ -64,7 +65,7 @@ class Runner:
 
     def call(self, batch: Batch) -> Tensor:
         """The first output; see ready."""
-        with undisturbed(self.place()[1]):
+        with undisturbed(self.place()[1], fused=not (self._loops and torch.is_grad_enabled())):
             args, kwargs = self.signature.split(self.arguments(batch))
             return torch_inputs.first_tensor(self._source.network(*args, **kwargs))
 
@@ -159,17 +160,18 @@ class Runner:
 
 
 @contextmanager
-def undisturbed(device: torch.device = CPU) -> Iterator[None]:
+def undisturbed(device: torch.device = CPU, *, fused: bool = True) -> Iterator[None]:
     """Within, random numbers start from a fixed state; the caller's generators are as before afterwards.
 
     On a GPU convolutions are in float32 there, and summed in one order, so that what was measured holds for the file
-    on another machine; cuDNN's default is TensorFloat-32, which has 10 bits.
+    on another machine; cuDNN's default is TensorFloat-32, which has 10 bits. fused: with cuDNN's kernels, which have no
+    gradient of recurrent networks that are not in training.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         if device.type == "cuda":
             stack.enter_context(torch.random.fork_rng(devices=[device]))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=fused, deterministic=True, allow_tf32=False))
             torch.cuda.manual_seed(0)
         torch.default_generator.manual_seed(0)
         yield

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -35,6 +36,7 @@ from attar.adapters.torch.tensors import (
 from attar.errors import FormatError, ModelError
 from attar.types import Array, Json
 
+CPU = torch.device("cpu")
 VERSION = 2
 LARGEST = 1 << 40
 """Bytes that a model's tensors may take: a file that claims more is not believed."""
@@ -98,6 +100,7 @@ def dump(
 def program_of(source: Source, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
     """The program that came in, or the module exported on zeros of the remembered shapes, with a free batch axis.
 
+    A module on a GPU is exported from a copy on the CPU.
     Raises ModelError where there is none.
     """
     if source.program is not None:
@@ -110,7 +113,9 @@ def program_of(source: Source, example: Mapping[str, Array]) -> torch.export.Exp
     if not example:
         raise ModelError("model: its input shapes must be known for a skeleton. Received no batch yet. Run one before.")
     dtype = next((t.dtype for t in source.tensors.values() if t.is_floating_point()), torch.float32)
-    device = next((t.device for t in source.tensors.values()), torch.device("cpu"))
+    network, device = source.network, next((t.device for t in source.tensors.values()), CPU)
+    if device.type != CPU.type:  # fused kernels of a GPU have no description
+        network, device = deepcopy(network).to(CPU), CPU
     tensors = {name: torch_inputs.to_tensor(array, dtype, device) for name, array in example.items()}
     signature = torch_inputs.Signature.of(source.network)
     args, kwargs = signature.split(tensors)
@@ -120,7 +125,7 @@ def program_of(source: Source, example: Mapping[str, Array]) -> torch.export.Exp
         args, kwargs, shapes = (), tensors, dict.fromkeys(tensors, free)
     try:
         with torch.no_grad(), quiet():
-            return torch.export.export(source.network, args, kwargs, dynamic_shapes=shapes)
+            return torch.export.export(network, args, kwargs, dynamic_shapes=shapes)
     except Exception as error:
         raise ModelError(
             f"model {type(source.network).__name__}: torch.export must take it, with a free batch axis, for a file "
