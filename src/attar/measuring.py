@@ -23,12 +23,14 @@ from attar.types import Array, Dataset, Json, Stats
 
 SENSITIVITY_EXAMPLES = 2000
 """Examples of the calibrate split used for sensitivities and their correction."""
-CORRECTION_WORK, GLANCE, DRAWN = 2e12, 128, 512
-"""Multiply-adds that may be spent on correcting the sensitivities of all layers, and examples for each: least, most.
+CORRECTION_WORK, GLANCE = 5e11, 128
+"""Multiply-adds that may be spent on correcting the sensitivities of all layers, and the least examples for each.
 
-So many, drawn where the model is undecided, know a mean over SENSITIVITY_EXAMPLES to 3 or 4 %; all of these know the
-mean of what they stand for to 6 to 9 % (four small models, every layer).
+512 drawn where the model is undecided know a mean over SENSITIVITY_EXAMPLES to 3 or 4 % as a rule; all of these know
+the mean of what they stand for to 6 to 9 % (three small models, every layer).
 """
+READING_WORK = 2e12
+"""The same for models that read texts, whose outputs say less of where they are undecided."""
 GRADIENT_WORK, READ = 3e11, 8
 """Multiply-adds of examples whose gradients are taken from models that read texts, and the least of such examples."""
 KEPT_FLOATS = 1 << 26
@@ -91,8 +93,8 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
 
     count = _glance(subject, len(few), reading=isinstance(adapter, Reading))
     rows, weights = np.arange(count), np.full(count, 1 / count)
-    if not isinstance(adapter, Reading):
-        rows, weights = drawn(original, kind, min(count, DRAWN))
+    if count < len(few) and not isinstance(adapter, Reading):
+        rows, weights = drawn(original, kind, count)
     glance = few.take(rows)
 
     # Texts are filled up to one length, and outputs do not move where they are.
@@ -134,10 +136,10 @@ def _glance(subject: Subject, examples: int, *, reading: bool) -> int:
 
     reading: layers of one role are changed together, and an example has many positions.
     """
-    changes, least = len(subject.layers), GLANCE
+    changes, least, spent = len(subject.layers), GLANCE, CORRECTION_WORK
     if reading:
-        changes, least = len({role(layer.name) for layer in subject.layers}), READ
-    return int(np.clip(CORRECTION_WORK / changes / work(subject), min(least, examples), examples))
+        changes, least, spent = len({role(layer.name) for layer in subject.layers}), READ, READING_WORK
+    return int(np.clip(spent / changes / work(subject), min(least, examples), examples))
 
 
 def work(subject: Subject) -> float:

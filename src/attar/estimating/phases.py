@@ -17,7 +17,7 @@ from attar.calibration import LADDER, LEAST
 from attar.coding import SOON
 from attar.estimating.kernels import Kernels, seconds_of_rounding
 from attar.estimating.shapes import Matrix, Shapes
-from attar.measuring import CORRECTION_WORK, GLANCE, GRADIENT_WORK, READ, SENSITIVITY_EXAMPLES
+from attar.measuring import CORRECTION_WORK, GLANCE, GRADIENT_WORK, READ, READING_WORK, SENSITIVITY_EXAMPLES
 from attar.search import sensitivity
 from attar.search.subject import role
 
@@ -207,11 +207,11 @@ def _sensitivities(unit: Unit) -> float:
 def _glances(unit: Unit) -> float:
     """Examples that run through the model while layers are corrected one by one."""
     names = {role(m.name) if unit.shapes.gradients else m.name for m in unit.shapes.matrices}
-    least = READ if unit.shapes.gradients else GLANCE
+    least, spent = (READ, READING_WORK) if unit.shapes.gradients else (GLANCE, CORRECTION_WORK)
     few = min(unit.load.calibrate, SENSITIVITY_EXAMPLES)
     if unit.shapes.gradients:
         few = int(min(few, np.clip(GRADIENT_WORK / max(unit.work, 1.0), READ, SENSITIVITY_EXAMPLES)))
-    each = np.clip(CORRECTION_WORK / max(len(names), 1) / max(unit.work, 1.0), min(least, few), few)
+    each = np.clip(spent / max(len(names), 1) / max(unit.work, 1.0), min(least, few), few)
     return float(each) * len(names)
 
 
