@@ -121,3 +121,35 @@ def test_rules_that_cannot_be_right(fields, message) -> None:
     check_rules(make(layers=RULES, exclude=["conv*"]), ["fc1", "conv.1"])
     with pytest.raises(UsageError, match=message):
         check_rules(make(**fields), ["fc1", "conv.1"])
+
+
+class Halving:
+    """An adapter that keeps the remainder that it was given last."""
+
+    def __init__(self, remainder):
+        self.remainder = remainder
+
+    def restore(self, remainder):
+        self.remainder = remainder
+
+
+@pytest.mark.parametrize(("moved", "kind"), [(0.0, np.float16), (1.0, np.float32)])
+def test_the_working_copy_stays_the_original_when_the_rest_is_halved(moved: float, kind: type) -> None:
+    """Drops are measured from it: a tensor that loses digits in the file must not lose them there."""
+    rest = {"norm/mean": np.array([1.0001, 2.0003], np.float32)}
+    one = replace(subject(("keep",), **DEPTHWISE), adapter=Halving(rest), remainder=rest)
+    assert one.halved(lambda: moved).remainder["norm/mean"].dtype == kind
+    assert one.adapter.remainder is rest
+
+
+def test_rows_whose_shifts_cancel_count_alike() -> None:
+    """Nothing moved when a row was shifted, as of keys in attention, but the rounded layer costs 0.5 nats."""
+    one = subject(("uniform",), rows=20, cols=30)
+    dead = replace(one, stats={"layer": replace(one.stats["layer"], sensitivity=np.full(20, 1e-13))})
+    after, factors = dead.corrected(1e-4, lambda: 0.5, Silent())
+    rows = after.stats["layer"].sensitivity
+    assert len(set(rows)) == 1 and rows[0] > 1e-3 and factors["layer"] < 50
+    told, _ = one.corrected(1e-4, lambda: 0.5, Silent())
+    assert len(set(told.stats["layer"].sensitivity)) > 1
+    unseen, _ = dead.corrected(1e-4, lambda: 1e-6, Silent())
+    assert unseen.stats["layer"].sensitivity.max() < 1e-10

@@ -9,6 +9,7 @@ of neighbouring positions of a convolution are correlated, which row sensitiviti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -182,10 +183,10 @@ def measure_rows(
         # By place, not by name: frameworks name the same layer differently, and the plan should be the same.
         rng = generator(seed, f"sensitivity/{index}")
         deviation = row_deviation(layer, weights[layer.name], stats[layer.name])
+        rows = relative_prior(layer, deviation)
         if adapter.can_perturb(layer.name) and deviation.max(initial=0) > 0:
-            rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, rng=rng)
-        else:
-            rows = relative_prior(layer, deviation)
+            with suppress(KeyError):  # a layer that only some batches reach, or whose outputs no example has alone
+                rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, rng=rng)
         result[layer.name] = replace(stats[layer.name], sensitivity=rows)
         progress.step()
     return result

@@ -25,7 +25,7 @@ from attar.run.progress import Progress, Silent
 from attar.search import remember
 from attar.search.offers import every, first
 from attar.search.params import Settings
-from attar.search.sensitivity import rounded
+from attar.search.sensitivity import relative_prior, rounded, row_deviation
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 
 POSITION_SHARE = 0.1
@@ -179,10 +179,9 @@ class Subject:
         if all(array is self.remainder[name] for name, array in half.items()):
             return self
         self.adapter.restore(half)
-        if measure() <= UNSEEN:
-            return replace(self, remainder=half)
-        self.adapter.restore(self.remainder)
-        return self
+        unseen = measure() <= UNSEEN
+        self.adapter.restore(self.remainder)  # the working copy is still the original, which drops are measured from
+        return replace(self, remainder=half) if unseen else self
 
     def corrected(
         self, slope: float, measure: Measure, progress: Progress, alike: Callable[[str], str] | None = None,
@@ -218,6 +217,9 @@ class Subject:
                     self.adapter.write(layer.name, self.weights[layer.name])
                 give_back()  # layers are rounded on other threads meanwhile, between whose arrays a run leaves holes
             least = UNSEEN * 1e-3 if alike is not None else 0.0  # else nothing that the output shows
+            if alike is None and measured > max(CORRECTION[1] * predicted, UNSEEN):
+                stats[layer.name] = self._even(layer)
+                predicted = distortion(layer, self.weights[layer.name], decoded, stats[layer.name])
             factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > least else 1.0
             factors |= {layer.name: factor for layer in layers}
         for layer in self.layers:
@@ -225,6 +227,15 @@ class Subject:
             rows = np.ones(layer.rows) if known is None else known
             stats[layer.name] = replace(stats[layer.name], sensitivity=rounded(rows * factor))
         return replace(self, stats=stats), factors
+
+    def _even(self, layer: Layer) -> Stats:
+        """Statistics with the rows of a layer alike, where shifts of its outputs tell nothing of errors in it.
+
+        Keys of attention, a layer before an instance norm, and one whose outputs for two inputs are subtracted: what is
+        added at every position does nothing there.
+        """
+        found = self.stats[layer.name]
+        return replace(found, sensitivity=relative_prior(layer, row_deviation(layer, self.weights[layer.name], found)))
 
 
 def role(name: str) -> str:
