@@ -131,14 +131,15 @@ class Pixels(Protocol):
 class TensorSpec:
     """A model's input or output: name, dtype (numpy name), shape with None where it is free (the batch, usually).
 
-    An optional input is handed over where the data have an array of its name. pixels is the model's own way with
-    8-bit images, where it came with one.
+    An optional input is handed over where the data have an array of its name. guessed: nothing but the name is known,
+    and the dtype is what is usual for it. pixels is the model's own way with 8-bit images, where it came with one.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
     optional: bool = False
+    guessed: bool = False
     pixels: Pixels | None = field(default=None, compare=False, repr=False)
 
 

@@ -123,7 +123,12 @@ def _typed(
     """The array in the model's dtype, scaled; raises DataError where that cannot be, or is not finite."""
     if x.dtype == bool and not spec.shape:
         return x  # nothing but a name is known: the dtype is a guess, and a truth value none
-    if _is_integer(spec.dtype):
+    whole = _is_integer(spec.dtype)
+    if spec.guessed and x.dtype != np.uint8:
+        if not whole and np.issubdtype(x.dtype, np.integer) and (scale, mean, std) == (None, None, None):
+            return x  # ids, lengths and the like
+        whole = whole and x.dtype.kind != "f"
+    if whole:
         return _whole(x, spec, origin)
     if np.issubdtype(x.dtype, np.complexfloating):
         raise DataError(f"data {origin!r}: input {spec.name!r} must be {spec.dtype}. Received {x.dtype}.")

@@ -32,14 +32,18 @@ class Place:
 def find_places(
     forward: Callable[[Batch, Callable[[Product], None]], object], batch: Batch
 ) -> dict[str, list[Place | None]]:
-    """The place of examples for every call of every layer; None where the layer sees no example alone."""
+    """The place of examples for every call of every layer; None where the layer sees no example alone.
+
+    An axis of examples is longer by as much when there is one more: what a model makes of constants is not.
+    """
     base = {name: np.take(values, np.arange(EXAMPLES) % len(values), axis=0) for name, values in batch.items()}
     moved = {name: _changed(values, batch[name]) for name, values in base.items()}
-    before, after = _outputs(forward, base), _outputs(forward, moved)
+    wider = {name: np.take(values, np.arange(EXAMPLES + 1) % len(values), axis=0) for name, values in batch.items()}
+    before, after, more = (_outputs(forward, probe) for probe in (base, moved, wider))
     places: dict[str, list[Place | None]] = {}
     for name, products in before.items():
-        pairs = zip(products, after.get(name, []), strict=False)
-        places[name] = [_place(old.row_axes(), a, b) for (old, a), (_, b) in pairs]
+        triples = zip(products, after.get(name, []), more.get(name, []), strict=False)
+        places[name] = [_place(old.row_axes(), a, b, tuple(c.shape)) for (old, a), (_, b), (_, c) in triples]
     return places
 
 
@@ -68,12 +72,18 @@ def _outputs(
     return found
 
 
-def _place(row_axes: tuple[int, ...], before: Tensor, after: Tensor) -> Place | None:
-    """The axis along which only the first example's entries moved; the first axis of fitting size where none did."""
-    if before.shape != after.shape:
+def _place(row_axes: tuple[int, ...], before: Tensor, after: Tensor, wider: tuple[int, ...]) -> Place | None:
+    """The axis along which only the first example's entries moved; the first axis of fitting size where none did.
+
+    wider: the output's shape for one more example.
+    """
+    if before.shape != after.shape or len(wider) != before.ndim:
         return None
     moved = (before != after).cpu()
-    free = [axis for axis in range(before.ndim) if axis not in row_axes and before.shape[axis] % EXAMPLES == 0]
+    free = [
+        axis for axis, (one, more) in enumerate(zip(before.shape, wider, strict=True))
+        if axis not in row_axes and one * (EXAMPLES + 1) == more * EXAMPLES and one
+    ]  # fmt: skip
     for axis in free:
         others = [other for other in range(before.ndim) if other != axis]
         along = moved.any(dim=others) if others else moved

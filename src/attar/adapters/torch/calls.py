@@ -94,6 +94,11 @@ def _matmul(a: dict[str, Any], find: Find, ndim: Any) -> list[Call | None]:
     return [_product(weight, right, ((*places, "c", "m"), ("r", "c"), (*places, "r", "m")), bias)]
 
 
+def _batched(a: dict[str, Any], find: Find, _ndim: Any) -> list[Call | None]:
+    """A product whose operands have three axes, whatever is known of them."""
+    return _matmul(a, find, lambda _: 3)
+
+
 def _reversed_matmul(a: dict[str, Any], find: Find, ndim: Any) -> list[Call | None]:
     return _matmul({"input": a["other"], "other": a["input"]}, find, ndim)
 
@@ -223,9 +228,11 @@ _CONV_TRANSPOSE = ("input", "weight", "bias", "stride", "padding", "output_paddi
 _CELL = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
 _MAKERS: tuple[tuple[re.Pattern[str], tuple[str, ...], Callable[..., list[Call | None]]], ...] = (
     (re.compile(r"linear"), ("input", "weight", "bias"), _linear),
-    (re.compile(r"matmul|__matmul__|mm|bmm"), ("input", "other"), _matmul),
+    (re.compile(r"matmul|__matmul__|mm"), ("input", "other"), _matmul),
+    (re.compile(r"bmm"), ("input", "other"), _batched),
     (re.compile(r"__rmatmul__"), ("input", "other"), _reversed_matmul),
-    (re.compile(r"addmm|baddbmm"), ("bias", "input", "other"), _matmul),
+    (re.compile(r"addmm"), ("bias", "input", "other"), _matmul),
+    (re.compile(r"baddbmm"), ("bias", "input", "other"), _batched),
     (re.compile(r"conv[123]d"), _CONV, _conv),
     (re.compile(r"_?convolution"), _ATEN_CONV, _conv),
     (re.compile(r"conv_transpose[123]d"), _CONV_TRANSPOSE, _conv_transpose),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -106,6 +106,12 @@ def check_steady(network: nn.Module, call: Callable[[], Tensor], batch: Mapping[
             f"({reason}). Check shapes, dtypes and names."
         ) from error
     a, b = (answer.detach().float().cpu().numpy() for answer in (first, second))
+    examples = len(next(iter(batch.values())))
+    if a.shape[:1] != (examples,):
+        raise ModelError(
+            f"model {type(network).__name__}: the first axis of its first output must be that of the {examples} "
+            f"examples. Received {list(a.shape)}. Wrap it in a module that returns its answers example by example."
+        )
     scale = float(np.nan_to_num(np.abs(a)).max(initial=0))
     if a.shape != b.shape or not np.allclose(a, b, rtol=1e-2, atol=1e-3 * scale, equal_nan=True):
         raise ModelError(
@@ -121,13 +127,21 @@ def first_tensor(output: Any) -> Tensor:
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return logits
-    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, list | tuple) else ()
-    for value in values:
-        if isinstance(value, Tensor | list | tuple | Mapping):
+    for value in _entries(output):
+        if isinstance(value, Tensor | list | tuple | Mapping) or is_dataclass(value):
             return first_tensor(value)
     raise ModelError(
         f"model output: there must be a tensor in it. Received {type(output).__name__}. Return a tensor, tuple or dict."
     )
+
+
+def _entries(output: Any) -> Iterable[Any]:
+    """What an output is made of."""
+    if isinstance(output, Mapping):
+        return output.values()
+    if is_dataclass(output):
+        return [getattr(output, field.name) for field in fields(output)]
+    return output if isinstance(output, list | tuple) else ()
 
 
 def expected(call: Call, name: str) -> TensorSpec:
@@ -145,8 +159,8 @@ def expected(call: Call, name: str) -> TensorSpec:
 def guessed(name: str) -> TensorSpec:
     """An input of which only the name is known; ids and masks are whole numbers by custom, torch's own masks bools."""
     if name.endswith(("padding_mask", "pad_mask")):
-        return TensorSpec(name, "bool", ())
-    return TensorSpec(name, "int64" if name.endswith(("ids", "mask")) else "float32", ())
+        return TensorSpec(name, "bool", (), guessed=True)
+    return TensorSpec(name, "int64" if name.endswith(("ids", "mask")) else "float32", (), guessed=True)
 
 
 def specification(name: str, array: Array) -> TensorSpec:

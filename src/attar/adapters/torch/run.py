@@ -17,7 +17,7 @@ from attar.adapters.torch.forms import Site
 from attar.adapters.torch.products import Product
 from attar.adapters.torch.source import Source
 from attar.adapters.torch.taps import Hook, Watch, tapped
-from attar.errors import DataError, ModelError
+from attar.errors import AttarError, DataError, ModelError
 from attar.types import Array
 
 CPU = torch.device("cpu")
@@ -55,6 +55,10 @@ class Runner:
             )
         if not self.example:
             self.example = {n: np.zeros((torch_inputs.EXAMPLES, *a.shape[1:]), a.dtype) for n, a in arrays.items()}
+        for name, array in arrays.items():
+            known = self.example.get(name, array).dtype
+            if known.kind == "f" and array.dtype.kind in "iu":
+                arrays[name] = array.astype(known)
         dtype, device = self.place()
         return {
             name: torch_inputs.to_number(array, name)
@@ -77,10 +81,27 @@ class Runner:
         self._tried = True
         try:
             few = {name: values[:TRIED] for name, values in batch.items()}
-            torch_inputs.check_steady(self._source.network, lambda: self.call(few), few)
+            self._try(few)
             self._check_flat(few)
         except BaseException:
             self._tried = False
+            raise
+
+    def _try(self, batch: Batch) -> None:
+        """Whether the model takes the batch; integers that it does not take are handed over as floats from now on."""
+        try:
+            torch_inputs.check_steady(self._source.network, lambda: self.call(batch), batch)
+        except DataError:
+            given = self.example
+            self.example = {n: a.astype(np.float32) if a.dtype.kind in "iu" else a for n, a in given.items()}
+            if all(array.dtype == self.example[name].dtype for name, array in given.items()):
+                raise
+            try:
+                torch_inputs.check_steady(self._source.network, lambda: self.call(batch), batch)
+            except AttarError:
+                self.example = given
+            else:
+                return
             raise
 
     def _check_flat(self, batch: Batch) -> None:

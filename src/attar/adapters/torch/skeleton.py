@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._export.serde import serialize as serde
+from torch.utils import _pytree as pytree
 
 from attar.adapters.torch import inputs as torch_inputs
 from attar.adapters.torch.compact import expand, shrink
@@ -63,7 +65,7 @@ def dump(
 ) -> bytes:
     """The skeleton; rest are the tensors of the remainder. Raises ModelError where there can be none."""
     program = program_of(source, example)
-    described = json.loads(serde.serialize(program).exported_program)
+    described = _described(program)
     stored = {site.name for site in sites} | set(rest) | set(constants)
     stored |= {site.bias.name for site in sites if site.bias is not None}
     firsts: dict[tuple[int, ...], str] = {}
@@ -97,6 +99,19 @@ def dump(
     return json.dumps(content, separators=(",", ":")).encode()
 
 
+def _described(program: torch.export.ExportedProgram) -> Json:
+    """torch's own JSON of a program, which `load` would take; raises ModelError."""
+    try:
+        described = json.loads(serde.serialize(program).exported_program)
+        check_program(described, "skeleton")
+    except Exception as error:
+        raise ModelError(
+            "model: its graph must be one that a file can hold as data, for a file that stands alone. Received one "
+            f"that is not ({_why(error)}). Load with into=, or save a state dict."
+        ) from error
+    return described
+
+
 def program_of(source: Source, example: Mapping[str, Array]) -> torch.export.ExportedProgram:
     """The program that came in, or the module exported on zeros of the remembered shapes, with a free batch axis.
 
@@ -125,13 +140,28 @@ def program_of(source: Source, example: Mapping[str, Array]) -> torch.export.Exp
         args, kwargs, shapes = (), tensors, dict.fromkeys(tensors, free)
     try:
         with torch.no_grad(), quiet():
-            return torch.export.export(network, args, kwargs, dynamic_shapes=shapes)
+            return _without_classes(torch.export.export(network, args, kwargs, dynamic_shapes=shapes))
     except Exception as error:
         raise ModelError(
             f"model {type(source.network).__name__}: torch.export must take it, with a free batch axis, for a file "
             f"that stands alone. Received a module that it refuses ({_why(error)}). Load with into=, or save a state "
             "dict."
         ) from error
+
+
+def _without_classes(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program, changed in place: named tuples among its outputs are plain ones, which need no class to be read."""
+    signature = program.module_call_graph[0].signature
+    assert signature is not None
+    signature.out_spec = _plain_tree(signature.out_spec)
+    return program
+
+
+def _plain_tree(spec: pytree.TreeSpec) -> pytree.TreeSpec:
+    children = [_plain_tree(child) for child in spec.children()]
+    if spec.type is namedtuple:
+        return pytree.TreeSpec(tuple, None, children)
+    return pytree.TreeSpec(spec.type, spec.context, children) if children else spec
 
 
 @contextmanager
