@@ -113,6 +113,7 @@ class ChunkDecoder {
     void open_single(const uint8_t* data, size_t size, size_t head);
     void open_tail();
     void single(size_t table, uint8_t* symbols, size_t count);
+    bool go_around(size_t table, uint8_t* symbols, size_t count, uint32_t& x) const;
     const uint32_t* entries(size_t table, size_t count);
 
     const DecodeTables& tables_;

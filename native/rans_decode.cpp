@@ -11,6 +11,8 @@ namespace {
 
 // Symbols of a single stream that are worth the entries of their table, where an alias layout has none.
 constexpr size_t kWorthEntries = 256;
+// Symbols of a single stream until it is looked whether they repeat themselves.
+constexpr size_t kBlock = 512;
 
 [[noreturn]] void refuse_end() { throw Malformed("the coded bytes do not end where they began"); }
 
@@ -164,18 +166,43 @@ void ChunkDecoder::single(size_t table, uint8_t* symbols, size_t count) {
     const uint32_t* given = entries(table, count);
     uint32_t x = cursor_.state[0];
     const uint8_t* word = cursor_.word;
-    for (size_t i = 0; i < count; ++i) {
-        const uint32_t slot = x & (kTotal - 1);
-        const uint32_t entry = given != nullptr ? given[slot] : tables_.entry(table, slot);
-        symbols[i] = static_cast<uint8_t>(entry >> 24);
-        x = advance(x, entry);
-        if (x < kLow && word != cursor_.end) {
-            x = x << 16 | take_word(word);
-            word += 2;
+    for (size_t i = 0, stop; i < count; i = stop) {
+        stop = std::min(count, i + kBlock);
+        if (word == cursor_.end && x < kTotal && go_around(table, symbols + i, count - i, x)) break;
+        for (size_t k = i; k < stop; ++k) {
+            const uint32_t slot = x & (kTotal - 1);
+            const uint32_t entry = given != nullptr ? given[slot] : tables_.entry(table, slot);
+            symbols[k] = static_cast<uint8_t>(entry >> 24);
+            x = advance(x, entry);
+            if (x < kLow && word != cursor_.end) {
+                x = x << 16 | take_word(word);
+                word += 2;
+            }
         }
     }
     cursor_.state[0] = x;
     cursor_.word = word;
+}
+
+// Where no word is left and the state is below kTotal, it is a slot from now on, and that leads to a position, the next slot.
+// Rows of nothing but the likeliest symbol go around a short circle in this way: whether these symbols do. Then they are
+// filled in, and the state is what it becomes.
+bool ChunkDecoder::go_around(size_t table, uint8_t* symbols, size_t count, uint32_t& x) const {
+    uint32_t y = x;
+    size_t period = 0;
+    do {
+        if (period == std::min(count, kBuckets)) return false;
+        const uint32_t entry = tables_.entry(table, y);
+        symbols[period++] = static_cast<uint8_t>(entry >> 24);
+        y = entry & (kTotal - 1);
+    } while (y != x);
+    for (size_t done = period; done < count;) {
+        const size_t more = std::min(done, count - done);
+        std::memcpy(symbols + done, symbols, more);
+        done += more;
+    }
+    for (size_t left = count % period; left != 0; --left) x = tables_.entry(table, x) & (kTotal - 1);
+    return true;
 }
 
 // The entries of a table; none where it has an alias layout only and the symbols are few.

@@ -67,6 +67,52 @@ def test_a_table_of_one_symbol_among_others(lanes, place):
     assert (decoded(native, data, symbols.size, runs, frequencies) == symbols).all()
 
 
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("alphabet", [2, 64, 200])
+@pytest.mark.parametrize("share", [4096, 4095, 4000])
+def test_runs_of_the_likeliest_symbol(lanes, alphabet, share):
+    # A single stream goes around a circle in them: how it goes in, and where it comes out.
+    rng = np.random.default_rng(share)
+    for mode in {0, 1, alphabet // 3, alphabet - 1}:
+        frequencies = np.zeros((2, alphabet), np.uint16)
+        frequencies[0, mode] = share
+        frequencies[0, (mode + 1) % alphabet] += 4096 - share
+        frequencies[1, :2] = 2048
+        for sizes in ((9001, 0, 0), (700, 30, 20_000), (20_000, 3000, 511), (1, 1, 600)):
+            runs = np.array([[1, n, k % 2] for k, n in enumerate(sizes)], np.int32)
+            parts = [np.full(n, mode, np.uint8) for n in sizes]
+            parts[1] = rng.integers(0, 2, sizes[1]).astype(np.uint8)
+            symbols = np.concatenate(parts)
+            data = native.encode(symbols, runs, native.EncodeTables(frequencies), lanes)
+            assert (decoded(native, data, symbols.size, runs, frequencies) == symbols).all()
+
+
+@pytest.mark.parametrize("alphabet", [5, 70])
+def test_a_state_from_nowhere_goes_around_as_in_the_twin(alphabet):
+    # Whether it comes back to where it was or not; in the end it is refused unless it is zero.
+    frequencies = np.zeros((2, alphabet), np.uint16)
+    frequencies[:, 3], frequencies[1, 4] = (4096, 4000), 96
+    for table in (0, 1):
+        runs = np.array([[1, 1300, table], [1, 3, 0], [1, 640 - table, table]], np.int32)
+        ends = set()
+        for state in (0, 1, 64, 128, 192, 255, 256, 3999, 4095, 4096, 65_536):
+            data = b"\0" + state.to_bytes(4, "little").rstrip(b"\0")
+            ends |= {outcome(data, runs, frequencies)}
+        assert table == 1 or len(ends) > 1
+
+
+def outcome(data, runs, frequencies):
+    """What both read, or that both refuse it."""
+    found = []
+    for module in (native, twin):
+        try:
+            found.append(decoded(module, data, int(runs[:, 1].sum()), runs, frequencies).tobytes())
+        except ValueError:
+            found.append(b"refused")
+    assert found[0] == found[1]
+    return found[0]
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 10])
 def test_one_lane_costs_three_bytes_at_most(count):
     frequencies = np.array([[2048, 1024, 1024]], np.uint16)
