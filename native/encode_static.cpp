@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "crew.hpp"
 #include "pages.hpp"
-#include "parallel.hpp"
 #include "place.hpp"
 #include "static.hpp"
 
@@ -128,7 +128,7 @@ StaticCode encode_static(SymbolMatrix symbols, const Alphabet& alphabet, const i
     StaticCode code{plan.sides, plan.fit.code, plan.side, {}, {}, nullptr};
     code.room = std::make_unique<ChunkRoom>(room_for(plan, pieces.size()));
     const Encoding encoding(symbols, plan, laned, *code.room, path);
-    on_threads(pieces.size(), threads, [&](auto next) {
+    Crew(std::min(threads, pieces.size())).run(pieces.size(), [&](auto next) {
         for (size_t k; (k = next()) < pieces.size();) pieces[k] = encoding.encode(k * step, std::min((k + 1) * step, lines));
     });
     for (Piece& piece : pieces) {

@@ -104,8 +104,13 @@ std::vector<uint8_t> encode_piece(const LevelModel& model, const std::vector<Lev
 
 }  // namespace
 
+size_t level_block(size_t levels) {
+    const size_t blocks = (levels + kBlock - 1) / kBlock;
+    return (levels + blocks - 1) / blocks;
+}
+
 std::vector<LevelBlock> level_blocks(std::vector<uint8_t>& levels) {
-    const size_t blocks = (levels.size() + kBlock - 1) / kBlock, size = (levels.size() + blocks - 1) / blocks;
+    const size_t size = level_block(levels.size());
     std::vector<LevelBlock> found;
     for (size_t start = 0; start < levels.size(); start += size) found.push_back({&levels[start], std::min(size, levels.size() - start)});
     return found;
@@ -136,17 +141,27 @@ void encode_levels(const LevelModel& model, const LevelBlock& block, std::vector
     });
 }
 
-void decode_levels(const LevelModel& model, Reader& reader, const LevelBlock& block) {
+std::vector<Source> take_streams(const LevelModel& model, Reader& reader, const LevelBlock& block) {
+    std::vector<Source> streams;
+    if (model.first == model.last) return streams;
+    // A wrong model is said before streams that may not be there.
+    for (int context = -model.reach; context <= model.reach; ++context) {
+        if (model.occurs(context)) model.shares(context);
+    }
+    over_pieces(block, [&](const uint8_t*, size_t) { streams.push_back(reader.sized()); });
+    return streams;
+}
+
+void decode_levels(const LevelModel& model, const std::vector<Source>& sources, const LevelBlock& block) {
     if (model.first == model.last) {
         std::fill_n(block.levels, block.count, static_cast<uint8_t>(model.first));
         return;
     }
     const std::vector<uint32_t> entries = entries_of(model);
-    std::vector<Stream> streams;
+    std::vector<Stream> streams(sources.begin(), sources.end());
     std::vector<uint8_t*> to;
     std::vector<size_t> sizes;
     over_pieces(block, [&](uint8_t* piece, size_t count) {
-        streams.emplace_back(reader.sized());
         to.push_back(piece);
         sizes.push_back(count);
     });

@@ -44,7 +44,8 @@ struct LevelBlock {
     size_t count;
 };
 
-// A list in equal blocks, the last one perhaps smaller: each has a model of its own.
+// A list of at least one level falls into equal blocks of so many, the last one perhaps smaller: each has a model of its own.
+size_t level_block(size_t levels);
 std::vector<LevelBlock> level_blocks(std::vector<uint8_t>& levels);
 
 // act(levels, count) for what each stream of a block holds: two from kTwo levels on, four from kFour.
@@ -61,8 +62,9 @@ LevelModel fit_level_model(const LevelBlock& block);
 // Some streams with their lengths in front, each of consecutive levels: while one waits for its table others go on. None
 // where all levels are one.
 void encode_levels(const LevelModel& model, const LevelBlock& block, std::vector<uint8_t>& out);
-// Throws Malformed.
-void decode_levels(const LevelModel& model, Reader& reader, const LevelBlock& block);
+// The streams of a block, and the levels that they hold. Both throw Malformed.
+std::vector<Source> take_streams(const LevelModel& model, Reader& reader, const LevelBlock& block);
+void decode_levels(const LevelModel& model, const std::vector<Source>& sources, const LevelBlock& block);
 
 // Reads or writes a model. Throws Malformed.
 template <class Bits>

@@ -1,7 +1,8 @@
 #include "plan.hpp"
 
 #include <algorithm>
-#include <array>
+#include <optional>
+#include <utility>
 
 #include "level_code.hpp"
 #include "read_tables.hpp"
@@ -19,28 +20,67 @@ Alphabet read_alphabet(SideDecoder& coder) {
     return {low.negative ? 0 - low.size : low.size, width, coder.bits(1) != 0};
 }
 
-std::vector<uint8_t> read_levels(SideDecoder& coder, size_t count) {
+void read_levels(SideDecoder& coder, std::vector<uint8_t>& levels) {
     const int64_t centre = static_cast<int64_t>(coder.natural(kCentreKey, 0, kHighestLevel));
     const int model = static_cast<int>(coder.bits(2));
     if (model >= kModels) throw Malformed("the level model must be 0, 1 or 2");
-    std::vector<int16_t> differences(count);
-    coder.run(kValueKey, model, differences.data(), count, 2 * kHighestLevel);
+    std::vector<int16_t> differences(levels.size());
+    coder.run(kValueKey, model, differences.data(), levels.size(), 2 * kHighestLevel);
     const auto [lowest, highest] = std::minmax_element(differences.begin(), differences.end());
     if (centre + *lowest < 0 || centre + *highest > kHighestLevel) throw Malformed("a level must be 0 to 28");
-    std::vector<uint8_t> levels(count);
-    for (size_t i = 0; i < count; ++i) levels[i] = static_cast<uint8_t>(centre + differences[i]);
-    return levels;
+    for (size_t i = 0; i < levels.size(); ++i) levels[i] = static_cast<uint8_t>(centre + differences[i]);
 }
 
-std::vector<uint8_t> read_streams(SideDecoder& coder, Reader& reader, size_t count) {
-    std::vector<uint8_t> levels(count);
-    for (const LevelBlock& block : level_blocks(levels)) {
-        LevelModel model;
-        describe(coder, model);
-        decode_levels(model, reader, block);
+// Levels of the rows and of the columns, and the order that they come to: block by block, which threads share.
+class Lines {
+  public:
+    Lines(size_t rows, size_t columns, Sides sides)
+        : levels_{std::vector<uint8_t>(rows, 1), std::vector<uint8_t>(columns, 1)}, sortings_{Sorting(levels_[0]), Sorting(levels_[1])},
+          used_{sides.row, sides.column}, streams_(sides.streams) {}
+
+    Lines(const Lines&) = delete;
+    Lines& operator=(const Lines&) = delete;
+
+    Sorting& rows() { return sortings_[0]; }
+    Sorting& columns() { return sortings_[1]; }
+    size_t blocks() const { return blocks_.size(); }
+
+    // What the text says of levels, and where streams are.
+    void read(SideDecoder& coder, Reader& reader) {
+        blocks_.reserve(rows().blocks() + columns().blocks());
+        for (size_t side : {0, 1}) {
+            if (used_[side] && !streams_) read_levels(coder, levels_[side]);
+            for (const LevelBlock& levels : level_blocks(levels_[side])) {
+                blocks_.push_back({&sortings_[side], blocks_.size() - (side == 0 ? 0 : rows().blocks()), levels, {}, {}});
+                if (used_[side] && streams_) describe(coder, blocks_.back().model.emplace());
+            }
+        }
+        for (Block& block : blocks_) {
+            if (block.model) block.streams = take_streams(*block.model, reader, block.levels);
+        }
     }
-    return levels;
-}
+    // Once they are read, the levels of a block; once all are counted and shared out, its lines.
+    void count(size_t k) {
+        Block& block = blocks_[k];
+        if (block.model) decode_levels(*block.model, block.streams, block.levels);
+        block.sorting->count(block.number);
+    }
+    void put(size_t k) { blocks_[k].sorting->put(blocks_[k].number); }
+
+  private:
+    struct Block {
+        Sorting* sorting;
+        size_t number;  // on its side
+        LevelBlock levels;
+        std::optional<LevelModel> model;  // of streams
+        std::vector<Source> streams;
+    };
+
+    std::vector<uint8_t> levels_[2];
+    Sorting sortings_[2];
+    bool used_[2], streams_;
+    std::vector<Block> blocks_;
+};
 
 // The table of each class: contiguous ranges, until no class is left.
 std::vector<size_t> read_ranges(SideDecoder& coder, size_t classes) {
@@ -64,99 +104,36 @@ DecodeTables read_all_tables(SideDecoder& coder, const Alphabet& alphabet, size_
     return DecodeTables({frequencies.data(), count, static_cast<size_t>(size)}, entries);
 }
 
-size_t highest(const std::vector<uint8_t>& levels) {
-    // In vectors, which std::max_element does without.
-    uint8_t most = 0;
-    for (uint8_t level : levels) most = std::max(most, level);
-    return most;
-}
-
-// Lines by level, in four parts that are counted and put in turn: a count that goes up again and again waits for itself.
-class Sorting {
-  public:
-    explicit Sorting(const std::vector<uint8_t>& levels) : levels_(levels), widths_(highest(levels) + 1), first_(widths_.size() + 1) {
-        in_turn([&](size_t part, size_t line) { ++next_[part][levels_[line]]; });
-        uint32_t start = 0;
-        for (size_t level = 0; level < widths_.size(); ++level) {
-            for (auto& next : next_) {
-                const uint32_t count = next[level];
-                next[level] = start;
-                start += count;
-            }
-            first_[level + 1] = start;
-            widths_[level] = start - first_[level];
-        }
-    }
-
-    // How many lines have each level.
-    const std::vector<size_t>& widths() const { return widths_; }
-    // Where each level begins among the sorted lines, and where the last one ends.
-    const std::vector<size_t>& first() const { return first_; }
-    // Once.
-    std::vector<uint32_t> lines() {
-        std::vector<uint32_t> lines(levels_.size());
-        in_turn([&](size_t part, size_t line) { lines[next_[part][levels_[line]]++] = static_cast<uint32_t>(line); });
-        return lines;
-    }
-
-  private:
-    static constexpr size_t kParts = 4;
-    template <class Act>
-    void in_turn(Act act) {
-        const size_t size = levels_.size() / kParts;
-        for (size_t i = 0; i < size; ++i) {
-            for (size_t part = 0; part < kParts; ++part) act(part, part * size + i);
-        }
-        for (size_t line = kParts * size; line < levels_.size(); ++line) act(kParts - 1, line);
-    }
-
-    const std::vector<uint8_t>& levels_;
-    std::vector<size_t> widths_, first_;
-    std::array<std::array<uint32_t, kLevels>, kParts> next_{};
-};
-
-std::vector<Span> spans_of(size_t level, const std::vector<size_t>& widths, const std::vector<size_t>& table_of) {
-    std::vector<Span> spans;
-    for (size_t other = 0; other < widths.size(); ++other) {
-        if (widths[other] == 0) continue;
-        const size_t table = table_of[level != 0 && other != 0 ? level + other : 0];
-        if (!spans.empty() && spans.back().table == table) spans.back().width += widths[other];
-        else spans.push_back({widths[other], table});
-    }
-    return spans;
-}
-
 }  // namespace
 
-SortedLines sort_lines(const std::vector<uint8_t>& rows, const std::vector<uint8_t>& cols, const std::vector<size_t>& table_of) {
-    Sorting by_row(rows), by_column(cols);
-    SortedLines order;
-    order.rows = by_row.lines();
-    order.columns = by_column.lines();
-    order.first = by_row.first();
-    for (size_t level = 0; level < by_row.widths().size(); ++level) order.spans.push_back(spans_of(level, by_column.widths(), table_of));
-    return order;
-}
-
-Plan read_plan(Source side, Shape shape, Sides sides, bool entries) {
+Plan read_plan(Source side, Shape shape, Sides sides, bool entries, Crew& crew) {
     Reader reader(side);
     const Source text = sides.streams ? reader.sized() : reader.rest();
     SideDecoder coder(text.data, text.size);
     const Alphabet alphabet = read_alphabet(coder);
     // One row may be long, and is not sorted: its levels are read to be thrown away.
     const bool line = shape.rows == 1;
-    const auto levels = [&](bool used, size_t count, size_t flat) {
-        if (!used) return std::vector<uint8_t>(flat, 1);
-        return sides.streams ? read_streams(coder, reader, count) : read_levels(coder, count);
-    };
-    const std::vector<uint8_t> rows = levels(sides.row, shape.rows, shape.rows);
-    const std::vector<uint8_t> cols = levels(sides.column, shape.cols, line ? 1 : shape.cols);
-    const size_t classes = highest(rows) + highest(cols) + 1;
+    Lines lines(shape.rows, line && !sides.column ? 1 : shape.cols, sides);
+    lines.read(coder, reader);
+    crew.run(lines.blocks(), [&](auto next) {
+        for (size_t k; (k = next()) < lines.blocks();) lines.count(k);
+    });
+    for (Sorting* sorting : {&lines.rows(), &lines.columns()}) sorting->share_out();
+    const size_t classes = lines.rows().highest() + lines.columns().highest() + 1;
     const std::vector<size_t> table_of = sides.any() ? read_ranges(coder, classes) : std::vector<size_t>(classes, 0);
-    DecodeTables tables = read_all_tables(coder, alphabet, table_of.back() + 1, entries);
+    std::optional<DecodeTables> tables;
+    // The tables by one of the threads.
+    const size_t work = 1 + (line ? 0 : lines.blocks());
+    crew.run(work, [&](auto next) {
+        for (size_t k; (k = next()) < work;) {
+            if (k == 0) tables.emplace(read_all_tables(coder, alphabet, table_of.back() + 1, entries));
+            else lines.put(k - 1);
+        }
+    });
     coder.finish();
     reader.finish();
-    return {alphabet, shape, sides.streams, line ? SortedLines{} : sort_lines(rows, cols, table_of), std::move(tables)};
+    SortedLines order = line ? SortedLines{} : sorted_lines(lines.rows(), lines.columns(), table_of);
+    return {alphabet, shape, sides.streams, std::move(order), std::move(*tables)};
 }
 
 }  // namespace attar

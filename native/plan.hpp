@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "bytes.hpp"
+#include "crew.hpp"
 #include "side.hpp"
+#include "sorting.hpp"
 #include "tables.hpp"
 
 namespace attar {
@@ -17,23 +19,6 @@ struct Alphabet {
     size_t width;
     bool escape;
 };
-
-// Some sorted columns whose classes have one table.
-struct Span {
-    size_t width;
-    size_t table;
-};
-
-// rows [rows] and columns [cols] of the matrix sorted by level, stable; the sorted rows of level k are first[k] up to
-// first[k + 1], and their columns fall into spans[k].
-struct SortedLines {
-    std::vector<uint32_t> rows, columns;
-    std::vector<size_t> first;
-    std::vector<std::vector<Span>> spans;
-};
-
-// The order of coding that levels [rows], [cols] and the tables of their classes come to.
-SortedLines sort_lines(const std::vector<uint8_t>& rows, const std::vector<uint8_t>& cols, const std::vector<size_t>& table_of);
 
 struct Shape {
     size_t rows, cols;
@@ -57,6 +42,6 @@ struct Sides {
 };
 
 // The plan of a matrix, neither axis empty; `entries` as for DecodeTables. Throws Malformed.
-Plan read_plan(Source side, Shape shape, Sides sides, bool entries);
+Plan read_plan(Source side, Shape shape, Sides sides, bool entries, Crew& crew);
 
 }  // namespace attar

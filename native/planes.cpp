@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "buffer.hpp"
-#include "parallel.hpp"
+#include "crew.hpp"
 #include "plan.hpp"
 #include "static.hpp"
 #include "values.hpp"
@@ -42,7 +42,8 @@ Plane take_plane(Reader& reader, size_t count, Path path) {
     } else if (is_static(source)) {
         Reader inner(source);
         const uint8_t form = inner.byte();
-        plane.plan.emplace(take_plan(inner, form, {1, count}, path));
+        Crew alone(1);
+        plane.plan.emplace(take_plan(inner, form, {1, count}, path, alone));
         const Alphabet& alphabet = plane.plan->alphabet;
         if (alphabet.low > 255 || alphabet.low + alphabet.width > 256) throw Malformed("a plane must be of bytes");
         plane.escaped = take_escapes(inner, alphabet, count, 0, path);
@@ -150,7 +151,7 @@ void decode_sections(std::vector<Section>& sections, size_t width, size_t thread
     for (Section& section : sections) {
         for (size_t start = 0; start < section.count; start += section.step) parts.emplace_back(&section, start);
     }
-    on_threads(parts.size(), std::min(threads, parts.size() / 2), [&](auto next) {
+    Crew(std::min(threads, parts.size() / 2)).run(parts.size(), [&](auto next) {
         for (size_t p; (p = next()) < parts.size();) {
             Section& section = *parts[p].first;
             const size_t start = parts[p].second, stop = std::min(section.count, start + section.step);
@@ -190,7 +191,7 @@ void decode_planes(const PlaneArray& array, size_t threads, Path path) {
 void decode_planes(const std::vector<PlaneArray>& arrays, size_t threads, Path path) {
     size_t words = 0;
     for (const PlaneArray& array : arrays) words += array.count;
-    on_threads(arrays.size(), std::min(threads, words / (2 * kChunk)), [&](auto next) {
+    Crew(std::min({threads, arrays.size(), words / (2 * kChunk)})).run(arrays.size(), [&](auto next) {
         for (size_t k; (k = next()) < arrays.size();) decode_planes(arrays[k], 1, path);
     });
 }

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "buffer.hpp"
-#include "parallel.hpp"
 #include "target.hpp"
 #include "unsort.hpp"
 
@@ -151,12 +150,11 @@ struct Floats {
 };
 
 template <class Target>
-void decode_all(const Plan& plan, Source source, Places places, size_t threads, Path path, const Target& target) {
+void decode_all(const Plan& plan, Source source, Places places, Crew& crew, Path path, const Target& target) {
     const std::vector<Part> parts = split(plan, source);
     const Decoding<Target> decoding(plan, places.size, path, target);
     std::vector<std::vector<int64_t>> found(parts.size());
-    // To start a thread takes as long as one chunk.
-    on_threads(parts.size(), std::min(threads, parts.size() / 2), [&](auto next) {
+    crew.run(parts.size(), [&](auto next) {
         Bench bench(plan.shape);
         for (size_t k; (k = next()) < parts.size();) found[k] = decoding.decode(parts[k], bench);
     });
@@ -167,8 +165,8 @@ void decode_all(const Plan& plan, Source source, Places places, size_t threads, 
 }
 
 template <class T>
-void decode_as(const Plan& plan, Source source, void* out, Places places, size_t threads, Path path) {
-    decode_all(plan, source, places, threads, path, Integers<T>{plan, static_cast<T*>(out), path});
+void decode_as(const Plan& plan, Source source, void* out, Places places, Crew& crew, Path path) {
+    decode_all(plan, source, places, crew, path, Integers<T>{plan, static_cast<T*>(out), path});
 }
 
 }  // namespace
@@ -185,6 +183,11 @@ size_t step_of(const Shape& shape, bool streams) {
     return (shape.rows + even - 1) / even;
 }
 
+size_t threads_for(const Shape& shape, bool streams, size_t threads) {
+    const size_t lines = shape.rows == 1 ? shape.cols : shape.rows, step = step_of(shape, streams);
+    return std::min(threads, (lines + step - 1) / step / 2);
+}
+
 std::vector<Part> split(const Plan& plan, Source source) {
     const Shape& shape = plan.shape;
     const size_t lines = shape.rows == 1 ? shape.cols : shape.rows;
@@ -198,16 +201,16 @@ std::vector<Part> split(const Plan& plan, Source source) {
     return parts;
 }
 
-void decode_integers(const Plan& plan, Source source, void* out, size_t bytes, Places places, size_t threads, Path path) {
-    if (bytes == 1) decode_as<uint8_t>(plan, source, out, places, threads, path);
-    else if (bytes == 2) decode_as<uint16_t>(plan, source, out, places, threads, path);
-    else if (bytes == 4) decode_as<uint32_t>(plan, source, out, places, threads, path);
-    else decode_as<uint64_t>(plan, source, out, places, threads, path);
+void decode_integers(const Plan& plan, Source source, void* out, size_t bytes, Places places, Crew& crew, Path path) {
+    if (bytes == 1) decode_as<uint8_t>(plan, source, out, places, crew, path);
+    else if (bytes == 2) decode_as<uint16_t>(plan, source, out, places, crew, path);
+    else if (bytes == 4) decode_as<uint32_t>(plan, source, out, places, crew, path);
+    else decode_as<uint64_t>(plan, source, out, places, crew, path);
 }
 
 void decode_floats(const Plan& plan, Source source, void* out, Format format, const Scales& scales, Places places,
-                   size_t threads, Path path) {
-    decode_all(plan, source, places, threads, path, Floats{plan, static_cast<uint8_t*>(out), format, scales, path});
+                   Crew& crew, Path path) {
+    decode_all(plan, source, places, crew, path, Floats{plan, static_cast<uint8_t*>(out), format, scales, path});
 }
 
 }  // namespace attar

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bytes.hpp"
+#include "crew.hpp"
 #include "plan.hpp"
 #include "rans.hpp"
 #include "scale.hpp"
@@ -27,6 +28,9 @@ size_t part_of(size_t count, size_t most);
 // Rows of a chunk, or of an array of one row columns. Where levels stand in streams there is an even number of chunks, so that
 // two threads are done together.
 size_t step_of(const Shape& shape, bool streams);
+
+// As many of some threads as its chunks are worth: to start one takes as long as half a chunk.
+size_t threads_for(const Shape& shape, bool streams, size_t threads);
 
 // The chunks of an array from their bytes; throws Malformed.
 std::vector<Part> split(const Plan& plan, Source source);
@@ -52,11 +56,11 @@ struct Places {
 
 // out[row][column] = low + symbol modulo the size of its integers, of `bytes` each. Throws Malformed, also where the
 // escapes are not as many as the places.
-void decode_integers(const Plan& plan, Source source, void* out, size_t bytes, Places places, size_t threads, Path path);
+void decode_integers(const Plan& plan, Source source, void* out, size_t bytes, Places places, Crew& crew, Path path);
 
 // out[row][column] = ((low + symbol) * column) * row, each product rounded to float32, then to the format; low lies within
 // 2^30 of zero.
 void decode_floats(const Plan& plan, Source source, void* out, Format format, const Scales& scales, Places places,
-                   size_t threads, Path path);
+                   Crew& crew, Path path);
 
 }  // namespace attar

@@ -27,8 +27,9 @@ Plan read_plan(const Bytes& side, size_t rows, size_t cols, bool by_row, bool by
     if (rows == 0 || cols == 0) throw Malformed("the matrix must not be empty");
     if (rows > INT32_MAX || (rows > 1 && cols > INT32_MAX)) throw Malformed("the matrix must have below 2^31 rows and columns");
     nb::gil_scoped_release release;
+    attar::Crew alone(1);
     const bool entries = attar::path_in_use() != attar::Path::avx512;
-    return attar::read_plan({side.data(), side.size()}, {rows, cols}, {by_row, by_column, streams}, entries);
+    return attar::read_plan({side.data(), side.size()}, {rows, cols}, {by_row, by_column, streams}, entries, alone);
 }
 
 void check(const Plan& plan, const Output& out, size_t bytes) {
@@ -41,7 +42,8 @@ void decode(const Plan& plan, const Bytes& data, const Output& out, const Indice
     if (bytes != 1 && bytes != 2 && bytes != 4 && bytes != 8) throw Malformed("an integer must have 1, 2, 4 or 8 bytes");
     check(plan, out, bytes);
     nb::gil_scoped_release release;
-    attar::decode_integers(plan, {data.data(), data.size()}, out.data(), bytes, {places.data(), places.size()}, threads,
+    attar::Crew crew(attar::threads_for(plan.shape, plan.streams, threads));
+    attar::decode_integers(plan, {data.data(), data.size()}, out.data(), bytes, {places.data(), places.size()}, crew,
                            attar::path_in_use());
 }
 
@@ -61,8 +63,9 @@ void decode_scaled(const Plan& plan, const Bytes& data, const Plane& column, con
     const int64_t low = static_cast<int64_t>(plan.alphabet.low);
     if (low <= -(1 << 30) || low >= 1 << 30) throw Malformed("the codes must be near zero");
     nb::gil_scoped_release release;
+    attar::Crew crew(attar::threads_for(plan.shape, plan.streams, threads));
     attar::decode_floats(plan, {data.data(), data.size()}, out.data(), to, {column.data(), column.shape(0), row.data()},
-                         {places.data(), places.size()}, threads, attar::path_in_use());
+                         {places.data(), places.size()}, crew, attar::path_in_use());
 }
 
 using Numbers = nb::ndarray<uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;

@@ -25,6 +25,22 @@
 #define ATTAR_ALONE __restrict__
 #endif
 
+// Keeps an unlikely branch one: what it would be made of else waits for both ways.
+#if defined(__GNUC__) || defined(__clang__)
+#define ATTAR_BRANCH() __asm__ __volatile__("")
+#else
+#define ATTAR_BRANCH() (void)0
+#endif
+
+// Says to the processor that this thread waits for another.
+#if defined(ATTAR_X86)
+#define ATTAR_PAUSE() _mm_pause()
+#elif defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__))
+#define ATTAR_PAUSE() __asm__ __volatile__("isb")
+#else
+#define ATTAR_PAUSE() (void)0
+#endif
+
 // Into the nearest cache, or into the one behind it.
 #if defined(__GNUC__) || defined(__clang__)
 #define ATTAR_PREFETCH(address) __builtin_prefetch(address, 1)

@@ -78,13 +78,14 @@ void read_adaptive(Reader& reader, size_t count, const Numbers& out) {
 }
 
 void read_static(Reader& reader, uint8_t form, Shape shape, const Numbers& out, size_t depth, size_t threads, Path path) {
-    const Plan plan = take_plan(reader, form, shape, path);
+    Crew crew(threads_for(shape, form >= kStreams, threads));
+    const Plan plan = take_plan(reader, form, shape, path, crew);
     const int64_t low = static_cast<int64_t>(plan.alphabet.low), reach = static_cast<int64_t>(plan.alphabet.width) - 1;
     if (out.bytes < 8 && (low < out.lowest || low > out.highest - reach)) refuse_range();
     const std::vector<uint64_t> escaped = take_escapes(reader, plan.alphabet, shape.rows * shape.cols, depth, path);
     for (uint64_t value : escaped) check_range(out, static_cast<int64_t>(value), static_cast<int64_t>(value));
     std::vector<int64_t> places(escaped.size());
-    decode_integers(plan, reader.rest(), out.data, out.bytes, {places.data(), places.size()}, threads, path);
+    decode_integers(plan, reader.rest(), out.data, out.bytes, {places.data(), places.size()}, crew, path);
     typed(out, [&](auto* to) {
         using Number = std::remove_pointer_t<decltype(to)>;
         for (size_t i = 0; i < places.size(); ++i) to[places[i]] = static_cast<Number>(escaped[i]);
@@ -123,9 +124,9 @@ std::vector<uint64_t> take_escapes(Reader& reader, const Alphabet& alphabet, siz
     return values;
 }
 
-Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path) {
+Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path, Crew& crew) {
     if (form < kStatic || form > kStatic + 7) throw Malformed("the form must be 0 to 10");
-    return read_plan(reader.sized(), shape, Sides(form - kStatic), path != Path::avx512);
+    return read_plan(reader.sized(), shape, Sides(form - kStatic), path != Path::avx512, crew);
 }
 
 }  // namespace attar

@@ -24,8 +24,9 @@ void decode_values(Source source, Shape shape, const Numbers& out, size_t thread
 std::vector<uint64_t> take_escapes(Reader& reader, const Alphabet& alphabet, size_t most, size_t depth, Path path);
 
 // The plan of a static array of one of the eight forms, its first byte.
-Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path);
+Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path, Crew& crew);
 
 constexpr uint8_t kStatic = 3;  // with row levels one more, with column levels two more, with levels in streams four more
+constexpr uint8_t kStreams = kStatic + 4;
 
 }  // namespace attar

@@ -157,17 +157,18 @@ Read read_array(const Input& side, const Input& chunks, Shape shape, int sides, 
     Read read;
     const size_t size = shape.rows * shape.cols;
     try {
-        const Plan plan = read_plan({side.data, side.size}, shape, Sides(sides), path != Path::avx512);
+        Crew crew(threads);
+        const Plan plan = read_plan({side.data, side.size}, shape, Sides(sides), path != Path::avx512, crew);
         const Source source{chunks.data, chunks.size};
         read.places.resize(plan.alphabet.escape ? escapes : 0);
         const Places places{read.places.data(), read.places.size()};
         read.matrix.resize(size);
-        decode_integers(plan, source, read.matrix.data(), 4, places, threads, path);
+        decode_integers(plan, source, read.matrix.data(), 4, places, crew, path);
         const std::vector<float> column(shape.cols, 0.5f), row(shape.rows, 3);
         read.scaled.resize(size);
         const int64_t low = static_cast<int64_t>(plan.alphabet.low);
         if (low > -(1 << 30) && low < 1 << 30) {
-            decode_floats(plan, source, read.scaled.data(), Format::float32, {column.data(), 1, row.data()}, places, threads, path);
+            decode_floats(plan, source, read.scaled.data(), Format::float32, {column.data(), 1, row.data()}, places, crew, path);
         }
     } catch (const Malformed& error) {
         read.refused = error.what();
