@@ -168,3 +168,44 @@ def test_a_class_that_cannot_be_made_again_comes_back_as_its_graph(caplog: pytes
     adapter = KerasAdapter.open(model)
     assert type(adapter.model()) is not Steps and "class Steps" in caplog.text
     np.testing.assert_allclose(run(adapter.model(), {"x": X}), run(model, {"x": X}), atol=1e-6)
+
+
+@keras.saving.register_keras_serializable("copies")
+class Unnamed(keras.Layer):
+    """Weights to which nobody gave a name: Keras counts them through the process."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.first = self.add_weight(shape=(shape[-1], 6), initializer="glorot_uniform")
+        self.second = self.add_weight(shape=(6,), initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.matmul(x, self.first) * self.second
+
+
+def test_weights_without_names_are_the_same_in_a_copy() -> None:
+    model = keras.Sequential([keras.Input((6,)), Unnamed(name="odd"), kl.Dense(5)])
+    adapter = KerasAdapter.open(model)
+    assert {"odd/variable", "odd/variable_1"} <= set(adapter.remainder())
+    twin = KerasAdapter.rebuild(adapter.skeleton(), adapter.remainder())
+    for layer in adapter.layers():
+        twin.write(layer.name, adapter.read(layer.name))
+    np.testing.assert_array_equal(twin.run({"x": X}), adapter.run({"x": X}))
+
+
+def test_constants_made_of_weights_are_made_anew_where_they_were_compiled_in() -> None:
+    model = normalized()
+    adapter, fresh = KerasAdapter.open(model), KerasAdapter.open(model)
+    name = adapter.layers()[0].name
+    batch, shift = {"x": X}, {name: np.zeros((5, 5), np.float32)}
+    adapter.run(batch), adapter.run(batch, shift)
+    moved = {key: value + 1 if value.dtype.kind == "f" else value for key, value in adapter.remainder().items()}
+    adapter.restore(moved)
+    fresh.restore(moved)
+    np.testing.assert_array_equal(adapter.run(batch), fresh.run(batch))
+    np.testing.assert_array_equal(adapter.run(batch, shift), fresh.run(batch, shift))
+
+
+def test_a_layer_that_keeps_a_state_is_refused() -> None:
+    model = keras.Sequential([keras.Input(batch_shape=(4, 3, 6)), kl.GRU(5, stateful=True)])
+    with pytest.raises(ModelError, match=r"layer 'gru\w*', which keeps a state between calls\."):
+        KerasAdapter.open(model)

@@ -51,10 +51,11 @@ class KerasAdapter:
         """Take over a private, built model; use `open`."""
         from attar.adapters.keras.fold import fold
         from attar.adapters.keras.layers import SMALLEST
-        from attar.adapters.keras.walk import inventory
+        from attar.adapters.keras.walk import check_steady, inventory
 
         self._model = model
         self._compile_config = compile_config
+        check_steady(model)
         self._inventory = inventory(model, SMALLEST)
         self._sites = fold(model, self._inventory.sites)
         self._pullback: Pullback | None = None
@@ -233,7 +234,8 @@ class KerasAdapter:
         changed = {name for name, v in rest.items() if not np.array_equal(to_numpy(v), np.asarray(remainder[name]))}
         for name in changed:
             assign(rest[name], np.asarray(remainder[name]))
-        finish(self._model)
+        if finish(self._model) and changed:
+            self._shifting = self._model.predict_function = None  # constants are compiled into both
         # Constants may be compiled in; what training moves is read anew, and training restores it at every step.
         if self._pullback is not None and not changed <= self._pullback.trained:
             self._pullback = None

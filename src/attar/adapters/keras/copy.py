@@ -34,11 +34,12 @@ def copy_of(model: Any) -> Any:
     return copy
 
 
-def finish(model: Any) -> None:
-    """What Keras' own loader does after the weights: constants that layers derive from them."""
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
+def finish(model: Any) -> bool:
+    """What Keras' own loader does after the weights: constants that layers derive from them. Whether there are any."""
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Normalization)]
+    for layer in found:
+        layer.finalize_state()
+    return bool(found)
 
 
 def _by_config(model: Any) -> Any:

@@ -10,11 +10,22 @@ from typing import Any
 import keras
 
 from attar.adapters.keras.layers import Site, reason_to_skip, sites_of
+from attar.errors import ModelError
 
 
 def is_graph(model: Any) -> bool:
     """Whether a layer is a functional or sequential model, whose layers have names of their own in its config."""
     return isinstance(model, keras.Sequential) or (isinstance(model, keras.Model) and hasattr(model, "_nodes_by_depth"))
+
+
+def check_steady(model: Any) -> None:
+    """That no layer keeps a state between calls; raises ModelError."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False):
+            raise ModelError(
+                f"model {model.name!r}: every batch must be answered for itself. Received layer {layer.name!r}, which "
+                "keeps a state between calls. Build it with stateful=False and set the same weights."
+            )
 
 
 def named_layers(model: Any) -> list[tuple[str, Any]]:
@@ -79,6 +90,8 @@ def _keeps_name(layer: Any) -> bool:
         return False
 
 
+_COUNTED = re.compile(r"(?<=^variable)_\d+$")
+"""What Keras adds to the name of a variable that was given none: a counter of the process."""
 _BOOKKEEPING = ("layers", "operations", "modules", "functional", "tracker")
 
 
@@ -158,7 +171,8 @@ def _name_variables(model: Any, named: list[tuple[str, Any]]) -> tuple[dict[int,
     for path, layer in named:
         for variable in layer._trainable_variables + layer._non_trainable_variables:
             if id(variable) in wanted and id(variable) not in names:
-                name = _unique(f"{path}/{variable.name}" if path else variable.name, variables)
+                own = _COUNTED.sub("", variable.name)
+                name = _unique(f"{path}/{own}" if path else own, variables)
                 names[id(variable)] = name
                 variables[name] = variable
     for variable in model.weights:

@@ -60,10 +60,11 @@ class TfliteAdapter:
     @classmethod
     def open(cls, model: object) -> Self:
         """A private copy; raises FormatError for what is not TFLite, ModelError where ai-edge-litert is missing."""
+        from attar.adapters.tflite.session import in_order
         from attar.adapters.tflite.store import Store
 
         if isinstance(model, Path) and is_saved_model(model):
-            adapter = cls(Store.open(converted(model)))
+            adapter = cls(in_order(Store.open(converted(model))))
             adapter._files = files_of(model)
             return adapter
         return cls(Store.open(model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.tflite.reader import DTYPES, np_dtype, type_name
+from attar.adapters.tflite.store import Store
 from attar.errors import DataError, ModelError
 from attar.types import Array, TensorSpec
 
@@ -32,11 +34,24 @@ try:
 except (ImportError, OSError, ValueError):
     pass
 from ai_edge_litert.interpreter import Interpreter
-model = Interpreter(model_content=open(sys.argv[1], "rb").read())
-model.allocate_tensors()
-for one in model.get_input_details():
-    model.set_tensor(one["index"], np.zeros(one["shape"], one["dtype"]))
-model.invoke()
+data = open(sys.argv[1], "rb").read()
+for size in (1, 32, 224):  # where sizes are free: a picture of one pixel may be too small for a window
+    model = Interpreter(model_content=data)
+    inputs = model.get_input_details()
+    shapes = [[size if axis and n < 0 else abs(n) for axis, n in enumerate(one["shape_signature"])] for one in inputs]
+    free = shapes != [one["shape"].tolist() for one in inputs]
+    try:
+        for one, shape in zip(inputs, shapes):
+            if free:
+                model.resize_tensor_input(one["index"], shape)
+        model.allocate_tensors()
+        for one, shape in zip(inputs, shapes):
+            model.set_tensor(one["index"], np.zeros(shape, one["dtype"]))
+        model.invoke()
+        break
+    except (RuntimeError, ValueError):
+        if size == 224 or not any(n < 0 for one in inputs for n in one["shape_signature"][1:]):
+            raise
 """
 _ONE = threading.Lock()
 REFUSALS = (RuntimeError, ValueError, TypeError, OverflowError)
@@ -177,6 +192,19 @@ def signature_names(model: Any) -> dict[int, str]:
     ends = [*(own[0].inputs or ()), *(own[0].outputs or ())] if own else []
     found = {int(end.tensorIndex): (end.name or b"").decode("utf-8", "replace") for end in ends}
     return found if len(set(found.values()) - {""}) == len(ends) else {}
+
+
+def in_order(store: Store) -> Store:
+    """The store, in place, with the main graph's outputs in the order of their names, numbers by value.
+
+    TensorFlow's converter leaves them in any, and calls them output_0, output_1 ... or by the keys of a dict.
+    """
+    graph, names = store.model.subgraphs[0], signature_names(store.model)
+    if all(index in names for index in graph.outputs):
+        numbered = all(re.fullmatch(r"output_\d+", names[index]) for index in graph.outputs)
+        order = (lambda index: int(names[index][7:])) if numbered else names.__getitem__
+        graph.outputs = sorted(graph.outputs, key=order)  # type: ignore[type-var,arg-type]
+    return store
 
 
 def ports(graph: Any, indices: Sequence[int], names: Mapping[int, str]) -> list[Port]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from attar.adapters.base import Adapter
 from attar.adapters.tflite.adapter import TfliteAdapter
+from attar.adapters.tflite.session import in_order
+from attar.adapters.tflite.store import Store
 from attar.errors import ModelError, UsageError
 from attar.exports.tflite.runtime import Runtime
 from attar.opening import open_model
@@ -20,18 +22,35 @@ import keras, tensorflow as tf
 model = keras.models.load_model(sys.argv[1], compile=False)
 
 
-def unrolled(layer):
-    config = layer.get_config()
+def wide(value):
+    # a config whose half precision is float32
+    if isinstance(value, dict):
+        return {key: wide(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(wide(inner) for inner in value)
+    return "float32" if value in ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16") else value
+
+
+def plain(layer):
+    config = wide(layer.get_config()) if half(layer) else layer.get_config()
+    recurrent = isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional))
+    if recurrent and any(node.input_tensors[0].shape[1] is None for node in layer._inbound_nodes):
+        sys.exit("Error: the steps of a recurrent layer must have a number: give its Input a length")
     if isinstance(layer, keras.layers.RNN):
         config["unroll"] = True
     if isinstance(layer, keras.layers.Bidirectional):
-        config["layer"]["config"]["unroll"] = True
+        for part in filter(config.get, ("layer", "backward_layer")):
+            config[part]["config"]["unroll"] = True
     return type(layer).from_config(config)
 
 
-if any(isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) for layer in model._flatten_layers()):
-    # What the converter makes of Keras 3's loops does not run; step by step they need no loop.
-    twin = keras.models.clone_model(model, clone_function=unrolled)
+def half(layer):
+    return "16" in layer.compute_dtype
+
+
+# What the converter makes of Keras 3's loops does not run; step by step they need no loop. It has no half precision.
+if any(isinstance(layer, keras.layers.RNN) or half(layer) for layer in model._flatten_layers()):
+    twin = keras.models.clone_model(model, clone_function=plain, recursive=True)
     twin.set_weights(model.get_weights())
     model = twin
 converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -44,7 +63,7 @@ def tflite_model(adapter: Adapter, goal: str) -> TfliteAdapter:
     if isinstance(adapter, TfliteAdapter):
         return adapter
     if adapter.framework == "keras":
-        return TfliteAdapter.open(converted(adapter, goal))
+        return TfliteAdapter(in_order(Store.open(converted(adapter, goal))))
     raise ModelError(
         f"{goal}: it is made of a TFLite or Keras model. Received a {adapter.framework} model. Convert it first, with "
         "ai-edge-torch from PyTorch or onnx2tf from ONNX, or export another format."
