@@ -148,7 +148,8 @@ def test_passes_over_the_select_split_are_few_where_nothing_passes(data):
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 def test_an_lstm_has_integer_weights(direction):
-    adapter = OnnxAdapter.open(recurrent(direction=direction))
+    # From operator set 14 on the runtime itself writes the layout, which its integer node does not know.
+    adapter = OnnxAdapter.open(recurrent(direction=direction, layout=0))
     data = Dataset({"x": np.random.default_rng(0).normal(size=(200, 6, 4)).astype(np.float32)})
     work = rounded(prepared(adapter.model()), data)
     work.ops, work.kernels = (), dict.fromkeys(dynamic_nodes(work), DYNAMIC)
@@ -174,7 +175,7 @@ def test_a_gru_stays_in_float_and_is_named(monkeypatch):
     made = OnnxInt8.make(task(adapter, data))
     assert "GRU stays in float: onnxruntime has no integer kernel for it" in made.notes
     assert "GRU" in ops(made.data) and near(adapter, made.data, next(data.batches(50)), 0.1)
-    with pytest.raises(ModelError, match="LSTM with stored weights"):
+    with pytest.raises(ModelError, match="weights in float32"):
         OnnxInt8.check(OnnxAdapter.open(recurrent("GRU")))
 
 

@@ -369,6 +369,31 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path):
     assert (tmp_path / "lenet5.int8.onnx").read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_model_in_integers_already_is_refused(lenet) -> None:
+    _, work, _, _ = lenet
+    work.ranges = {name: (one.low, one.high) for name, one in work.found.items()}
+    with pytest.raises(ModelError, match=r"in floats\. Received one with QuantizeLinear"):
+        OnnxInt8.check(OnnxAdapter.open(onnx.load_from_string(work.build())))
+
+
+def test_nodes_without_names_have_weights_and_what_no_range_is_known_of_stays_in_float() -> None:
+    """A Gemm with factors stays in float, but not what is called like it; of a foreign operator no type is known."""
+    scaler = node("Scaler", "h", "s", domain="ai.onnx.ml", offset=[0.1] * 7, scale=[0.5] * 7)
+    nodes = [node("MatMul", "x u", "h"), scaler, node("Gemm", "s w b", "r"), node("Gemm", "r v", "y", alpha=0.5)]
+    proto = model(nodes, {"u": random(6, 7), "w": random(7, 8), "b": random(8), "v": random(8, 5)}, [6])
+    proto.opset_import.add(domain="ai.onnx.ml", version=3)
+    for one in proto.graph.node:
+        one.name = ""
+    assert set(weight_axes(proto)) == {"u", "w"}
+    adapter = OnnxAdapter.open(proto)
+    data = Dataset({"x": np.random.default_rng(0).normal(size=(100, 6)).astype(np.float32)})
+    work = measured(adapter, data)
+    with_ranges(work, judge_of(adapter.run, data, classes=False))
+    made = onnx.load_from_string(work.build())
+    found = [list(one.dims) for one in made.graph.initializer if one.data_type == onnx.TensorProto.INT8 and one.dims]
+    assert [6, 7] in found and [7, 8] not in found and [8, 5] not in found
+
+
 @pytest.mark.parametrize("name", registry.names("export"))
 def test_every_format_says_what_it_is(name):
     exporter = registry.get("export", name)

@@ -117,11 +117,10 @@ def _recent(model: onnx.ModelProto) -> onnx.ModelProto:
 def weight_axes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
     """The node and the axis of the output channels of each stored float32 weight of a Conv, Gemm or MatMul."""
     stored = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == FLOAT}
-    apart = set(scaled(model))
     found: dict[str, tuple[str, int]] = {}
     for node in model.graph.node:
         axes = stored.get(node.input[1], 0) if node.op_type in CORE and len(node.input) > 1 else 0
-        if not axes or (node.op_type != "Conv" and axes != 2) or node.name in apart:
+        if not axes or (node.op_type != "Conv" and axes != 2) or _scaled(node):
             continue
         turned = any(a.name == "transB" and a.i for a in node.attribute)
         axis = 0 if node.op_type == "Conv" or turned else axes - 1
@@ -131,10 +130,11 @@ def weight_axes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
 
 def scaled(model: onnx.ModelProto) -> list[str]:
     """Names of Gemm nodes with factors, whose bias onnxruntime's quantiser gets wrong: they stay in float."""
-    return [
-        node.name for node in model.graph.node
-        if node.op_type == "Gemm" and any(a.name in ("alpha", "beta") and a.f != 1 for a in node.attribute)
-    ]  # fmt: skip
+    return [node.name for node in model.graph.node if _scaled(node)]
+
+
+def _scaled(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Gemm" and any(a.name in ("alpha", "beta") and a.f != 1 for a in node.attribute)
 
 
 def kinds_of(model: onnx.ModelProto) -> dict[str, list[str]]:
@@ -170,6 +170,8 @@ def quantised(
     )
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # type: ignore[import-untyped]
 
+    # Of what an operator of another domain makes, the type is not known, and so no range: what reads it stays in float.
+    blind = [node.name for node in model.graph.node if node.op_type in CORE and node.input[0] not in ranges]
     told = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()}
     options = {
         "TensorQuantOverrides": {grid.weight: grid.overrides() for grid in grids},
@@ -180,7 +182,7 @@ def quantised(
         warnings.simplefilter("ignore")
         quantiser = QDQQuantizer(
             copy.deepcopy(model), True, False, QuantType.QInt8, QuantType.QUInt8,
-            TensorsData(CalibrationMethod.MinMax, told), [], [*floats, *scaled(model)], list(ops), options,
+            TensorsData(CalibrationMethod.MinMax, told), [], [*floats, *scaled(model), *blind], list(ops), options,
         )  # fmt: skip
         quantiser.quantize_model()
     return slim(quantiser.model.model)

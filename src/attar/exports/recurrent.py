@@ -57,10 +57,15 @@ def with_lstm(model: onnx.ModelProto, scales: Mapping[str, Array], nodes: Collec
         del node.input[:]
         node.input.extend(inputs)
         node.op_type, node.domain = "DynamicQuantizeLSTM", DOMAIN
+        kept = [
+            attribute for attribute in node.attribute if attribute.name != "layout"
+        ]  # which is 0, and not known there
+        del node.attribute[:]
+        node.attribute.extend(kept)
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    rest = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:], graph.value_info[:]
-    graph.initializer.extend([*kept, *done.values()])
+    graph.initializer.extend([*rest, *done.values()])
     if done:
         imports(model)
 

@@ -40,6 +40,8 @@ KEPT = 1.05
 HOPELESS = 0.1
 """Nats of KL, from which on no other range of a tensor here or there is tried."""
 STATIC = "static"
+QUANTISING = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+"""Operators of a model that is in integers already."""
 
 
 class OnnxInt8:
@@ -54,10 +56,16 @@ class OnnxInt8:
         """An ONNX model with weights that integers multiply; raises ModelError."""
         adapter = onnx_model(adapter, OnnxInt8.name)
         model = lifted(adapter.model())
+        integers = sorted({node.op_type for node in model.graph.node} & set(QUANTISING))
+        if integers:
+            raise ModelError(
+                f"onnx-int8: the model must be in floats. Received one with {', '.join(integers)}: it is in integers "
+                "already. Export the float model that it was made of."
+            )
         if not weight_axes(model) and not lstm_nodes(model):
             raise ModelError(
-                "onnx-int8: the model must have a Conv, Gemm, MatMul or LSTM with stored weights. Received none. "
-                "Export onnx-fp16 instead."
+                "onnx-int8: the model must have a Conv, MatMul, LSTM, or Gemm without alpha and beta, with stored "
+                "weights in float32. Received none. Convert it to float32 first, or export onnx-fp16 instead."
             )
 
     @staticmethod
