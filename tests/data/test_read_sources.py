@@ -327,3 +327,18 @@ def test_a_data_set_without_end_is_refused() -> None:
 
     with pytest.raises(DataError, match=r"must end.*\.take\(n\)"):
         read(Endless())
+
+
+def test_what_a_model_of_several_inputs_calls_y_is_no_label(tmp_path: Path) -> None:
+    x, y, target = np.ones((6, 3)), np.zeros((6, 2)), np.arange(6)
+    specs = [TensorSpec("x", "float32", ()), TensorSpec("y", "float32", ())]
+    np.savez(tmp_path / "both.npz", x=x, y=y, target=target)
+    batches = [{"x": x[:3], "y": y[:3], "target": target[:3]}, {"x": x[3:], "y": y[3:], "target": target[3:]}]
+    for source in ({"x": x, "y": y, "target": target}, tmp_path / "both.npz", batches, ({"x": x, "y": y}, target)):
+        found = read(source, specs=specs)
+        assert set(found.inputs) == {"x", "y"} and found.labels.tolist() == target.tolist()
+    (tmp_path / "both.csv").write_text("x,y,label\n" + "1,2,0\n" * 3 + "3,4,1\n")
+    table = read(tmp_path / "both.csv", specs=specs)
+    assert table.inputs["y"].ravel().tolist() == [2, 2, 2, 4] and table.labels.tolist() == [0, 0, 0, 1]
+    one = read({"x": x, "y": target}, specs=specs[:1])
+    assert set(one.inputs) == {"x"} and one.labels.tolist() == target.tolist()

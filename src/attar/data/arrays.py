@@ -6,7 +6,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,18 @@ def dataset(inputs: Mapping[str, Array], labels: Array | None, origin: str, name
     return Dataset(dict(inputs), labels, origin, names)
 
 
-def from_mapping(arrays: Mapping[str, Array], origin: str) -> Dataset | dict[str, Dataset]:
+def labels_among(names: Iterable[str], inputs: Collection[str]) -> list[str]:
+    """Those that mean labels and are none of a model's inputs."""
+    return [name for name in names if str(name).lower() in LABELS and name not in inputs]
+
+
+def from_mapping(
+    arrays: Mapping[str, Array], origin: str, inputs: Collection[str] = ()
+) -> Dataset | dict[str, Dataset]:
     """Named arrays as a data set: a name that means labels gives the labels, all others are inputs.
 
-    x_train, y_train, x_test, y_test (or x_val, y_val) give parts "train" and "test". Raises DataError.
+    x_train, y_train, x_test, y_test (or x_val, y_val) give parts "train" and "test". inputs: names of a model's inputs,
+    which are no labels whatever they are called. Raises DataError.
     """
     parts: dict[str, dict[str, Array]] = {}
     for name, values in arrays.items():
@@ -50,8 +58,8 @@ def from_mapping(arrays: Mapping[str, Array], origin: str) -> Dataset | dict[str
     if set(parts) == {"train", "val"}:
         parts["test"] = parts.pop("val")
     if set(parts) == {"train", "test"}:
-        return {part: _split(parts[part], f"{origin}:{part}") for part in ("train", "test")}
-    return _split({str(name): values for name, values in arrays.items()}, origin)
+        return {part: _split(parts[part], f"{origin}:{part}", inputs) for part in ("train", "test")}
+    return _split({str(name): values for name, values in arrays.items()}, origin, inputs)
 
 
 def base_and_part(name: str) -> tuple[str, str]:
@@ -60,25 +68,24 @@ def base_and_part(name: str) -> tuple[str, str]:
     return (found[1] or found[4], found[2] or found[3]) if found else (name, "")
 
 
-def _split(arrays: Mapping[str, Array], origin: str) -> Dataset:
+def _split(arrays: Mapping[str, Array], origin: str, inputs: Collection[str]) -> Dataset:
     """Inputs and labels by name."""
-    lower = {name: name.lower() for name in arrays}
-    found = [name for name in arrays if lower[name] in LABELS]
+    found = labels_among(arrays, inputs)
     if len(found) > 1:
         raise DataError(
             f"data {origin!r}: one array of labels is allowed. Received {', '.join(found)}. Rename the others."
         )
     labels = np.asarray(arrays[found[0]]) if found else None
-    inputs = {name: np.asarray(values) for name, values in arrays.items() if name not in found}
-    return dataset(inputs, labels, origin)
+    others = {name: np.asarray(values) for name, values in arrays.items() if name not in found}
+    return dataset(others, labels, origin)
 
 
-def read_npz(path: Path) -> Dataset | dict[str, Dataset]:
+def read_npz(path: Path, inputs: Collection[str] = ()) -> Dataset | dict[str, Dataset]:
     """The arrays of an .npz file: x and y, or any inputs by name; nothing is unpickled.
 
     Raises FormatError where the file is broken or claims more than it holds, DataError where the arrays do not fit.
     """
-    return from_mapping(npz_arrays(path), str(path))
+    return from_mapping(npz_arrays(path), str(path), inputs)
 
 
 def npz_arrays(path: Path) -> dict[str, Array]:

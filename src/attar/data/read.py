@@ -43,7 +43,13 @@ def read(
         return _from_function(source, batch_limit, specs)
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source), specs)
-    return _from_object(source, f"data ({type(source).__name__})", batch_limit)
+    return _from_object(source, f"data ({type(source).__name__})", batch_limit, _named(specs))
+
+
+def _named(specs: Sequence[TensorSpec]) -> tuple[str, ...]:
+    """The names that the data must have, of a model of several inputs: y may be one of them."""
+    needed = tuple(spec.name for spec in specs if not spec.optional)
+    return needed if len(needed) > 1 else ()
 
 
 def _from_path(path: Path, specs: Sequence[TensorSpec]) -> Dataset | dict[str, Dataset]:
@@ -53,7 +59,7 @@ def _from_path(path: Path, specs: Sequence[TensorSpec]) -> Dataset | dict[str, D
     if path.is_dir():
         return _from_folder(path, specs)
     if path.suffix == ".npz":
-        return read_npz(path)
+        return read_npz(path, _named(specs))
     if is_table(path):
         return read_rows(path, specs)
     if is_idx(path):
@@ -90,29 +96,32 @@ def _from_function(spec: str, limit: int | None, specs: Sequence[TensorSpec]) ->
     return Dataset(found.inputs, found.labels, spec, found.class_names)
 
 
-def _from_object(source: Any, origin: str, limit: int | None) -> Dataset | dict[str, Dataset]:
+def _from_object(
+    source: Any, origin: str, limit: int | None, inputs: tuple[str, ...] = ()
+) -> Dataset | dict[str, Dataset]:
     """Arrays, or something that hands out batches or examples."""
     if isinstance(source, Mapping):
         if source and all(isinstance(value, Dataset) for value in source.values()):
             return _checked_parts(source)
         if set(source) == {"train", "test"}:
-            return {name: _part(source[name], f"{origin} {name}", limit) for name in ("train", "test")}
+            return {name: _part(source[name], f"{origin} {name}", limit, inputs) for name in ("train", "test")}
         given = {str(name): to_array(values, origin) for name, values in source.items() if values is not None}
-        return from_mapping(given, origin)
+        return from_mapping(given, origin, inputs)
     if _is_two_pairs(source):
         return {
-            name: _part(pair, f"{origin} {name}", limit) for name, pair in zip(("train", "test"), source, strict=True)
+            name: _part(pair, f"{origin} {name}", limit, inputs)
+            for name, pair in zip(("train", "test"), source, strict=True)
         }
     if isinstance(source, tuple) or hasattr(source, "__array__") or hasattr(source, "detach"):
-        named = named_arrays(source, origin)
+        named = named_arrays(source, origin, inputs)
         labels = named.pop("labels", None)
         return dataset(named, labels, origin)
     if hasattr(source, "num_batches") and is_indexed(source):  # a Keras PyDataset: batches by number
-        return from_batches((source[index] for index in range(len(source))), origin, limit)
+        return from_batches((source[index] for index in range(len(source))), origin, limit, inputs)
     if hasattr(source, "column_names") or (is_indexed(source) and not _has_batches(source)):
-        return from_indexed(source, origin, limit)
+        return from_indexed(source, origin, limit, inputs=inputs)
     if isinstance(source, Iterable):
-        return from_batches(source, origin, limit)
+        return from_batches(source, origin, limit, inputs)
     raise UsageError(f"data: arrays, a path or an iterable of batches are needed. Received {type(source).__name__}.")
 
 
@@ -121,9 +130,9 @@ def _is_two_pairs(source: object) -> bool:
     return isinstance(source, tuple) and len(source) == 2 and all(isinstance(p, tuple) and len(p) == 2 for p in source)
 
 
-def _part(source: Any, origin: str, limit: int | None) -> Dataset:
+def _part(source: Any, origin: str, limit: int | None, inputs: tuple[str, ...]) -> Dataset:
     """One of two parts; raises DataError where it comes in parts itself."""
-    found = _from_object(source, origin, limit)
+    found = _from_object(source, origin, limit, inputs)
     if not isinstance(found, Dataset):
         raise DataError(f"{origin}: a part must be one set. Received {', '.join(found)}. Give one of them.")
     return found

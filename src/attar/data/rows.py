@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attar.data.arrays import LABELS, dataset
+from attar.data.arrays import dataset, labels_among
 from attar.data.limits import MAX_BYTES
 from attar.data.tables import read_table
 from attar.errors import DataError
@@ -23,14 +23,14 @@ def read_rows(path: Path, specs: Sequence[TensorSpec] = ()) -> Dataset:
     order, which class_names gives. Raises FormatError, and DataError for columns of words and for missing values.
     """
     frame = read_table(path)
-    found = [name for name in frame.columns if name.lower() in LABELS]
+    needed = [spec.name for spec in specs if not spec.optional]
+    found = labels_among(frame.columns, needed if len(needed) > 1 else ())
     if len(found) > 1:
         raise DataError(
             f"table {path.name!r}: one column of labels is allowed. Received {', '.join(found)}. Rename the others."
         )
     labels, names = (None, ()) if not found else labels_of(frame[found[0]], f"table {path.name!r}")
     inputs = frame.drop(columns=found)
-    needed = [spec.name for spec in specs if not spec.optional]
     if len(needed) > 1 and set(needed) <= set(inputs.columns):
         named = {name: matrix(inputs[[name]], path) for name in needed}
         whole = {spec.name for spec in specs if spec.dtype.startswith("int")}

@@ -5,13 +5,13 @@ No framework is imported: what they hand out is told by its methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from attar.data.arrays import LABELS, dataset
+from attar.data.arrays import dataset, labels_among
 from attar.data.limits import MAX_BYTES
 from attar.errors import DataError
 from attar.types import Array, Dataset
@@ -44,11 +44,13 @@ def to_array(value: Any, origin: str = "data") -> Array:
     return array
 
 
-def from_batches(batches: Iterable[Any], origin: str, limit: int | None = None) -> Dataset:
+def from_batches(
+    batches: Iterable[Any], origin: str, limit: int | None = None, inputs: Collection[str] = ()
+) -> Dataset:
     """All batches of an iterable, at most `limit`, joined; each is x, (x, y), a mapping, or (mapping, y).
 
-    A mapping's entry named labels, label, y, target or targets gives the labels. Raises DataError where batches do not
-    fit together or do not fit memory.
+    A mapping's entry named labels, label, y, target or targets gives the labels, but for a model's `inputs`.
+    Raises DataError where batches do not fit together or do not fit memory.
     """
     size = getattr(batches, "cardinality", None)
     if limit is None and callable(size) and int(size()) == ENDLESS:
@@ -56,7 +58,7 @@ def from_batches(batches: Iterable[Any], origin: str, limit: int | None = None) 
     columns: dict[str, list[Array]] = {}
     total = 0
     for batch in islice(batches, limit):
-        named = named_arrays(batch, origin)
+        named = named_arrays(batch, origin, inputs)
         if columns and set(named) != set(columns):
             raise DataError(
                 f"{origin}: all batches must have the same parts. Received {sorted(named)} after {sorted(columns)}."
@@ -88,7 +90,7 @@ def _check_batch(name: str, values: Array, before: list[Array] | None, origin: s
         )
 
 
-def named_arrays(batch: Any, origin: str) -> dict[str, Array]:
+def named_arrays(batch: Any, origin: str, inputs: Collection[str] = ()) -> dict[str, Array]:
     """One batch (or one example) as arrays by name; labels are called "labels". Raises DataError."""
     labels: Any = None
     if isinstance(batch, tuple | list):
@@ -101,7 +103,7 @@ def named_arrays(batch: Any, origin: str) -> dict[str, Array]:
     if not isinstance(batch, Mapping):
         named = {"x": to_array(batch, origin)}
     else:
-        found = [name for name in batch if str(name).lower() in LABELS]
+        found = labels_among(batch, inputs)
         if len(found) > 1 or (found and labels is not None):
             raise DataError(f"{origin}: labels must be given once. Received {', '.join(map(str, found))} and others.")
         named = {str(name): to_array(values, origin) for name, values in batch.items() if name not in found}
@@ -118,16 +120,18 @@ def is_indexed(source: object) -> bool:
     )
 
 
-def from_indexed(source: Any, origin: str, limit: int | None = None, size: int = 256) -> Dataset:
+def from_indexed(
+    source: Any, origin: str, limit: int | None = None, size: int = 256, inputs: Collection[str] = ()
+) -> Dataset:
     """All examples of an indexed data set, at most limit * size."""
     count = len(source) if limit is None else min(len(source), limit * size)
-    return from_batches(_gathered(source, count, size, origin), origin)
+    return from_batches(_gathered(source, count, size, origin, inputs), origin, inputs=inputs)
 
 
-def _gathered(source: Any, count: int, size: int, origin: str) -> Iterator[dict[str, Array]]:
+def _gathered(source: Any, count: int, size: int, origin: str, inputs: Collection[str]) -> Iterator[dict[str, Array]]:
     """Batches of stacked examples."""
     for start in range(0, count, size):
-        examples = [named_arrays(source[row], origin) for row in range(start, min(start + size, count))]
+        examples = [named_arrays(source[row], origin, inputs) for row in range(start, min(start + size, count))]
         if len({(name, values.shape) for example in examples for name, values in example.items()}) != len(examples[0]):
             raise DataError(f"{origin}: all examples must have the same parts and shapes. Pad sequences to one length.")
         yield {name: np.stack([example[name] for example in examples]) for name in examples[0]}
