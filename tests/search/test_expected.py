@@ -29,7 +29,7 @@ def experiment(seed: int, heat: float, n: int = 2000) -> tuple[np.ndarray, np.nd
     return logits * heat, damaged * heat, labels, p
 
 
-@pytest.mark.parametrize("heat", [0.6, 1.0, 1.6])
+@pytest.mark.parametrize("heat", [0.02, 0.6, 1.0, 1.6])
 def test_nearer_than_counting(heat: float) -> None:
     counted, sharp, claimed = [], [], []
     metric = Accuracy()
@@ -49,7 +49,7 @@ def test_nearer_than_counting(heat: float) -> None:
     assert np.std(sharp) < 1.3 * np.mean(claimed)
 
 
-@pytest.mark.parametrize("heat", [0.5, 1.0, 2.5])
+@pytest.mark.parametrize("heat", [0.02, 0.5, 1.0, 2.5])
 def test_the_advantage_is_that_of_the_true_odds(heat: float) -> None:
     first, second, labels, p = experiment(0, heat, n=20000)
     logs = log_softmax(first)

@@ -25,6 +25,7 @@ FEWEST = 10
 REACH = 95
 """Percentile of the flips' margins up to which answers count as close."""
 STEEPEST = 20.0
+"""Of the curve, per log odds, or per reach where that is less."""
 
 
 def sharpened(drop: float, error: float, before: Score, after: Score, metric: Metric) -> tuple[float, float]:
@@ -72,5 +73,7 @@ def advantage(margin: Floats, logs: Floats, labels: NDArray[np.int64], reach: fl
     def surprise(steepness: float) -> float:
         return float(np.logaddexp(0, -steepness * signed).mean())
 
-    steepness = float(minimize_scalar(surprise, bounds=(0, STEEPEST), method="bounded").x)
+    # A network may mean little by its odds, and be right all the same.
+    steepest = STEEPEST / float(np.clip(reach, 1e-6, 1))
+    steepness = float(minimize_scalar(surprise, bounds=(0, steepest), method="bounded").x)
     return np.asarray(one.sum() / close.sum() * np.tanh(steepness * margin / 2))
