@@ -11,6 +11,8 @@ namespace {
 
 // Symbols of a single stream that are worth the entries of their table, where an alias layout has none.
 constexpr size_t kWorthEntries = 256;
+// Of 4,096 slots: so many make it worth while to guess which symbol is next.
+constexpr uint32_t kLikely = 3700;
 // Symbols of a single stream until it is looked whether they repeat themselves.
 constexpr size_t kBlock = 512;
 
@@ -38,6 +40,35 @@ size_t take_varint(const uint8_t*& data, const uint8_t* end) {
 ATTAR_INLINE uint32_t advance(uint32_t x, uint32_t entry) {
     const uint32_t quotient = x >> kBits;
     return (entry >> 12 & 0xfff) * quotient + (quotient + (entry & 0xfff));
+}
+
+// The same where the entry's frequency is likely to be `likely` + 1: it is multiplied by that while the entry is on its way.
+ATTAR_INLINE uint32_t advance_likely(uint32_t x, uint32_t entry, uint32_t likely) {
+    const uint32_t quotient = x >> kBits;
+    uint32_t product = likely * quotient + quotient;
+    if ((entry >> 12 & 0xfff) != likely) {
+        product = (entry >> 12 & 0xfff) * quotient + quotient;
+        ATTAR_BRANCH();
+    }
+    return product + (entry & 0xfff);
+}
+
+// `count` symbols of a single stream.
+template <class EntryOf, class Advance>
+ATTAR_INLINE void single_steps(Cursor& cursor, uint8_t* symbols, size_t count, EntryOf entry_of, Advance advanced) {
+    uint32_t x = cursor.state[0];
+    const uint8_t* word = cursor.word;
+    for (size_t i = 0; i < count; ++i) {
+        const uint32_t entry = entry_of(x & (kTotal - 1));
+        symbols[i] = static_cast<uint8_t>(entry >> 24);
+        x = advanced(x, entry);
+        if (x < kLow && word != cursor.end) {
+            x = x << 16 | take_word(word);
+            word += 2;
+        }
+    }
+    cursor.state[0] = x;
+    cursor.word = word;
 }
 
 // One step of `count` symbols, at most one a lane.
@@ -164,24 +195,20 @@ void ChunkDecoder::open_tail() {
 void ChunkDecoder::single(size_t table, uint8_t* symbols, size_t count) {
     if (lanes_ != 0) open_tail();
     const uint32_t* given = entries(table, count);
-    uint32_t x = cursor_.state[0];
-    const uint8_t* word = cursor_.word;
-    for (size_t i = 0, stop; i < count; i = stop) {
-        stop = std::min(count, i + kBlock);
-        if (word == cursor_.end && x < kTotal && go_around(table, symbols + i, count - i, x)) break;
-        for (size_t k = i; k < stop; ++k) {
-            const uint32_t slot = x & (kTotal - 1);
-            const uint32_t entry = given != nullptr ? given[slot] : tables_.entry(table, slot);
-            symbols[k] = static_cast<uint8_t>(entry >> 24);
-            x = advance(x, entry);
-            if (x < kLow && word != cursor_.end) {
-                x = x << 16 | take_word(word);
-                word += 2;
-            }
+    const uint32_t most = given == nullptr ? 0 : tables_.most(table);
+    for (size_t i = 0, some; i < count; i += some) {
+        some = std::min(kBlock, count - i);
+        uint32_t& x = cursor_.state[0];
+        if (cursor_.word == cursor_.end && x < kTotal && go_around(table, symbols + i, count - i, x)) return;
+        if (most >= kLikely) {
+            single_steps(cursor_, symbols + i, some, [=](uint32_t slot) { return given[slot]; },
+                         [=](uint32_t from, uint32_t entry) { return advance_likely(from, entry, most - 1); });
+        } else if (given != nullptr) {
+            single_steps(cursor_, symbols + i, some, [=](uint32_t slot) { return given[slot]; }, advance);
+        } else {
+            single_steps(cursor_, symbols + i, some, [&](uint32_t slot) { return tables_.entry(table, slot); }, advance);
         }
     }
-    cursor_.state[0] = x;
-    cursor_.word = word;
 }
 
 // Where no word is left and the state is below kTotal, it is a slot from now on, and that leads to a position, the next slot.

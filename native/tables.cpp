@@ -133,6 +133,12 @@ void DecodeTables::fill(size_t table, uint32_t* entries) const {
     }
 }
 
+uint32_t DecodeTables::most(size_t table) const {
+    if (alias_.empty()) return 0;
+    const uint16_t* frequency = alias_[table].frequency;
+    return *std::max_element(frequency, frequency + kBuckets);
+}
+
 uint32_t DecodeTables::entry(size_t table, uint32_t slot) const {
     return entries_.empty() ? alias_entry(alias_[table], slot) : entries_[table * kTotal + slot];
 }

@@ -66,6 +66,8 @@ class DecodeTables {
     const AliasBytes& bytes(size_t table) const { return bytes_[table]; }
     const uint32_t* entries(size_t table) const { return entries_.empty() ? nullptr : &entries_[table * kTotal]; }
     uint32_t entry(size_t table, uint32_t slot) const;
+    // The highest frequency of a table with an alias layout, else 0.
+    uint32_t most(size_t table) const;
     // All entries of a table with an alias layout.
     void fill(size_t table, uint32_t* entries) const;
 
