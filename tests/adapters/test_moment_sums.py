@@ -61,3 +61,15 @@ def test_small_examples_wait_for_a_block() -> None:
     assert sum(part.shape[1] for part in total._waiting) == 127
     total.add(x[:, :, :6], 1)
     assert not total._waiting
+
+
+def test_a_weight_that_is_used_twice_has_moments_all_the_same() -> None:
+    """What positions have in common is known of the first use, whose inputs may be quite unlike those of the second."""
+    total, x = MomentSum(1, 5), columns(60)
+    total.add(x, 60)
+    total.add(20 - 3 * x, 0)
+    found, alone = total.stats(), summed(x, 60, 60)
+    assert found is not None and found.pooled is not None and alone.pooled is not None
+    assert np.linalg.eigvalsh(found.pooled)[0, 0] > -1e-5
+    np.testing.assert_allclose(found.pooled, alone.pooled, atol=1e-4)
+    assert (found.samples, found.count) == (60, 720)

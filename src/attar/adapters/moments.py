@@ -70,7 +70,9 @@ class MomentSum:
         self._first = np.zeros((groups, cols))
         self._second = np.zeros((groups, cols, cols))
         self._pooled = np.zeros((groups, cols, cols) if pooled else (0,))
+        self._pooled_first = np.zeros((groups, cols) if pooled else (0,))
         self._several = False
+        self._apart = False
         self._waiting: list[F32] = []
 
     def add(self, x: Array, samples: int) -> None:
@@ -127,6 +129,9 @@ class MomentSum:
             self._several |= positions > 1
             means = moved.reshape(block.shape).mean(2)
             self._pooled += means.transpose(0, 2, 1) @ means
+            self._pooled_first += means.sum(1)
+        elif self._wanted:
+            self._apart = True
 
     def stats(self) -> Stats | None:
         """The statistics so far; None where no column was seen."""
@@ -138,7 +143,11 @@ class MomentSum:
         square = mean[:, :, None] * mean[:, None, :]
         hessian -= square
         pooled = self._pooled / self.samples if self._several else None
-        if pooled is not None:
+        if pooled is not None and self._apart:
+            # Of one use of a weight among several, whose mean is another: about its own, or it would not be a moment.
+            mean_of_pooled = self._pooled_first / self.samples
+            pooled -= mean_of_pooled[:, :, None] * mean_of_pooled[:, None, :]
+        elif pooled is not None:
             pooled -= square
         return Stats(hessian, mean + self._shift[:, 0], self.count, self.samples, pooled=pooled)
 
