@@ -149,6 +149,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...] | str]] = {
     ),
     "filtered": (filtered, SERIES),
     "shared": (lambda: Net(lambda s, x: s.a(torch.relu(s.a(x))) + s.b(x), a=nn.Linear(6, 6), b=nn.Linear(6, 6)), ROW),
+    "conv-twice": (
+        lambda: Net(lambda s, x: s.a(3 + torch.relu(s.a(x))).flatten(1), a=nn.Conv2d(3, 3, 3, padding=1)), IMAGE
+    ),
     "unused": (lambda: Net(lambda s, x: s.a(x), a=nn.Linear(6, 4), b=nn.Linear(6, 4)), ROW),
     "weight-norm": (lambda: nn.Sequential(weight_norm(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2)), ROW),
     "half": (lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)).half(), ROW),

@@ -168,6 +168,8 @@ def law_moments(case: Case) -> None:
         np.testing.assert_allclose(
             got.mean, mean, rtol=1e-5, atol=(1e-4 + sampled) * np.sqrt(scale) + 1e-12, err_msg=name
         )
+        if got.pooled is not None:  # a moment, also where a weight is used on inputs that are unlike
+            assert np.linalg.eigvalsh(got.pooled).min() > -1e-4 * scale, name
 
 
 def law_perturb(case: Case) -> None:
