@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from attar.evaluate.base import IGNORED, Floats, Metric
 from attar.evaluate.metrics import TopK
@@ -60,6 +59,8 @@ def advantage(margin: Floats, logs: Floats, labels: NDArray[np.int64], reach: fl
     Fitted to labels [n] where the two best of logs [n, classes] are at most `reach` apart: the share of labels that
     are one of the two, and a logistic curve through even odds.
     """
+    from scipy.optimize import minimize_scalar  # 23 MB in memory, of no use to runs without labels
+
     best = np.argpartition(logs, -2, -1)[:, -2:]
     pair = np.take_along_axis(logs, best, -1)
     apart = np.abs(pair[:, 1] - pair[:, 0])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from attar.run.executor import generator
 from attar.run.kept import key_of
@@ -31,6 +30,8 @@ START = 0.01
 
 def slope_for(stream: Stream, known: Known, bits: float) -> float:
     """The slope whose predicted rate, over all layers, is `bits` per weight; a whole step of the search."""
+    from scipy.interpolate import PchipInterpolator
+
     total = sum(layer.size for layer in stream.layers())
     first = 2 * float(np.log(2)) * START / max(total, 1)
     slopes = [slope_of(step_of(first * 2.0**octave)) for octave in LADDER]
