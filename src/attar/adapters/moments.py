@@ -73,7 +73,9 @@ class MomentSum:
         self._pooled_first = np.zeros((groups, cols) if pooled else (0,))
         self._several = False
         self._apart = False
-        self._waiting: list[F32] = []
+        self._waiting: F32 | None = None
+        """Room for a whole block, of which so many examples are there."""
+        self._filled = 0
 
     def add(self, x: Array, samples: int) -> None:
         """Add columns x[groups, cols, n] that came from this many examples; x is not modified."""
@@ -90,30 +92,30 @@ class MomentSum:
 
     def take(self, block: F32) -> None:
         """Add a block [groups, examples, positions, cols], contiguous, which is of no use to others afterwards."""
-        self.samples += block.shape[1]
-        self.count += block.shape[1] * block.shape[2]
-        if self._waiting and self._waiting[0].shape[2] != block.shape[2]:
+        groups, examples, *rest = block.shape
+        self.samples += examples
+        self.count += examples * block.shape[2]
+        if self._waiting is not None and self._waiting.shape[2] != block.shape[2]:
             self.flush()
-        self._waiting.append(block)
-        self._work_off()
-
-    def _work_off(self) -> None:
-        """Sum whole blocks of what is waiting."""
-        size = _examples(self._waiting[0][:, :1].size)
-        if sum(part.shape[1] for part in self._waiting) < size:
-            return
-        whole = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
-        self._waiting = []
-        last = whole.shape[1] - whole.shape[1] % size
-        for start in range(0, last, size):
-            self._sum(np.ascontiguousarray(whole[:, start : start + size]), pooled=True)
-        self._waiting = [whole[:, last:].copy()] if last < whole.shape[1] else []
+        size, start = _examples(block[:, :1].size), 0
+        while start < examples:
+            part = block[:, start : start + size - self._filled]
+            start += part.shape[1]
+            if part.shape[1] == size:
+                self._sum(np.ascontiguousarray(part), pooled=True)
+                continue
+            if self._waiting is None:
+                self._waiting = np.empty((groups, size, *rest), np.float32)
+            self._waiting[:, self._filled : self._filled + part.shape[1]] = part
+            self._filled += part.shape[1]
+            if self._filled == size:
+                self.flush()
 
     def flush(self) -> None:
         """Sum all that is waiting for a whole block; no more examples come."""
-        if self._waiting:
-            whole = np.concatenate(self._waiting, axis=1) if len(self._waiting) > 1 else self._waiting[0]
-            self._waiting = []
+        if self._waiting is not None:
+            whole, self._waiting = self._waiting[:, : self._filled], None
+            self._filled = 0
             self._sum(whole, pooled=True)
 
     def _sum(self, block: F32, *, pooled: bool) -> None:
