@@ -40,7 +40,7 @@ LOOKS_LIKE = (
 def open_store(model: object) -> Store:
     """A private store of a path or a ModelProto; raises FormatError, ModelError."""
     if isinstance(model, ModelProto):
-        return Store(densified(_check(_copy(model), "model")))
+        return Store(densified(_check(_copy(model), "model"))).clone()
     path = Path(str(model))
     try:
         data = path.read_bytes()
@@ -48,7 +48,8 @@ def open_store(model: object) -> Store:
         raise FormatError(
             f"model {path.name!r}: it must be a file that can be read. Received: {error.strerror}. Pass the .onnx file."
         ) from error
-    return Store(densified(_check(_parse(data, path.name), path.name)), path.parent)
+    # The message that came keeps the room of what was taken out of it until it goes; its copy has none.
+    return Store(densified(_check(_parse(data, path.name), path.name)), path.parent).clone()
 
 
 def _parse(data: bytes, name: str) -> ModelProto:
