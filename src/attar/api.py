@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -105,6 +106,7 @@ def _compressed(
     work: PathLike | None, watchers: Sequence[Watcher],
 ) -> Result:  # fmt: skip
     """A checked job run, and its files written where they are wanted."""
+    gc.collect()  # graphs refer to themselves: else what opening has left of a model stays beside it
     clock.budget = job.recipe.time_budget
     names = names_of(job)
     if work is not None:
@@ -245,6 +247,7 @@ def _run(
         return interrupted() or clock.over(loop.needed())
 
     outcome = search(loop, job.recipe.evaluations, stop, extend, alone=alone)
+    loop.subject = loop.subject.bare()
     progress.stage("reading the file back", 1)
     final = pipeline.read_back(job, loop, outcome)
     seen = [(candidate.size_bytes, after) for candidate, after in loop.certified]

@@ -44,7 +44,6 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     """Layers, weights and input statistics of a job that `begin` has checked."""
     adapter = job.adapter
     layers = [layer for layer in adapter.layers() if layer.tied_to is None]
-    weights = {layer.name: adapter.read(layer.name) for layer in layers}
     data = job.splits.calibrate
     progress.stage("statistics", -(-len(data) // BATCH))
 
@@ -62,6 +61,7 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     seen = remember.moments(job.kept, key, see)
     # Each goes as soon as it is made use of: of convolutions it is twice as large as what comes of it.
     stats = {layer.name: shared(layer, seen.pop(layer.name, None) or blind_stats(layer)) for layer in layers}
+    weights = {layer.name: adapter.read(layer.name) for layer in layers}  # copies, when the statistics' peak is over
     try:
         skeleton = adapter.skeleton()
     except ModelError as error:

@@ -209,17 +209,23 @@ def test_tensors_beside_the_message_are_the_same(name, monkeypatch):
     np.testing.assert_array_equal(OnnxAdapter.open(models.MODELS[name]()).run({"x": x}), expected)
 
 
-def test_one_session_is_kept_of_a_large_model(monkeypatch):
-    from attar.adapters.onnx import run as onnx_run
-
+def test_one_session_is_kept():
     adapter = OnnxAdapter.open(models.matmul_add_then_relu_gemm())
     x = models.random(3, 6)
-    monkeypatch.setattr(onnx_run, "SMALL_BYTES", 0)
     for _ in range(2):
         adapter.run({"x": x})
         adapter.run({"x": x}, {"w": np.zeros((3, 8), np.float32)})
         adapter.moments([{"x": x}])
         assert len(adapter._runner._sessions) <= 1  # none after statistics
+
+
+def test_no_session_is_kept_of_a_run_of_large_examples(monkeypatch):
+    adapter = OnnxAdapter.open(models.matmul_add_then_relu_gemm())
+    x = models.random(7, 6)
+    whole = adapter.run({"x": x})
+    monkeypatch.setattr("attar.adapters.parts.MOST_VALUES", 12)
+    np.testing.assert_allclose(adapter.run({"x": x}), whole, rtol=1e-6)
+    assert not adapter._runner._sessions
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):

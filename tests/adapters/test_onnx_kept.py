@@ -271,10 +271,9 @@ def test_bad_data_do_not_spoil_later_runs():
     adapter.run({"x": np.zeros((2, 5), np.float32)}, {"w": np.zeros((2, 7), np.float32)})
 
 
-def test_few_sessions_are_kept_of_a_large_model(monkeypatch):
+def test_a_session_is_made_anew_for_another_layer_and_for_other_weights(monkeypatch):
     from attar.adapters.onnx import run as onnx_run
 
-    monkeypatch.setattr(onnx_run, "SMALL_BYTES", 0)
     made = []
     monkeypatch.setattr(onnx_run, "perturbable", lambda *given: made.append(0) or perturbable(*given))
     adapter = OnnxAdapter.open(models.matmul_add_then_relu_gemm())

@@ -70,12 +70,21 @@ def test_a_system_without_malloc_trim_keeps_what_it_has(monkeypatch):
 def test_large_arrays_are_handed_back_at_once_and_later_as_usual(monkeypatch):
     told = []
     monkeypatch.setattr(memory, "_own", lambda name: lambda *values: told.append((name, *values)))
-    with pytest.raises(KeyError), memory.at_once():
-        assert told == [("malloc_trim", 0), ("mallopt", memory.M_MMAP_THRESHOLD, memory.APART)]
-        raise KeyError
-    assert told[2:] == [
-        ("mallopt", memory.M_MMAP_THRESHOLD, memory.USUAL), ("mallopt", memory.M_TRIM_THRESHOLD, 2 * memory.USUAL),
+    begun = [
+        ("malloc_trim", 0), ("mallopt", memory.M_MMAP_THRESHOLD, memory.APART),
+        ("mallopt", memory.M_TRIM_THRESHOLD, memory.FREE),
     ]  # fmt: skip
+    with pytest.raises(KeyError), memory.at_once():
+        with memory.at_once():  # within the other it begins and ends nothing
+            pass
+        assert told == begun
+        raise KeyError
+    assert told[3:] == [
+        ("mallopt", memory.M_MMAP_THRESHOLD, memory.USUAL), ("mallopt", memory.M_TRIM_THRESHOLD, 2 * memory.USUAL),
+        ("malloc_trim", 0),
+    ]  # fmt: skip
+    with memory.at_once():
+        assert told[6:] == begun
 
 
 def test_units_are_written_from_where_arrays_are_and_read_once(tmp_path):

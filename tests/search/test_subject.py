@@ -55,6 +55,14 @@ def test_corrected_with_the_first_method_that_takes_the_layer() -> None:
     assert np.abs(quantised.matrix - restored.matrix).max() > 0
 
 
+def test_of_a_bare_subject_sensitivities_are_left() -> None:
+    one = subject(("uniform",), rows=20, cols=30)
+    one, _ = one.corrected(1e-4, lambda: 0.5, Silent())
+    bare = one.bare()
+    assert not bare.weights and not bare.stats["layer"].hessian.size
+    np.testing.assert_array_equal(bare.stats["layer"].sensitivity, one.stats["layer"].sensitivity)
+
+
 def test_layers_apart_are_not_corrected() -> None:
     one = subject(("lowrank", "uniform"), **DEPTHWISE)
     after, factors = one.corrected(1e-4, lambda: 0.5, Silent(), apart={"layer"})

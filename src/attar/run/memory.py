@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from attar.run.progress import Progress
@@ -19,6 +20,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
 APART, USUAL = 1 << 20, 1 << 25
 """Bytes from which memory is mapped for itself, and unmapped when it is freed: here, and as glibc comes to itself."""
+FREE = 1 << 22
+"""Bytes that are free at the end of a heap from which they are returned: each thread has a heap, and there
+malloc_trim leaves the end as it is."""
+_lasting = Lock()
 
 
 @cache
@@ -43,19 +48,22 @@ def at_once() -> Iterator[None]:
     """Return the memory of every large array when it is freed, while this lasts; up to a sixth slower.
 
     glibc raises the size from which it does so to that of the largest array that was freed, up to 32 MiB: what is freed
-    after leaves holes, which hardly an array of another size fits in.
+    after leaves holes, which hardly an array of another size fits in. Within another, this changes nothing.
     """
     set_to = _own("mallopt")
-    if set_to is None:
+    if set_to is None or not _lasting.acquire(blocking=False):
         yield
         return
     give_back()
     set_to(M_MMAP_THRESHOLD, APART)
+    set_to(M_TRIM_THRESHOLD, FREE)
     try:
         yield
     finally:
         set_to(M_MMAP_THRESHOLD, USUAL)
         set_to(M_TRIM_THRESHOLD, 2 * USUAL)
+        give_back()
+        _lasting.release()
 
 
 class Sparing:

@@ -20,7 +20,7 @@ from attar.recipe import LayerRule
 from attar.run.engines import Engine, Threads
 from attar.run.executor import map_in_order
 from attar.run.kept import Kept
-from attar.run.memory import give_back
+from attar.run.memory import at_once, give_back
 from attar.run.progress import Progress, Silent
 from attar.search import remember
 from attar.search.offers import every, first
@@ -134,6 +134,7 @@ class Subject:
             layer, self.weights[layer.name], self.stats[layer.name], *self.allowed(layer), slope
         )  # fmt: skip
 
+    @at_once()
     def build(self, slope: float, progress: Progress | None = None) -> Candidate:
         """Encode every layer at one slope and pack the file."""
         progress = progress or Silent()
@@ -169,6 +170,12 @@ class Subject:
             self.adapter.write(layer.name, opening.decode(archive, layer.name))
         self.adapter.restore(archive.remainder())
 
+    def bare(self) -> Subject:
+        """Without weights and second moments, when no more candidates are made of them."""
+        none = np.zeros(0)
+        stats = {name: replace(one, hessian=none, coupling=None) for name, one in self.stats.items()}
+        return replace(self, weights={}, stats=stats)
+
     def halved(self, measure: Measure) -> Subject:
         """The subject with other tensors as float16 where every value survives, if the outputs show nothing of it.
 
@@ -183,6 +190,7 @@ class Subject:
         self.adapter.restore(self.remainder)  # the working copy is still the original, which drops are measured from
         return replace(self, remainder=half) if unseen else self
 
+    @at_once()
     def corrected(
         self, slope: float, measure: Measure, progress: Progress, alike: Callable[[str], str] | None = None,
         apart: Collection[str] = (),

@@ -27,9 +27,6 @@ from attar.types import Array, Capture, Scaled, Stats, TensorSpec
 
 CAPTURE_BYTES = 2**27
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
-SMALL_BYTES = 2**26
-"""Bytes of values up to which sessions of several kinds are kept, MOST_SESSIONS of each: their arenas are large."""
-MOST_SESSIONS = 1
 PATCHES_PER_BATCH = 16384
 """Patches of a convolution that the first batch should give at least, however few its examples."""
 WAITING_BYTES = 2**26
@@ -56,6 +53,7 @@ class Runner:
         """Values for each example of the tensors that `places` looked at."""
         self._seen: Feed | None = None
         self._sessions: dict[tuple[str, ...], Session] = {}
+        """The last one alone: each holds a copy of all weights, and what its runs took."""
 
     def forget(self) -> None:
         """Values have changed: no session is valid any more."""
@@ -63,25 +61,15 @@ class Runner:
 
     def _session(self, kind: str, names: Sequence[str] = (), sites: Sequence[Site] = ()) -> Session:
         key = (kind, *names)
-        session = self._sessions.pop(key, None)
-        if session is None:
-            self._make_room(kind)
-            if kind == "plain":
-                session = Session(self._store)
-            elif kind == "perturbed":
-                session = perturbable(self._store, sites)
-            else:
-                session = watching(self._store, names, sites)
-        self._sessions[key] = session  # the last one used stands last
-        return session
-
-    def _make_room(self, kind: str) -> None:
-        """Each session holds a copy of all weights: of a large model there is one, of a small one a few of a kind."""
-        if self._store.nbytes() >= SMALL_BYTES:
+        if key not in self._sessions:
             self._sessions.clear()
-        alike = [key for key in self._sessions if key[0] == kind]
-        if len(alike) >= MOST_SESSIONS:
-            del self._sessions[alike[0]]
+            if kind == "plain":
+                self._sessions[key] = Session(self._store)
+            elif kind == "perturbed":
+                self._sessions[key] = perturbable(self._store, sites)
+            else:
+                self._sessions[key] = watching(self._store, names, sites)
+        return self._sessions[key]
 
     def _remember(self, feed: Feed) -> None:
         """Keep one example that the model has accepted, for `places`."""
@@ -99,9 +87,18 @@ class Runner:
         step = together(feed.examples.values(), feed.count, feed.count)
         if size is None and step >= feed.count:
             return self._run_feed(feed, perturb or {})
+        if step >= feed.count:
+            return self._in_parts(feed, size, step, perturb or {})
+        with at_once():  # what large examples take is little beside their time, and their memory is not
+            outputs = self._in_parts(feed, size, step, perturb or {})
+            self._sessions.clear()
+        return outputs
+
+    def _in_parts(self, feed: Feed, size: int | None, step: int, perturb: Mapping[str, Array]) -> Array:
+        """The first output of a feed, cut into parts of a size that the model is made for, or of some examples."""
         results = []
         for part, rows, real in parts(feed, size, lambda _: step):
-            deltas = {name: np.asarray(delta)[rows] for name, delta in (perturb or {}).items()}
+            deltas = {name: np.asarray(delta)[rows] for name, delta in perturb.items()}
             results.append(self._run_feed(part, deltas)[:real])
         return np.concatenate(results)
 
@@ -224,6 +221,7 @@ class Runner:
             sums[owner] = (
                 IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols, pooled=pooled)
             )
+        found: dict[str, Stats | None] = {}
         keep = start = 0
         order = {owner: place for place, owner in enumerate(self._uses)}
         for batch, final in with_last(batches):
@@ -246,8 +244,10 @@ class Runner:
                             del tensors[name]
                         if final and end:
                             sums[owner].flush()
+                if final:  # what is summed goes before the next turn's sums come
+                    found |= {owner: sums.pop(owner).stats() for owner in some}
             start += feed.count
-        return {owner: sums.pop(owner).stats() for owner in list(sums)}
+        return found
 
     def _add(
         self, total: MomentSum | IdCounts, site: Site, tensors: Mapping[str, Array], sample: Sample, new: int
