@@ -163,6 +163,7 @@ class Subject:
             layers=coded, remainder=self.remainder, skeleton=self.skeleton, meta=self.meta, coder=self.coder
         )
 
+    @at_once()
     def put(self, candidate: Candidate) -> None:
         """Write a candidate, decoded from its file's bytes, into the working copy."""
         archive = read_archive(candidate.data)
