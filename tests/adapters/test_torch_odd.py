@@ -114,7 +114,9 @@ def fitted(adapter: Adapter, inputs: dict[str, Array]) -> dict[str, Array]:
     return fit_inputs(Dataset(inputs), adapter.inputs()).arrays()
 
 
-def test_integers_of_an_input_of_which_only_the_name_is_known_stay() -> None:
+@pytest.mark.parametrize("seed", range(40))
+def test_integers_of_an_input_of_which_only_the_name_is_known_stay(seed: int) -> None:
+    torch.manual_seed(seed)  # of some, other examples move in the last digit where the first one has another length
     adapter = TorchAdapter.open(Lengths())
     batch = fitted(adapter, {"x": np.ones((6, 4, 3), np.float32), "steps": np.array([1, 2, 3, 4, 1, 2])})
     assert batch["steps"].dtype == np.int64
