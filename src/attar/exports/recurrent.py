@@ -57,9 +57,8 @@ def with_lstm(model: onnx.ModelProto, scales: Mapping[str, Array], nodes: Collec
         del node.input[:]
         node.input.extend(inputs)
         node.op_type, node.domain = "DynamicQuantizeLSTM", DOMAIN
-        kept = [
-            attribute for attribute in node.attribute if attribute.name != "layout"
-        ]  # which is 0, and not known there
+        # The layout is 0, and no attribute of the integer operator.
+        kept = [attribute for attribute in node.attribute if attribute.name != "layout"]
         del node.attribute[:]
         node.attribute.extend(kept)
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}

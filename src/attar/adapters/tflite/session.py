@@ -202,8 +202,11 @@ def in_order(store: Store) -> Store:
     graph, names = store.model.subgraphs[0], signature_names(store.model)
     if all(index in names for index in graph.outputs):
         numbered = all(re.fullmatch(r"output_\d+", names[index]) for index in graph.outputs)
-        order = (lambda index: int(names[index][7:])) if numbered else names.__getitem__
-        graph.outputs = sorted(graph.outputs, key=order)  # type: ignore[type-var,arg-type]
+
+        def place(index: int) -> tuple[int, str]:
+            return int(names[index].removeprefix("output_")) if numbered else 0, names[index]
+
+        graph.outputs = sorted(graph.outputs, key=place)
     return store
 
 

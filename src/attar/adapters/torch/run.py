@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -96,12 +96,10 @@ class Runner:
             self.example = {n: a.astype(np.float32) if a.dtype.kind in "iu" else a for n, a in given.items()}
             if all(array.dtype == self.example[name].dtype for name, array in given.items()):
                 raise
-            try:
+            with suppress(AttarError):
                 torch_inputs.check_steady(self._source.network, lambda: self.call(batch), batch)
-            except AttarError:
-                self.example = given
-            else:
                 return
+            self.example = given
             raise
 
     def _check_flat(self, batch: Batch) -> None:
