@@ -38,7 +38,7 @@ struct Crew::Shared {
     bool over = false;
 };
 
-Crew::Crew(size_t threads) {
+Crew::Crew(size_t threads) : size_(std::max<size_t>(threads, 1)) {
     if (threads < 2) return;
     shared_ = std::make_shared<Shared>();
     try {

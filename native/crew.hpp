@@ -22,6 +22,9 @@ class Crew {
     Crew(const Crew&) = delete;
     Crew& operator=(const Crew&) = delete;
 
+    // With those that could not be had.
+    size_t size() const { return size_; }
+
     // Calls work(next) on this thread and on those others that are there by then; next() gives 0 .. count - 1, each to one of
     // them, and then count. What one of them throws ends all, and is thrown here.
     template <class Work>
@@ -53,6 +56,7 @@ class Crew {
     static void serve(Shared& shared);
     void on_all(const std::function<void()>& work);
 
+    size_t size_;
     std::shared_ptr<Shared> shared_;  // none where there are no others
 };
 

@@ -61,7 +61,8 @@ struct Ahead {
     }
 };
 
-// Where decoding stands: states in the order of words, the next word, the end of the words, and how far may be read.
+// Where decoding stands: states in the order of words (for decode_vbmi2 of each 32 the low halves, then the high ones), the next
+// word, the end of the words, and how far may be read.
 struct Cursor {
     alignas(64) uint32_t state[kMaxLanes];
     const uint8_t* word;
@@ -96,18 +97,31 @@ ChunkText encode_chunk(const uint8_t* symbols, size_t count, Runs runs, const En
 std::vector<uint8_t> encode(const uint8_t* symbols, size_t count, Runs runs, const EncodeTables& tables, size_t lanes,
                             Path path);
 
+// What is left of a run: symbols of one table.
+struct Run {
+    size_t table;
+    uint8_t* symbols;
+    size_t count;
+};
+
 // The symbols of one chunk, run by run. Bytes and tables must outlive it; everything throws Malformed.
 class ChunkDecoder {
   public:
     ChunkDecoder(const uint8_t* data, size_t size, size_t count, const DecodeTables& tables, Path path);
     // The next run: `count` symbols of one table.
     void run(size_t table, uint8_t* symbols, size_t count);
+    // The same of two chunks at once until one of the runs is done: a step waits for the one before it in its own chunk only.
+    static void run_both(ChunkDecoder& one, Run& first, ChunkDecoder& other, Run& second);
     // That the bytes end where the encoder began.
     void finish();
     // What to fetch during the next runs.
     void expect(const Ahead& ahead) { cursor_.ahead = ahead; }
 
   private:
+    uint32_t state(size_t i) const;
+    void set_state(size_t i, uint32_t x);
+    bool wide(const Run& run) const;
+    void skip(Run& run, size_t count);
     void look_ahead();
     size_t steps(size_t table, uint8_t* symbols, size_t count);
     void open_single(const uint8_t* data, size_t size, size_t head);
@@ -118,6 +132,7 @@ class ChunkDecoder {
 
     const DecodeTables& tables_;
     Path path_;
+    bool halves_;       // whether decode_vbmi2 takes all steps
     size_t lanes_ = 0;  // none where a single stream is all
     size_t body_ = 0;   // symbols before the tail
     Cursor cursor_;
@@ -130,13 +145,24 @@ class ChunkDecoder {
 void decode(const uint8_t* data, size_t size, uint8_t* symbols, size_t count, Runs runs, const DecodeTables& tables,
             Path path);
 
+ATTAR_INLINE uint32_t take_word(const uint8_t* data) { return static_cast<uint32_t>(data[0] | data[1] << 8); }
+
+// A state without the symbol of its entry; the factor one less, because the entry comes late.
+ATTAR_INLINE uint32_t advance(uint32_t x, uint32_t entry) {
+    const uint32_t quotient = x >> kBits;
+    return (entry >> 12 & 0xfff) * quotient + (quotient + (entry & 0xfff));
+}
+
 // Decode steps of `lanes` (32, 64 or 128) symbols, the last one perhaps shorter, while kAhead bytes may be read; the number
 // of symbols done. NEON leaves the shorter step to others.
 bool has_vbmi2();  // whether decode_vbmi2 may be called
 size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
+// Whole steps of 128 symbols of each of two chunks, at most `count` symbols each; no table is of one symbol only.
+size_t decode_two_vbmi2(const AliasBytes* const* alias, uint8_t* const* symbols, size_t count, Cursor* const* cursor);
 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
+size_t decode_scalar(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 
 // Encodes `count` symbols on 32, 64 or 128 lanes with one table, the last first; words go before `first`.

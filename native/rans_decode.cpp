@@ -18,8 +18,6 @@ constexpr size_t kBlock = 512;
 
 [[noreturn]] void refuse_end() { throw Malformed("the coded bytes do not end where they began"); }
 
-ATTAR_INLINE uint32_t take_word(const uint8_t* data) { return static_cast<uint32_t>(data[0] | data[1] << 8); }
-
 uint32_t take(const uint8_t* data, size_t bytes) {
     uint32_t value = 0;
     for (size_t k = 0; k < bytes; ++k) value |= static_cast<uint32_t>(data[k]) << (8 * k);
@@ -36,13 +34,7 @@ size_t take_varint(const uint8_t*& data, const uint8_t* end) {
     throw Malformed("the coded bytes are cut short");
 }
 
-// A state without the symbol of its entry; the factor one less, because the entry comes late.
-ATTAR_INLINE uint32_t advance(uint32_t x, uint32_t entry) {
-    const uint32_t quotient = x >> kBits;
-    return (entry >> 12 & 0xfff) * quotient + (quotient + (entry & 0xfff));
-}
-
-// The same where the entry's frequency is likely to be `likely` + 1: it is multiplied by that while the entry is on its way.
+// `advance` where the entry's frequency is likely to be `likely` + 1: it is multiplied by that while the entry is on its way.
 ATTAR_INLINE uint32_t advance_likely(uint32_t x, uint32_t entry, uint32_t likely) {
     const uint32_t quotient = x >> kBits;
     uint32_t product = likely * quotient + quotient;
@@ -71,50 +63,10 @@ ATTAR_INLINE void single_steps(Cursor& cursor, uint8_t* symbols, size_t count, E
     cursor.word = word;
 }
 
-// One step of `count` symbols, at most one a lane.
-void decode_step(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
-    for (size_t i = 0; i < lanes; ++i) {
-        size_t lane = lane_at(i);
-        if (lane >= count) continue;
-        uint32_t x = cursor.state[i];
-        uint32_t entry = entries[x & (kTotal - 1)];
-        symbols[lane] = static_cast<uint8_t>(entry >> 24);
-        x = advance(x, entry);
-        uint32_t low = x < kLow;
-        cursor.state[i] = x << (low << 4) | (take_word(cursor.word) & (0u - low));
-        cursor.word += 2 * low;
-    }
-}
-
-// The steps without vectors, and without a branch where they are whole.
-size_t decode_scalar(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
-    size_t at = 0;
-    const uint8_t* word = cursor.word;
-    for (; at + lanes <= count && static_cast<size_t>(cursor.readable - word) >= kAhead; at += lanes) {
-        // Sixteen even lanes, then sixteen odd ones.
-        for (size_t half = 0; half < lanes; half += 16) {
-            uint32_t* state = cursor.state + half;
-            uint8_t* to = symbols + at + lane_at(half);
-            for (size_t i = 0; i < 16; ++i) {
-                uint32_t entry = entries[state[i] & (kTotal - 1)];
-                to[2 * i] = static_cast<uint8_t>(entry >> 24);
-                uint32_t x = advance(state[i], entry);
-                uint32_t low = x < kLow;
-                state[i] = x << (low << 4) | (take_word(word) & (0u - low));
-                word += 2 * low;
-            }
-        }
-    }
-    cursor.word = word;
-    if (at == count || at + lanes <= count || static_cast<size_t>(cursor.readable - word) < kAhead) return at;
-    decode_step(entries, symbols + at, count - at, lanes, cursor);
-    return count;
-}
-
 }  // namespace
 
 ChunkDecoder::ChunkDecoder(const uint8_t* data, size_t size, size_t count, const DecodeTables& tables, Path path)
-    : tables_(tables), path_(path), filled_(tables.count()) {
+    : tables_(tables), path_(path), halves_(path == Path::avx512 && has_vbmi2() && tables.alias(0) != nullptr), filled_(tables.count()) {
     const uint8_t* end = data + size;
     size_t head = take_varint(data, end);
     size = static_cast<size_t>(end - data);
@@ -126,7 +78,7 @@ ChunkDecoder::ChunkDecoder(const uint8_t* data, size_t size, size_t count, const
     if (lanes_ == 16 || head >> 2 >= count) throw Malformed("a chunk must begin with its lanes and its tail");
     if (size < 4 * lanes_ || size % 2 != 0) throw Malformed("the coded bytes are cut short");
     body_ = count - (head >> 2);
-    for (size_t i = 0; i < lanes_; ++i) cursor_.state[i] = take(data + 4 * lane_at(i), 4);
+    for (size_t i = 0; i < lanes_; ++i) set_state(i, take(data + 4 * lane_at(i), 4));
     cursor_.word = data + 4 * lanes_;
     cursor_.end = cursor_.readable = end;
 }
@@ -139,6 +91,54 @@ void ChunkDecoder::run(size_t table, uint8_t* symbols, size_t count) {
         done += steps(table, symbols + done, first - done);
     }
     if (first < count) single(table, symbols + first, count - first);
+}
+
+// Whether whole steps of a run may be taken together with those of another chunk.
+bool ChunkDecoder::wide(const Run& run) const {
+    return halves_ && lanes_ == kMaxLanes && body_ >= kMaxLanes && run.count >= kMaxLanes && !tables_.bytes(run.table).only;
+}
+
+void ChunkDecoder::run_both(ChunkDecoder& one, Run& first, ChunkDecoder& other, Run& second) {
+    if (one.wide(first) && other.wide(second)) {
+        one.look_ahead();
+        other.look_ahead();
+        const AliasBytes* const alias[2] = {&one.tables_.bytes(first.table), &other.tables_.bytes(second.table)};
+        uint8_t* const symbols[2] = {first.symbols, second.symbols};
+        Cursor* const cursor[2] = {&one.cursor_, &other.cursor_};
+        const size_t most = std::min({first.count, one.body_, second.count, other.body_});
+        const size_t done = decode_two_vbmi2(alias, symbols, most, cursor);
+        one.skip(first, done);
+        other.skip(second, done);
+    }
+    const bool shorter = first.count <= second.count;
+    Run& left = shorter ? first : second;
+    (shorter ? one : other).run(left.table, left.symbols, left.count);
+    left.count = 0;
+}
+
+// Symbols of the lanes are decoded.
+void ChunkDecoder::skip(Run& run, size_t count) {
+    run.symbols += count;
+    run.count -= count;
+    body_ -= count;
+}
+
+// Of halves: see Cursor.
+uint32_t ChunkDecoder::state(size_t i) const {
+    if (!halves_) return cursor_.state[i];
+    const uint8_t* const at = reinterpret_cast<const uint8_t*>(cursor_.state + i / 32 * 32) + 2 * (i % 32);
+    return take_word(at) | take_word(at + 64) << 16;
+}
+
+void ChunkDecoder::set_state(size_t i, uint32_t x) {
+    if (!halves_) {
+        cursor_.state[i] = x;
+        return;
+    }
+    uint8_t* const at = reinterpret_cast<uint8_t*>(cursor_.state + i / 32 * 32) + 2 * (i % 32);
+    const uint16_t low = static_cast<uint16_t>(x), high = static_cast<uint16_t>(x >> 16);
+    std::memcpy(at, &low, 2);
+    std::memcpy(at + 64, &high, 2);
 }
 
 void ChunkDecoder::finish() {
@@ -162,8 +162,8 @@ void ChunkDecoder::look_ahead() {
 
 size_t ChunkDecoder::steps(size_t table, uint8_t* symbols, size_t count) {
     const uint32_t* given = tables_.entries(table);
+    if (halves_) return decode_vbmi2(tables_.bytes(table), symbols, count, lanes_, cursor_);
     if (path_ == Path::avx512 && tables_.alias(table) != nullptr) {
-        if (has_vbmi2()) return decode_vbmi2(tables_.bytes(table), symbols, count, lanes_, cursor_);
         return decode_avx512(*tables_.alias(table), symbols, count, lanes_, cursor_);
     }
     if (path_ == Path::avx512) return decode_avx512(given, symbols, count, lanes_, cursor_);
@@ -183,9 +183,10 @@ void ChunkDecoder::open_single(const uint8_t* data, size_t size, size_t head) {
 void ChunkDecoder::open_tail() {
     bool intact = body_ == 0 && cursor_.word == cursor_.end;
     for (size_t i = 0; i < lanes_; ++i) {
-        intact = intact && cursor_.state[i] >> 16 == 1;
-        pad_[2 * lane_at(i)] = static_cast<uint8_t>(cursor_.state[i]);
-        pad_[2 * lane_at(i) + 1] = static_cast<uint8_t>(cursor_.state[i] >> 8);
+        const uint32_t x = state(i);
+        intact = intact && x >> 16 == 1;
+        pad_[2 * lane_at(i)] = static_cast<uint8_t>(x);
+        pad_[2 * lane_at(i) + 1] = static_cast<uint8_t>(x >> 8);
     }
     if (!intact) refuse_end();
     open_single(pad_, 2 * lanes_, 4);

@@ -24,7 +24,7 @@ struct Registers {
     __m512i divider, other, scaled[2], shift[2];
 };
 
-// The states of 32 lanes in the order of words: their low and their high halves.
+// The states of 32 lanes in the order of words: their low and their high halves, one after the other in a cursor.
 struct Halves {
     __m512i low, high;
 };
@@ -105,24 +105,13 @@ ATTAR_VBMI2 ATTAR_INLINE __m512i ordered(__m512i symbol) {
     return _mm512_permutexvar_epi8(_mm512_load_si512(kOrder), symbol);
 }
 
-ATTAR_VBMI2 ATTAR_INLINE __m512i joined(__m256i first, __m256i second) {
-    return _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
-}
-
-// Halves of 32 states, and the states of halves.
 ATTAR_VBMI2 ATTAR_INLINE Halves load(const uint32_t* state) {
-    const __m512i a = _mm512_load_si512(state), b = _mm512_load_si512(state + 16);
-    return {joined(_mm512_cvtepi32_epi16(a), _mm512_cvtepi32_epi16(b)),
-            joined(_mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16)), _mm512_cvtepi32_epi16(_mm512_srli_epi32(b, 16)))};
-}
-
-ATTAR_VBMI2 ATTAR_INLINE __m512i whole(__m256i low, __m256i high) {
-    return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+    return {_mm512_load_si512(state), _mm512_load_si512(state + 16)};
 }
 
 ATTAR_VBMI2 ATTAR_INLINE void store(const Halves& x, uint32_t* state) {
-    _mm512_store_si512(state, whole(_mm512_castsi512_si256(x.low), _mm512_castsi512_si256(x.high)));
-    _mm512_store_si512(state + 16, whole(_mm512_extracti64x4_epi64(x.low, 1), _mm512_extracti64x4_epi64(x.high, 1)));
+    _mm512_store_si512(state, x.low);
+    _mm512_store_si512(state + 16, x.high);
 }
 
 // The first lanes of a group, for some symbols of it.
@@ -172,6 +161,12 @@ ATTAR_VBMI2 ATTAR_INLINE size_t run_any(const Registers& table, uint8_t* symbols
     return run_groups<1, kOnly>(table, symbols, count, cursor);
 }
 
+ATTAR_VBMI2 ATTAR_INLINE Registers load(const AliasBytes& alias) {
+    return {_mm512_load_si512(alias.divider), _mm512_load_si512(alias.other),
+            {_mm512_load_si512(alias.scaled[0]), _mm512_load_si512(alias.scaled[1])},
+            {_mm512_load_si512(alias.shift[0]), _mm512_load_si512(alias.shift[1])}};
+}
+
 }  // namespace
 
 bool has_vbmi2() {
@@ -181,11 +176,38 @@ bool has_vbmi2() {
 }
 
 ATTAR_VBMI2 size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
-    const Registers table{_mm512_load_si512(alias.divider), _mm512_load_si512(alias.other),
-                          {_mm512_load_si512(alias.scaled[0]), _mm512_load_si512(alias.scaled[1])},
-                          {_mm512_load_si512(alias.shift[0]), _mm512_load_si512(alias.shift[1])}};
+    const Registers table = load(alias);
     if (alias.only) return run_any<true>(table, symbols, count, lanes, cursor);
     return run_any<false>(table, symbols, count, lanes, cursor);
+}
+
+// The tables do not fit the registers: most of their look-ups read them from memory, which costs less than to wait.
+ATTAR_VBMI2 size_t decode_two_vbmi2(const AliasBytes* const* alias, uint8_t* const* symbols, size_t count, Cursor* const* cursor) {
+    constexpr size_t kGroups = kMaxLanes / 32;
+    const __mmask32 all[2] = {~__mmask32{0}, ~__mmask32{0}};
+    const Registers table[2] = {load(*alias[0]), load(*alias[1])};
+    Halves x[2][kGroups];
+    for (size_t k = 0; k < 2; ++k) {
+        for (size_t g = 0; g < kGroups; ++g) x[k][g] = load(cursor[k]->state + 32 * g);
+    }
+    const uint8_t* word[2] = {cursor[0]->word, cursor[1]->word};
+    const uint8_t* const last[2] = {cursor[0]->readable - kAhead, cursor[1]->readable - kAhead};
+    Ahead ahead[2] = {cursor[0]->ahead, cursor[1]->ahead};
+    size_t at = 0;
+    for (; at + kMaxLanes <= count && word[0] <= last[0] && word[1] <= last[1]; at += kMaxLanes) {
+        for (size_t k = 0; k < 2; ++k) ahead[k].fetch(kMaxLanes);
+        for (size_t g = 0; g < kGroups; g += 2) {
+            for (size_t k = 0; k < 2; ++k) {
+                _mm512_storeu_si512(symbols[k] + at + 32 * g, ordered(step<true, false>(table[k], x[k] + g, all, word[k])));
+            }
+        }
+    }
+    for (size_t k = 0; k < 2; ++k) {
+        for (size_t g = 0; g < kGroups; ++g) store(x[k][g], cursor[k]->state + 32 * g);
+        cursor[k]->word = word[k];
+        cursor[k]->ahead = ahead[k];
+    }
+    return at;
 }
 
 #else
@@ -193,6 +215,8 @@ ATTAR_VBMI2 size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_
 bool has_vbmi2() { return false; }
 
 size_t decode_vbmi2(const AliasBytes&, uint8_t*, size_t, size_t, Cursor&) { return 0; }
+
+size_t decode_two_vbmi2(const AliasBytes* const*, uint8_t* const*, size_t, Cursor* const*) { return 0; }
 
 #endif
 

@@ -3,118 +3,11 @@
 #include <algorithm>
 #include <vector>
 
-#include "buffer.hpp"
-#include "target.hpp"
-#include "unsort.hpp"
+#include "chunk.hpp"
 
 namespace attar {
 
 namespace {
-
-// What a thread works with.
-struct Bench {
-    explicit Bench(const Shape& shape) : sorted(shape.rows == 1 ? 0 : shape.cols), plain(sorted.width()) {}
-    SpareBuffer symbols;
-    Rows sorted, plain;
-};
-
-// The target of the rows: Integers or Floats below.
-template <class Target>
-class Decoding {
-  public:
-    Decoding(const Plan& plan, size_t most, Path path, const Target& target)
-        : plan_(plan), unsorting_(plan.order, path), most_(most), path_(path), target_(target) {}
-
-    // The escapes of a chunk, in the order of coding.
-    std::vector<int64_t> decode(const Part& part, Bench& bench) const {
-        const size_t width = plan_.shape.rows == 1 ? 1 : plan_.shape.cols;
-        ChunkDecoder decoder(part.source.data, part.source.size, (part.stop - part.start) * width, plan_.tables, path_);
-        std::vector<int64_t> found;
-        if (plan_.shape.rows == 1) decode_line(part, decoder, bench, found);
-        else decode_rows(part, decoder, bench, found);
-        decoder.finish();
-        return found;
-    }
-
-  private:
-    void decode_line(const Part& part, ChunkDecoder& decoder, Bench& bench, std::vector<int64_t>& found) const {
-        const size_t count = part.stop - part.start;
-        uint8_t* symbols = bench.symbols.reserve(count);
-        decoder.run(0, symbols, count);
-        find(symbols, count, found, [&](size_t at) { return part.start + at; });
-        target_.write(0, part.start, symbols, count);
-    }
-
-    void decode_rows(const Part& part, ChunkDecoder& decoder, Bench& bench, std::vector<int64_t>& found) const {
-        const SortedLines& order = plan_.order;
-        for (size_t level = 0, start = part.start; start < part.stop; ++level) {
-            const size_t stop = std::min(order.first[level + 1], part.stop);
-            if (stop <= start) continue;
-            const size_t rows = stop - start;
-            uint8_t* symbols = bench.symbols.reserve(rows * plan_.shape.cols);
-            const uint32_t* first = order.rows.data() + start;
-            decoder.expect({target_.row(0), target_.row_bytes(), target_.row_bytes() / plan_.shape.cols, first, first + rows});
-            decode_group(first, rows, order.spans[level], decoder, symbols, found);
-            for (; start < stop; start += kRowsAtOnce) {
-                expect(start + kRowsAtOnce, stop);
-                put_rows(level, symbols, rows, {start, std::min(start + kRowsAtOnce, stop), stop}, bench);
-            }
-            start = stop;
-        }
-    }
-
-    // Sorted rows, of the `rows` of a level up to `end`.
-    struct Few {
-        size_t start, stop, end;
-    };
-
-    void put_rows(size_t level, const uint8_t* symbols, size_t rows, Few few, Bench& bench) const {
-        const size_t first = rows - (few.end - few.start), count = few.stop - few.start;
-        const uint32_t* row = plan_.order.rows.data() + few.start;
-        if constexpr (Target::kBytes) {
-            if (unsorting_.direct()) {
-                uint8_t* to[kRowsAtOnce];
-                for (size_t i = 0; i < count; ++i) to[i] = target_.out + row[i] * plan_.shape.cols;
-                return unsorting_.put(level, symbols, rows, first, count, bench.sorted, target_.low(), to);
-            }
-        }
-        const Rows& lines = unsorting_.apply(level, symbols, rows, first, count, bench.sorted, bench.plain);
-        for (size_t i = 0; i < count; ++i) target_.write(row[i], 0, lines.row(i), plan_.shape.cols);
-    }
-
-    void decode_group(const uint32_t* lines, size_t rows, const std::vector<Span>& spans, ChunkDecoder& decoder,
-                      uint8_t* symbols, std::vector<int64_t>& found) const {
-        const uint32_t* columns = plan_.order.columns.data();
-        for (const Span& span : spans) {
-            decoder.run(span.table, symbols, rows * span.width);
-            find(symbols, rows * span.width, found, [&](size_t at) {
-                return lines[at / span.width] * plan_.shape.cols + columns[at % span.width];
-            });
-            symbols += rows * span.width;
-            columns += span.width;
-        }
-    }
-
-    template <class Place>
-    void find(const uint8_t* symbols, size_t count, std::vector<int64_t>& found, Place place) const {
-        if (plan_.alphabet.escape) find_escapes(symbols, count, plan_.alphabet.width, most_, found, place);
-    }
-
-    // Has the cache lines fetched that the next rows will be written to: no processor guesses where sorted rows belong.
-    // Inline, because GCC takes a function that only prefetches for one without effect, and drops its calls.
-    ATTAR_INLINE void expect(size_t start, size_t stop) const {
-        for (size_t i = start; i < std::min(start + kRowsAtOnce, stop); ++i) {
-            const uint8_t* row = target_.row(plan_.order.rows[i]);
-            for (size_t k = 0; k < target_.row_bytes(); k += 64) ATTAR_PREFETCH(row + k);
-        }
-    }
-
-    const Plan& plan_;
-    Unsorting unsorting_;
-    size_t most_;
-    Path path_;
-    const Target& target_;
-};
 
 template <class T>
 struct Integers {
@@ -154,9 +47,14 @@ void decode_all(const Plan& plan, Source source, Places places, Crew& crew, Path
     const std::vector<Part> parts = split(plan, source);
     const Decoding<Target> decoding(plan, places.size, path, target);
     std::vector<std::vector<int64_t>> found(parts.size());
-    crew.run(parts.size(), [&](auto next) {
+    // Chunks two by two, as far as all threads have as many of them; then one by one.
+    const size_t pairs = parts.size() / (2 * crew.size()) * crew.size(), work = parts.size() - pairs;
+    crew.run(work, [&](auto next) {
         Bench bench(plan.shape);
-        for (size_t k; (k = next()) < parts.size();) found[k] = decoding.decode(parts[k], bench);
+        for (size_t k; (k = next()) < work;) {
+            if (k < pairs) decoding.decode(&parts[2 * k], 2, bench, &found[2 * k]);
+            else decoding.decode(&parts[k + pairs], 1, bench, &found[k + pairs]);
+        }
     });
     size_t total = 0;
     for (const std::vector<int64_t>& some : found) total += some.size();

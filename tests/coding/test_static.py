@@ -63,6 +63,19 @@ def test_native_equals_twin(seed, rows, cols, scale, outliers, dtype, threads):
     assert (results[0][0] == results[1][0]).all() and (results[0][1] == results[1][1]).all()
 
 
+@pytest.mark.parametrize("chunks", [2, 3, 4, 5])
+def test_chunks_two_at_a_time(chunks):
+    """Their runs differ: rows of zeros have a table of one symbol, and rows of some levels are few."""
+    shape = (chunks * order.CHUNK // 700 - 9, 700)
+    for share in (0.02, 0.6):
+        codes = matrix(chunks, shape, 0.7, outliers=30)
+        codes[np.random.default_rng(chunks).random(shape[0]) < share] = 0
+        text = written(codes)
+        results = [read(module, codes, text, np.int8) for module in (native, twin)]
+        np.testing.assert_array_equal(results[0][0], results[1][0])
+        np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 2 * order.CHUNK + 77), (3000, 400), (2, order.CHUNK + 5), (700, 4500), (520, 1030)]
 )
