@@ -61,7 +61,7 @@ struct Ahead {
     }
 };
 
-// Where decoding stands: states in the order of words (for decode_vbmi2 of each 32 the low halves, then the high ones), the next
+// Where decoding stands: states in the order of words (where bytes are looked up, of each 32 the low halves, then the high ones), the next
 // word, the end of the words, and how far may be read.
 struct Cursor {
     alignas(64) uint32_t state[kMaxLanes];
@@ -104,6 +104,9 @@ struct Run {
     size_t count;
 };
 
+// Whether a path looks up entries of slots where a table has an alias layout.
+inline bool wants_entries(Path path) { return path == Path::scalar || path == Path::neon; }
+
 // The symbols of one chunk, run by run. Bytes and tables must outlive it; everything throws Malformed.
 class ChunkDecoder {
   public:
@@ -132,7 +135,7 @@ class ChunkDecoder {
 
     const DecodeTables& tables_;
     Path path_;
-    bool halves_;       // whether decode_vbmi2 takes all steps
+    bool halves_;       // whether states are in halves
     size_t lanes_ = 0;  // none where a single stream is all
     size_t body_ = 0;   // symbols before the tail
     Cursor cursor_;
@@ -161,6 +164,7 @@ size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, siz
 size_t decode_two_vbmi2(const AliasBytes* const* alias, uint8_t* const* symbols, size_t count, Cursor* const* cursor);
 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
+size_t decode_avx2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx2(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_scalar(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_neon(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);

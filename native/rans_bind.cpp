@@ -54,7 +54,7 @@ void bind_rans(nb::module_& m) {
         .def(
             "__init__",
             [](attar::DecodeTables* self, const Table& frequencies) {
-                new (self) attar::DecodeTables(frequencies_of(frequencies), attar::path_in_use() != attar::Path::avx512);
+                new (self) attar::DecodeTables(frequencies_of(frequencies), attar::wants_entries(attar::path_in_use()));
             },
             "frequencies"_a.noconvert())
         .def("__len__", &attar::DecodeTables::count);

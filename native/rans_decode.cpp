@@ -66,7 +66,7 @@ ATTAR_INLINE void single_steps(Cursor& cursor, uint8_t* symbols, size_t count, E
 }  // namespace
 
 ChunkDecoder::ChunkDecoder(const uint8_t* data, size_t size, size_t count, const DecodeTables& tables, Path path)
-    : tables_(tables), path_(path), halves_(path == Path::avx512 && has_vbmi2() && tables.alias(0) != nullptr), filled_(tables.count()) {
+    : tables_(tables), path_(path), halves_(tables.alias(0) != nullptr && (path == Path::avx2 || (path == Path::avx512 && has_vbmi2()))), filled_(tables.count()) {
     const uint8_t* end = data + size;
     size_t head = take_varint(data, end);
     size = static_cast<size_t>(end - data);
@@ -95,7 +95,7 @@ void ChunkDecoder::run(size_t table, uint8_t* symbols, size_t count) {
 
 // Whether whole steps of a run may be taken together with those of another chunk.
 bool ChunkDecoder::wide(const Run& run) const {
-    return halves_ && lanes_ == kMaxLanes && body_ >= kMaxLanes && run.count >= kMaxLanes && !tables_.bytes(run.table).only;
+    return halves_ && path_ == Path::avx512 && lanes_ == kMaxLanes && body_ >= kMaxLanes && run.count >= kMaxLanes && !tables_.bytes(run.table).only;
 }
 
 void ChunkDecoder::run_both(ChunkDecoder& one, Run& first, ChunkDecoder& other, Run& second) {
@@ -162,7 +162,11 @@ void ChunkDecoder::look_ahead() {
 
 size_t ChunkDecoder::steps(size_t table, uint8_t* symbols, size_t count) {
     const uint32_t* given = tables_.entries(table);
-    if (halves_) return decode_vbmi2(tables_.bytes(table), symbols, count, lanes_, cursor_);
+    if (halves_) {
+        const AliasBytes& bytes = tables_.bytes(table);
+        if (path_ == Path::avx2) return decode_avx2(bytes, symbols, count, lanes_, cursor_);
+        return decode_vbmi2(bytes, symbols, count, lanes_, cursor_);
+    }
     if (path_ == Path::avx512 && tables_.alias(table) != nullptr) {
         return decode_avx512(*tables_.alias(table), symbols, count, lanes_, cursor_);
     }

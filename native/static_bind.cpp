@@ -28,7 +28,7 @@ Plan read_plan(const Bytes& side, size_t rows, size_t cols, bool by_row, bool by
     if (rows > INT32_MAX || (rows > 1 && cols > INT32_MAX)) throw Malformed("the matrix must have below 2^31 rows and columns");
     nb::gil_scoped_release release;
     attar::Crew alone(1);
-    const bool entries = attar::path_in_use() != attar::Path::avx512;
+    const bool entries = attar::wants_entries(attar::path_in_use());
     return attar::read_plan({side.data(), side.size()}, {rows, cols}, {by_row, by_column, streams}, entries, alone);
 }
 

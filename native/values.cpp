@@ -126,7 +126,7 @@ std::vector<uint64_t> take_escapes(Reader& reader, const Alphabet& alphabet, siz
 
 Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path, Crew& crew) {
     if (form < kStatic || form > kStatic + 7) throw Malformed("the form must be 0 to 10");
-    return read_plan(reader.sized(), shape, Sides(form - kStatic), path != Path::avx512, crew);
+    return read_plan(reader.sized(), shape, Sides(form - kStatic), wants_entries(path), crew);
 }
 
 }  // namespace attar
