@@ -1,5 +1,5 @@
-// Entries of many slots at a time: by plain loads, or by the gather instruction, which on AMD's processors takes twice the
-// time of loads, and on Intel's half of it since they need no mending by microcode (2022: from Sapphire Rapids on).
+// Entries of many slots at a time: by plain loads, or by the gather instruction, which took AMD's processors twice the time of
+// loads before Zen 5, and takes Intel's half of it since they need no mending by microcode (2022: from Sapphire Rapids on).
 #pragma once
 
 #include "path.hpp"
@@ -37,11 +37,11 @@ ATTAR_AVX2 ATTAR_INLINE __m256i load_entries(const T* entries, __m256i slot) {
     return _mm256_set_m128i(_mm_unpacklo_epi64(c, d), _mm_unpacklo_epi64(a, b));
 }
 
-// Whether gathering is the faster way: Intel's with AVX-VNNI came after those that leak.
+// Whether gathering is the faster way: on those of both with AVX-VNNI.
 inline bool gathers() {
     static const bool fast = [] {
         unsigned a = 0, b = 0, c = 0, d = 0;
-        return !plain_avx512() && __builtin_cpu_is("intel") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
+        return !plain_avx512() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a >> 4 & 1) != 0;
     }();
     return fast;
 }
