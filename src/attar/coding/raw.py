@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -31,12 +32,12 @@ class Raw:
     def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:
         """The exact array; raises FormatError where the number of bytes is another."""
         kind = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=object)) * kind.itemsize
+        size = prod(shape) * kind.itemsize
         if len(data) != size:
             raise FormatError(
                 f"raw: {dtype} {list(shape)} takes {size} bytes. Received {len(data)}. Fetch the file again."
             )
-        array = np.frombuffer(bytes(data), kind).reshape(shape).copy()
+        array = np.frombuffer(data, kind).reshape(shape).copy()
         if kind.kind == "b" and (array.view(np.uint8) > 1).any():
             raise FormatError("raw: booleans are bytes 0 and 1. Received another. Fetch the file again.")
         return _little(array)
