@@ -69,25 +69,32 @@ def shift(adapter: KerasAdapter, name: str, count: int) -> Array:
     return adapter.run(images(count), {name: np.ones((count, rows), np.float32)})
 
 
-def test_shifts_are_traced_once_for_a_layer_and_size(traces: Traces) -> None:
+def test_shifts_are_traced_once_for_a_size_whatever_the_layer(traces: Traces) -> None:
     adapter = KerasAdapter.open(network())
-    for _ in range(3):
-        shift(adapter, "first/kernel", 256)
+    for name in ("first/kernel", "deep/kernel", "fc/kernel"):
+        shift(adapter, name, 256)
     assert [size for size, _ in traces] == [64]
-    shift(adapter, "fc/kernel", 64 + 16 + 3)
-    assert [size for size, _ in traces] == [64, 64, 8, 1]
+    shift(adapter, "twice/kernel", 64 + 16 + 3)
+    assert [size for size, _ in traces] == [64, 8, 1]
+
+
+def test_shifts_of_several_layers_act_together() -> None:
+    """A shift of the last layer is added to whatever those before it do."""
+    adapter = KerasAdapter.open(network())
+    first, last = np.ones((64, 8), np.float32), np.arange(5 * 64, dtype=np.float32).reshape(64, 5)
+    both = adapter.run(images(64), {"fc/kernel": last, "first/kernel": first})
+    np.testing.assert_allclose(both, adapter.run(images(64), {"first/kernel": first}) + last, rtol=1e-5, atol=1e-5)
 
 
 @graphs
-def test_only_the_layer_that_is_measured_has_a_graph_and_none_stays(traces: Traces) -> None:
+def test_the_graph_of_shifts_does_not_stay(traces: Traces) -> None:
     adapter = KerasAdapter.open(network())
     shift(adapter, "first/kernel", 64)
-    shift(adapter, "fc/kernel", 64)
     gc.collect()
-    assert [graph() is not None for _, graph in traces] == [False, True]
+    assert [graph() is not None for _, graph in traces] == [True]
     adapter.run(images(64))
     gc.collect()
-    assert [graph() is not None for _, graph in traces] == [False, False]
+    assert [graph() is not None for _, graph in traces] == [False]
 
 
 def test_statistics_trace_few_sizes_and_leave_no_graph(traces: Traces) -> None:

@@ -59,7 +59,7 @@ class KerasAdapter:
         self._inventory = inventory(model, SMALLEST)
         self._sites = fold(model, self._inventory.sites)
         self._pullback: Pullback | None = None
-        self._shifting: tuple[tuple[str, ...], Shifting] | None = None
+        self._shifting: Shifting | None = None
         if not self._sites:
             raise ModelError(
                 f"model {model.name!r}: it must hold a matrix that can be compressed. "
@@ -172,10 +172,9 @@ class KerasAdapter:
         for name in perturb:
             if not self.can_perturb(name):
                 raise KeyError(f"layer {name!r}: a recurrent loop does not show its product. Leave it out.")
-        names = tuple(perturb)
-        if self._shifting is None or self._shifting[0] != names:
-            self._shifting = names, shifting(self._model, [self._site(name) for name in names])
-        return self._shifting[1](inputs, perturb)
+        if self._shifting is None:
+            self._shifting = shifting(self._model, [site for site in self._sites.values() if site.shows_product])
+        return self._shifting(inputs, perturb)
 
     def can_perturb(self, name: str) -> bool:
         """Whether the layer shows its product (all but recurrent kernels)."""

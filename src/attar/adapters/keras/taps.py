@@ -166,11 +166,6 @@ def shift(site: Site, x: Any, z: Any, delta: Any) -> Any:
 
     A layer that sees examples * k rows (positions moved into the first axis) takes each delta k times.
     """
-    if z.shape[0] % delta.shape[0]:
-        raise KeyError(
-            f"layer {site.name!r}: its first axis must count examples. "
-            f"Received {z.shape[0]} for {delta.shape[0]}. Leave it out."
-        )
     delta = ops.repeat(delta, z.shape[0] // delta.shape[0], axis=0)
     if isinstance(site.form, ConvTranspose):
         return z + ops.cast(_scattered(site.layer, x, z, delta), z.dtype)

@@ -84,11 +84,26 @@ def in_numpy(calls: Mapping[str, list[tuple[Any, Any]]]) -> dict[str, Calls]:
 
 
 def shifting(model: Any, sites: Sequence[Site]) -> Shifting:
-    """What gives the first output with each site's product shifted, for inputs and deltas[n, rows] by name."""
+    """What gives the first output with some sites' products shifted, for inputs and deltas[n, rows] by name.
 
-    def run(inputs: Any, deltas: Mapping[str, Any]) -> Any:
+    One graph has the shifts of all sites, each behind a condition: to trace a network takes seconds, which a graph for
+    each of a hundred layers would take again. Raises KeyError where a product does not count the examples.
+    """
+    rows = [site.describe().rows for site in sites]
+    places = {site.name: place for place, site in enumerate(sites)}
+    unshared: dict[int, set[str]] = {}
+
+    def run(inputs: Any, starts: Any, deltas: Any) -> Any:
+        """starts: for each site the first column of deltas that is its own, -1 for none."""
+        count = deltas.shape[0]
+        unshared[count] = set()
+
         def hook(site: Site, x: Any, z: Any) -> Any:
-            return shift(site, x, z, deltas[site.name])
+            if z.shape[0] % count:
+                unshared[count].add(site.name)
+                return z
+            start, own = starts[places[site.name]], np.arange(rows[places[site.name]], dtype=np.int32)
+            return ops.cond(start >= 0, lambda: shift(site, x, z, ops.take(deltas, start + own, axis=1)), lambda: z)
 
         with without_gradients(), tapped(sites, hook):
             return forward(model, inputs)
@@ -96,9 +111,16 @@ def shifting(model: Any, sites: Sequence[Site]) -> Shifting:
     step = traced(model, run)
 
     def shifted(inputs: Any, deltas: Mapping[str, Array]) -> Array:
-        both = inputs, {name: ops.convert_to_tensor(np.asarray(delta, np.float32)) for name, delta in deltas.items()}
-        return np.concatenate(
-            [to_float(step(*piece)).astype(np.float32) for piece, _ in pieces(model, both, even=True)]
-        )
+        starts, wide = np.full(len(sites), -1, np.int32), np.zeros((len(next(iter(deltas.values()))), 0), np.float32)
+        for name, delta in deltas.items():
+            starts[places[name]] = wide.shape[1]
+            wide = np.concatenate([wide, np.asarray(delta, np.float32)], axis=1)
+        # Every width would be traced anew.
+        wide = np.pad(wide, ((0, 0), (0, -wide.shape[1] % max(rows))))
+        parts = [(step(piece[0], starts, piece[1]), size) for piece, size in pieces(model, (inputs, wide), even=True)]
+        for name in deltas:
+            if any(name in unshared[size] for _, size in parts):
+                raise KeyError(f"layer {name!r}: its first axis must count examples. It does not. Leave it out.")
+        return np.concatenate([to_float(part).astype(np.float32) for part, _ in parts])
 
     return shifted
