@@ -233,6 +233,19 @@ def test_no_picture_is_left_out_unsaid(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+class Numbered:
+    """Examples by number, as PyTorch's data sets."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: int) -> tuple:
+        return X[row], Y[row]
+
+
 def test_train_and_test_as_users_have_them() -> None:
     for given in (
         ((X, Y), (X[:20], Y[:20])),
@@ -244,6 +257,11 @@ def test_train_and_test_as_users_have_them() -> None:
         assert isinstance(parts, dict) and list(parts) == ["train", "test"]
         same(parts["train"])
         same(parts["test"], rows=20)
+    for both in ((Numbered(50), Numbered(20)), [Numbered(50), Numbered(20)]):
+        parts = read(both)
+        assert isinstance(parts, dict)
+        same(parts["train"])
+        same(parts["test"], rows=20)
     same(read({"x": X, "y": None}), labels=False)
     with pytest.raises(DataError, match="one set"):
         read({"train": {"train": X, "test": X}, "test": X})
@@ -252,6 +270,8 @@ def test_train_and_test_as_users_have_them() -> None:
 def test_what_to_do_is_said() -> None:
     for bad, remedy in (
         ((X, Y.astype(str)), "Number the classes"),
+        ((X, Y.astype(str).astype(object)), "Number the classes"),
+        ([(X, Y, np.ones(50))], "weights of examples"),
         (zip(X, Y, strict=True), r"\.batch\(64\)"),
         ([X, Y], r"a tuple, \(x, y\)"),
     ):
@@ -281,6 +301,39 @@ def test_torch_loaders_and_sets() -> None:
 
     with pytest.raises(DataError, match="Pad"):
         read(Ragged())
+
+
+def test_an_indexed_set_of_batches_is_known_by_the_axes_of_the_model() -> None:
+    class Batches:
+        def __init__(self, size: int, length: int) -> None:
+            self.size, self.length = size, length
+
+        def __len__(self) -> int:
+            return self.length
+
+        def __getitem__(self, number: int) -> tuple:
+            rows = slice(number * self.size, (number + 1) * self.size)
+            return X[rows], Y[rows]
+
+    spec = [TensorSpec("x", "float32", (None, *X.shape[1:]))]
+    same(read(Batches(10, 5), specs=spec))
+    same(read(Batches(20, 3), specs=spec))  # the last is smaller
+    same(read(Numbered(50), specs=spec))
+    with pytest.raises(DataError, match="must end"):
+        read(Batches(10, sys.maxsize), specs=spec)
+
+
+def test_data_frames() -> None:
+    import pandas
+
+    frame = pandas.DataFrame(X.reshape(50, -1)).assign(label=Y)
+    found = read(frame)
+    assert isinstance(found, Dataset)
+    assert np.allclose(found.inputs["x"], X.reshape(50, -1)) and np.array_equal(found.labels, Y)
+    with pytest.raises(DataError, match="'colour'"):
+        read(frame.assign(colour="red"))
+    with pytest.raises(DataError, match="one column of labels"):
+        read(frame.assign(y=1))
 
 
 def test_hugging_face_like_sets() -> None:

@@ -101,7 +101,9 @@ def test_outputs_that_are_not_finite_are_wrong() -> None:
     [
         (np.full(80, 12), "Received 12"),
         (np.full(80, -1), "Received -1"),
-        (np.full(80, 0.5), "float64"),
+        (np.full(80, 0.5), "float64 such as 0.5"),
+        (np.where(np.arange(80) < 3, np.nan, 1.0), "3 that are NaN"),
+        (np.arange(80) % CLASSES + 1, "subtract 1"),
         (np.zeros(79, int), "79 for 80"),
         (np.zeros((80, 7), int), r"\(80, 7\)"),
         (np.full(80, IGNORED), "Received one with"),

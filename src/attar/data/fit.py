@@ -71,8 +71,8 @@ def _by_name(dataset: Dataset, specs: Sequence[TensorSpec]) -> dict[str, Array]:
     if missing:
         raise DataError(
             f"data {dataset.origin!r}: the model's inputs {', '.join(needed)} must be there by name. Received "
-            f"{', '.join(inputs)}. Add {', '.join(missing)}, or wrap a model that takes a dict in one that names its "
-            "inputs."
+            f"{', '.join(inputs)}. Add {', '.join(missing)}, call labels y, or wrap a model that takes a dict in one "
+            "that names its inputs."
         )
     return {spec.name: inputs[spec.name] for spec in specs if spec.name in inputs}
 

@@ -12,7 +12,7 @@ from attar.data.arrays import dataset, from_mapping, read_npz
 from attar.data.arrow import is_saved, read_saved
 from attar.data.idx import is_idx, read_idx, read_idx_folder
 from attar.data.images import image_size, read_image_folder
-from attar.data.rows import read_rows
+from attar.data.rows import read_frame, read_rows
 from attar.data.sounds import is_sound_folder, read_sound_folder, sound_length
 from attar.data.streams import from_batches, from_indexed, is_indexed, named_arrays, to_array
 from attar.data.tables import is_table
@@ -32,7 +32,7 @@ def read(
     Takes an .npz file (x and y, or inputs by name), a table (CSV, Parquet, JSON Lines), a folder of idx files, of
     images or WAV files by class, a data set that Hugging Face's or TensorFlow's libraries saved, one idx file,
     "package.module:function" (called without arguments; what it returns is read), arrays (x, y), a mapping of arrays,
-    {"train": ..., "test": ...} or ((x, y), (x, y)) of train and test,
+    {"train": ..., "test": ...}, ((x, y), (x, y)) or two data sets of train and test, a pandas data frame,
     a torch DataLoader or Dataset, a tf.data.Dataset, a Hugging Face data set, or any iterable of batches, of which at
     most `batch_limit` are taken. Images and recordings of a folder are made to fit `specs`, a model's inputs.
     Raises UsageError, DataError, FormatError.
@@ -43,7 +43,7 @@ def read(
         return _from_function(source, batch_limit, specs)
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source), specs)
-    return _from_object(source, f"data ({type(source).__name__})", batch_limit, _named(specs))
+    return _from_object(source, f"data ({type(source).__name__})", batch_limit, specs)
 
 
 def _named(specs: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -97,42 +97,49 @@ def _from_function(spec: str, limit: int | None, specs: Sequence[TensorSpec]) ->
 
 
 def _from_object(
-    source: Any, origin: str, limit: int | None, inputs: tuple[str, ...] = ()
+    source: Any, origin: str, limit: int | None, specs: Sequence[TensorSpec] = ()
 ) -> Dataset | dict[str, Dataset]:
     """Arrays, or something that hands out batches or examples."""
+    inputs = _named(specs)
     if isinstance(source, Mapping):
         if source and all(isinstance(value, Dataset) for value in source.values()):
             return _checked_parts(source)
         if set(source) == {"train", "test"}:
-            return {name: _part(source[name], f"{origin} {name}", limit, inputs) for name in ("train", "test")}
+            return {name: _part(source[name], f"{origin} {name}", limit, specs) for name in ("train", "test")}
         given = {str(name): to_array(values, origin) for name, values in source.items() if values is not None}
         return from_mapping(given, origin, inputs)
-    if _is_two_pairs(source):
+    if _is_two_parts(source):
         return {
-            name: _part(pair, f"{origin} {name}", limit, inputs)
-            for name, pair in zip(("train", "test"), source, strict=True)
+            name: _part(part, f"{origin} {name}", limit, specs)
+            for name, part in zip(("train", "test"), source, strict=True)
         }
+    if hasattr(source, "iloc") and hasattr(source, "columns"):
+        return read_frame(source, origin, specs)
     if isinstance(source, tuple) or hasattr(source, "__array__") or hasattr(source, "detach"):
         named = named_arrays(source, origin, inputs)
         labels = named.pop("labels", None)
         return dataset(named, labels, origin)
-    if hasattr(source, "num_batches") and is_indexed(source):  # a Keras PyDataset: batches by number
-        return from_batches((source[index] for index in range(len(source))), origin, limit, inputs)
     if hasattr(source, "column_names") or (is_indexed(source) and not _has_batches(source)):
-        return from_indexed(source, origin, limit, inputs=inputs)
+        return from_indexed(source, origin, limit, [spec.shape for spec in specs], inputs=inputs)
     if isinstance(source, Iterable):
         return from_batches(source, origin, limit, inputs)
     raise UsageError(f"data: arrays, a path or an iterable of batches are needed. Received {type(source).__name__}.")
 
 
-def _is_two_pairs(source: object) -> bool:
-    """Whether it is ((x, y), (x, y)), as keras.datasets give: train and test."""
-    return isinstance(source, tuple) and len(source) == 2 and all(isinstance(p, tuple) and len(p) == 2 for p in source)
+def _is_two_parts(source: object) -> bool:
+    """Whether it is train and test: ((x, y), (x, y)), as keras.datasets give, or two data sets of a framework."""
+    if not isinstance(source, tuple | list) or len(source) != 2:
+        return False
+    if isinstance(source, tuple) and all(isinstance(part, tuple) and len(part) == 2 for part in source):
+        return True
+    return not any(hasattr(part, "__array__") or hasattr(part, "detach") for part in source) and all(
+        _has_batches(part) or is_indexed(part) for part in source
+    )
 
 
-def _part(source: Any, origin: str, limit: int | None, inputs: tuple[str, ...]) -> Dataset:
+def _part(source: Any, origin: str, limit: int | None, specs: Sequence[TensorSpec]) -> Dataset:
     """One of two parts; raises DataError where it comes in parts itself."""
-    found = _from_object(source, origin, limit, inputs)
+    found = _from_object(source, origin, limit, specs)
     if not isinstance(found, Dataset):
         raise DataError(f"{origin}: a part must be one set. Received {', '.join(found)}. Give one of them.")
     return found

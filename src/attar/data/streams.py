@@ -5,7 +5,7 @@ No framework is imported: what they hand out is told by its methods.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,8 @@ from attar.types import Array, Dataset
 
 ENDLESS = -1
 """tf.data.INFINITE_CARDINALITY."""
+NEVER = 1 << 48
+"""More examples than any set has: what is repeated without end says a number of this size (Grain: sys.maxsize)."""
 
 
 def to_array(value: Any, origin: str = "data") -> Array:
@@ -36,6 +38,8 @@ def to_array(value: Any, origin: str = "data") -> Array:
         ) from None
     if array.dtype.kind == "V" or str(array.dtype) == "bfloat16":
         array = array.astype(np.float32)
+    if array.dtype == object and array.size and all(isinstance(item, str | bytes) for item in array.flat):
+        array = array.astype(str)  # words, which are told of where it is known what they are
     if array.dtype == object:
         raise DataError(
             f"{origin}: arrays must have one shape. Received a ragged {type(value).__name__}. "
@@ -54,7 +58,7 @@ def from_batches(
     """
     size = getattr(batches, "cardinality", None)
     if limit is None and callable(size) and int(size()) == ENDLESS:
-        raise DataError(f"{origin}: the data set must end. Received an infinite one. Add .take(n), or drop .repeat().")
+        raise _endless(origin)
     columns: dict[str, list[Array]] = {}
     total = 0
     for batch in islice(batches, limit):
@@ -74,6 +78,10 @@ def from_batches(
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
     labels = joined.pop("labels", None)
     return dataset(joined, labels, origin)
+
+
+def _endless(origin: str) -> DataError:
+    return DataError(f"{origin}: the data set must end. Received an infinite one. Add .take(n), or drop .repeat().")
 
 
 def _check_batch(name: str, values: Array, before: list[Array] | None, origin: str) -> None:
@@ -96,8 +104,8 @@ def named_arrays(batch: Any, origin: str, inputs: Collection[str] = ()) -> dict[
     if isinstance(batch, tuple | list):
         if len(batch) not in (1, 2):
             raise DataError(
-                f"{origin}: a batch must be x, (x, y) or a mapping. Received {len(batch)} parts. Name several inputs: "
-                "({'a': ..., 'b': ...}, y)."
+                f"{origin}: a batch must be x, (x, y) or a mapping. Received {len(batch)} parts. Name several inputs, "
+                "({'a': ..., 'b': ...}, y); leave weights of examples out, which metrics do not look at."
             )
         batch, labels = batch[0], batch[1] if len(batch) == 2 else None
     if not isinstance(batch, Mapping):
@@ -120,10 +128,33 @@ def is_indexed(source: object) -> bool:
     )
 
 
+def _gives_batches(source: Any, shapes: Sequence[Sequence[int | None]]) -> bool:
+    """Whether what an indexed data set has under a number is a batch of examples.
+
+    Keras' PyDatasets say so; of others, such as Grain's, it is seen where a model's inputs have the given shapes, with
+    the axis of the examples first, and the first entry has as many axes.
+    """
+    if hasattr(source, "num_batches"):
+        return True
+    if not shapes or not all(shapes) or not len(source):
+        return False
+    named = named_arrays(source[0], "data")
+    ranks = [values.ndim for name, values in named.items() if name != "labels"]
+    return ranks == [len(shape) for shape in shapes] and len({len(values) for values in named.values()}) == 1
+
+
 def from_indexed(
-    source: Any, origin: str, limit: int | None = None, size: int = 256, inputs: Collection[str] = ()
-) -> Dataset:
-    """All examples of an indexed data set, at most limit * size."""
+    source: Any, origin: str, limit: int | None = None, shapes: Sequence[Sequence[int | None]] = (),
+    size: int = 256, inputs: Collection[str] = (),
+) -> Dataset:  # fmt: skip
+    """All examples of an indexed data set, at most limit * size; raises DataError where it never ends.
+
+    shapes: those of a model's inputs.
+    """
+    if limit is None and len(source) >= NEVER:
+        raise _endless(origin)
+    if not hasattr(source, "column_names") and _gives_batches(source, shapes):
+        return from_batches((source[row] for row in range(len(source))), origin, limit, inputs)
     count = len(source) if limit is None else min(len(source), limit * size)
     return from_batches(_gathered(source, count, size, origin, inputs), origin, inputs=inputs)
 

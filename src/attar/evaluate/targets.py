@@ -50,22 +50,36 @@ def aligned(outputs: Array, labels: Array, like: Array | None = None) -> tuple[A
         target = target.astype(np.int64)
     if target.dtype != bool and not np.issubdtype(target.dtype, np.integer):
         raise DataError(
-            f"labels: a classification needs whole numbers. Received {target.dtype}. Give each example's class number."
+            f"labels: a classification needs whole numbers. Received {_not_whole(target)}. Give each example's class "
+            "number."
         )
     target = target.astype(np.int64)
     scores = _classes_last(scores, target)
     counted = target != IGNORED
     if np.any(counted & ((target < 0) | (target >= scores.shape[-1]))):
-        worst = target[counted].max() if target[counted].max() >= scores.shape[-1] else target[counted].min()
+        low, high, classes = target[counted].min(), target[counted].max(), scores.shape[-1]
+        remedy = f"Use labels of this model ({IGNORED} marks a position that does not count)."
+        if (low, high) == (1, classes):
+            remedy = f"They go from 1 to {classes}: subtract 1."
         raise DataError(
-            f"labels: each must be a class from 0 to {scores.shape[-1] - 1}, for the model has {scores.shape[-1]} "
-            f"outputs. Received {worst}. Use labels of this model ({IGNORED} marks a position that does not count)."
+            f"labels: each must be a class from 0 to {classes - 1}, for the model has {classes} outputs. "
+            f"Received {high if high >= classes else low}. {remedy}"
         )
     if not counted.reshape(len(counted), -1).any(1).all():
         raise DataError(
             f"labels: each example needs a label that counts. Received one with {IGNORED} only. Leave it out."
         )
     return scores, target
+
+
+def _not_whole(labels: Array) -> str:
+    """What is there in place of whole numbers."""
+    if not np.issubdtype(labels.dtype, np.floating):
+        return str(labels.dtype)
+    missing = np.count_nonzero(~np.isfinite(labels))
+    if missing:
+        return f"{missing:,} that are NaN or infinite, among {labels.size:,}"
+    return f"{labels.dtype} such as {labels[labels != np.rint(labels)][0]:.6g}"
 
 
 def _plain(scores: Array, labels: Array) -> Array:
