@@ -38,6 +38,14 @@ def test_slices_add_up_to_the_whole_drop() -> None:
     assert all(row["lower"] <= row["drop"] <= row["upper"] for row in slices["rows"])
 
 
+def test_outputs_that_overflowed_are_no_answers() -> None:
+    before, after, labels = pair()
+    broken = np.where(np.arange(before.n)[:, None] == 7, np.inf, after.outputs)
+    found = told(before, scored(broken, labels), labels, ACCURACY, (), 0.95)
+    assert found["slices"]["of"] == 3 and not {"shifts", "reliability"} & set(found)
+    assert "shifts" not in told(scored(broken, labels), before, labels, AGREEMENT, (), 0.95)
+
+
 def test_bounds_of_many_slices_are_wider_than_that_of_one() -> None:
     before, after, labels = pair()
     few = told(before, after, labels, ACCURACY, (), 0.95)["slices"]["rows"]

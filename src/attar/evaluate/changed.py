@@ -48,7 +48,9 @@ def told(
         rows = worst(before, after, metric, parts, confidence)
         found["slices"] = {"by": by, "of": len(parts), "confidence": confidence, "rows": [asdict(row) for row in rows]}
     true = _classes(before, labels)
-    if true is not None or (metric.unit == "points" and answers(before) is not None):
+    if answers(before) is None or answers(after) is None:  # an output that overflowed is no answer
+        return found
+    if true is not None or metric.unit == "points":
         found["shifts"] = shifts(before, after, true, names)
     if true is not None:
         found["reliability"] = reliability(before, after, true)
