@@ -17,6 +17,7 @@ from attar.archive import read_archive
 from attar.errors import DataError, ModelError, OutputError, UsageError
 from attar.opening import from_archive
 from attar.report.ledger import read_ledger
+from attar.run.progress import Silent
 from fakes import NumpyNet, trained
 
 pytestmark = pytest.mark.usefixtures("numpy_adapter")
@@ -96,6 +97,19 @@ def test_too_few_samples_are_said_so(net_and_data) -> None:
     # What no candidate can have is not sought: the file is that of an estimate.
     seen = attar.compress(net, (x[:300], y[:300]), max_drop=0.5, guarantee="estimate")
     assert (result.within, seen.within) == (False, True) and result.bytes_after == seen.bytes_after
+
+
+def test_labels_that_are_numbered_otherwise_are_doubted(net_and_data) -> None:
+    net, (x, y) = net_and_data
+
+    class Notes(Silent):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    for labels, doubted in ((y, False), ((y + 1) % 4, True)):
+        said: list[str] = []
+        attar.compress(net, (x, labels), max_drop=50.0, evaluations=2, progress=Notes())
+        assert any("numbered as its outputs" in text for text in said) == doubted
 
 
 @pytest.mark.parametrize(

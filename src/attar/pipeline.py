@@ -14,7 +14,7 @@ from attar.adapters.base import Adapter, Reading
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.errors import AttarError
-from attar.forewarning import forewarned, hopeless
+from attar.forewarning import forewarned, hopeless, misnumbered
 from attar.job import Job, check, image_changes, recovery_settings
 from attar.measuring import BATCH, measured
 from attar.opening import from_archive
@@ -71,6 +71,9 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     levels = {layer.name: _level(layer, subject) for layer in subject.layers}
     ledger.add("sensitivity", method=method, layers=levels, factors=factors)
     loop.originals()
+    doubt = misnumbered(loop.before["select"])
+    if doubt:
+        progress.note(doubt)
     return loop
 
 
