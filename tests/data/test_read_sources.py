@@ -190,6 +190,17 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "empty")
 
 
+def test_a_class_without_images_is_told_lest_the_others_change_their_numbers(tmp_path: Path) -> None:
+    write_images(tmp_path, {"ant": 2, "cat": 2})
+    (tmp_path / ".hidden").mkdir()
+    same_names = read(tmp_path)
+    assert isinstance(same_names, Dataset) and same_names.class_names == ("ant", "cat")
+    (tmp_path / "bee").mkdir()
+    (tmp_path / "bee" / "0.heic").write_bytes(b"of a kind that is not read")
+    with pytest.raises(DataError, match="none in 'bee'"):
+        read(tmp_path)
+
+
 def test_deep_images_are_refused_not_clipped(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -252,6 +263,7 @@ def test_train_and_test_as_users_have_them() -> None:
         {"train": (X, Y), "test": (X[:20], Y[:20])},
         {"test": [(X[:20], Y[:20])], "train": iter([(X, Y)])},
         {"x_train": X, "y_train": Y, "x_val": X[:20], "y_val": Y[:20]},
+        {"train": (X, Y), "validation": Numbered(20)},
     ):
         parts = read(given)
         assert isinstance(parts, dict) and list(parts) == ["train", "test"]
@@ -263,6 +275,12 @@ def test_train_and_test_as_users_have_them() -> None:
         same(parts["train"])
         same(parts["test"], rows=20)
     same(read({"x": X, "y": None}), labels=False)
+    for three in (
+        {"x_train": X, "x_val": X[:20], "x_test": X[20:]},
+        {"train": (X, Y), "validation": (X, Y), "test": (X, Y)},
+    ):
+        with pytest.raises(DataError, match=r"two parts at most.*calibrate"):
+            read(three)
     with pytest.raises(DataError, match="one set"):
         read({"train": {"train": X, "test": X}, "test": X})
 

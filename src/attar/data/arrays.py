@@ -15,6 +15,8 @@ from attar.data.limits import MAX_BYTES
 from attar.errors import DataError, FormatError
 from attar.types import Array, Dataset
 
+HELD_OUT = ("test", "val", "valid", "validation")
+"""Names of a part beside "train"."""
 LABELS = ("y", "label", "labels", "target", "targets")
 """Names that mean labels."""
 
@@ -55,11 +57,25 @@ def from_mapping(
     for name, values in arrays.items():
         base, part = base_and_part(str(name))
         parts.setdefault(part, {})[base] = values
-    if set(parts) == {"train", "val"}:
-        parts["test"] = parts.pop("val")
-    if set(parts) == {"train", "test"}:
-        return {part: _split(parts[part], f"{origin}:{part}", inputs) for part in ("train", "test")}
+    held = held_out(parts, origin)
+    if held:
+        return {
+            to: _split(parts[part], f"{origin}:{part}", inputs) for to, part in (("train", "train"), ("test", held))
+        }
     return _split({str(name): values for name, values in arrays.items()}, origin, inputs)
+
+
+def held_out(parts: Collection[object], origin: str) -> str | None:
+    """The part beside "train", where these are the names of two; raises DataError where there are three of them."""
+    if len(parts) < 2 or "train" not in parts or not set(parts) <= {"train", *HELD_OUT}:
+        return None
+    others = [str(part) for part in parts if part != "train"]
+    if len(others) > 1:
+        raise DataError(
+            f"data {origin!r}: a set has two parts at most, train and test. Received train, {', '.join(others)}. Leave "
+            "one out, or give them as sets of their own: calibrate, select and certify."
+        )
+    return others[0]
 
 
 def base_and_part(name: str) -> tuple[str, str]:
@@ -111,7 +127,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
             shape, _, dtype = read(stream)
             size = math.prod(shape) * dtype.itemsize
             if dtype.hasobject:
-                raise ValueError(f"{member.filename} holds Python objects")
+                raise ValueError(f"{member.filename} holds Python objects, which would be unpickled; save numbers")
             if size + stream.tell() != member.file_size:
                 raise ValueError(f"{member.filename} has {member.file_size} bytes for shape {shape}")
         if member.file_size > 1100 * (member.compress_size + 64):

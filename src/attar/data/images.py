@@ -85,6 +85,8 @@ def _read_part(folder: Path, size: Size) -> Dataset:
         )
     for place in classes:
         _check_flat(place)
+    if classes:
+        _check_classes(folder, classes)
     found = [(path, label) for label, place in enumerate(classes) for path in _images(place)] or [(p, -1) for p in flat]
     if not found:
         raise DataError(
@@ -96,6 +98,16 @@ def _read_part(folder: Path, size: Size) -> Dataset:
     )
     labels = np.array([label for _, label in found], np.int64) if classes else None
     return Dataset({"x": pixels}, labels, str(folder), tuple(path.name for path in classes))
+
+
+def _check_classes(folder: Path, classes: Sequence[Path]) -> None:
+    """That no folder beside those of classes is without images: the classes behind it would have other numbers."""
+    for place in sorted(folder.iterdir()):
+        if place.is_dir() and place not in classes and not place.name.startswith((".", "__")):
+            raise DataError(
+                f"folder {str(folder)!r}: every folder in it is a class, and must hold images ({' '.join(SUFFIXES)}). "
+                f"Received none in {place.name!r}. Fill it, or move it elsewhere."
+            )
 
 
 def _check_flat(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attar import registry
-from attar.data.arrays import dataset, from_mapping, read_npz
+from attar.data.arrays import dataset, from_mapping, held_out, read_npz
 from attar.data.arrow import is_saved, read_saved
 from attar.data.idx import is_idx, read_idx, read_idx_folder
 from attar.data.images import image_size, read_image_folder
@@ -104,8 +104,10 @@ def _from_object(
     if isinstance(source, Mapping):
         if source and all(isinstance(value, Dataset) for value in source.values()):
             return _checked_parts(source)
-        if set(source) == {"train", "test"}:
-            return {name: _part(source[name], f"{origin} {name}", limit, specs) for name in ("train", "test")}
+        held = held_out(source, origin)
+        if held:
+            pair = (("train", "train"), ("test", held))
+            return {to: _part(source[name], f"{origin} {name}", limit, specs) for to, name in pair}
         given = {str(name): to_array(values, origin) for name, values in source.items() if values is not None}
         return from_mapping(given, origin, inputs)
     if _is_two_parts(source):
