@@ -156,6 +156,19 @@ def test_other_models_take_no_bits(tmp_path: Path) -> None:
         attar.compress("examples/models/lenet300.onnx", "examples/fashion-mnist", bits=4)
 
 
+def test_weights_in_memory_or_of_another_format_are_told_where_to_go(tmp_path: Path) -> None:
+    tree = {"params": {"kernel": np.ones((64, 128), np.float32)}}
+    with pytest.raises(UsageError, match=r"Received a dict.*to such a file"):
+        attar.compress(tree, bits=4)
+    with pytest.raises(ModelError, match=r"Received a dict.*safetensors"):
+        attar.compress(tree, np.ones((30, 64)), max_drop=1)
+    with pytest.raises(UsageError, match=r"'net\.msgpack'"):
+        attar.compress(tmp_path / "net.msgpack", bits=4)
+    np.savez(tmp_path / "half.npz", kernel=tree["params"]["kernel"].view("V2"))  # as numpy writes bfloat16
+    with pytest.raises(ModelError, match="bfloat16"):
+        attar.compress(tmp_path / "half.npz", bits=4)
+
+
 def test_models_without_a_matrix_or_with_nan_are_refused(tmp_path: Path) -> None:
     save_file({"b": np.zeros(9, np.float32)}, tmp_path / "b.safetensors")
     with pytest.raises(ModelError, match="attar pack"):

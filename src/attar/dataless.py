@@ -138,10 +138,11 @@ def job_of(model: object, recipe: Recipe | None, given: Mapping[str, Any]) -> Jo
     wished = [name for name in ("bits", "max_error") if fields.get(name) is not None]
     if not alone:
         if wished:
+            preset = " and the preset data-free" * (fields.get("preset") == "data-free")
             raise UsageError(
-                f"{wished[0]}: it is for weights without a network: safetensors, GGUF or .npz. Received another model"
-                f"{' and the preset data-free' * (fields.get('preset') == 'data-free')}. Pass --data and --max-drop: "
-                "then the drop is measured."
+                f"{wished[0]}: it is for files of weights without a network: safetensors, GGUF or .npz. Received "
+                f"{_named(path)}{preset}. For a model that runs, pass --data and --max-drop; write weights that are in "
+                "memory, or in another format, to such a file."
             )
         return None
     others = [name for name in NOT_FOR_WEIGHTS if fields.get(name) is not None]
@@ -160,12 +161,19 @@ def job_of(model: object, recipe: Recipe | None, given: Mapping[str, Any]) -> Jo
     return _opened(Path(str(path)), recipes.make(**{**fields, "model": str(path)}))
 
 
+def _named(model: object) -> str:
+    """A file's name, or what kind of object it is."""
+    return repr(Path(model).name) if isinstance(model, str | Path) else f"a {type(model).__name__}"
+
+
 def _opened(path: Path, recipe: Recipe) -> Job:
     """The job with its tensors; raises ModelError where none is a matrix."""
     adapter = TensorsAdapter.open(path)
     names = [layer.name for layer in adapter.layers()]
     if not names:
-        reasons = sorted(set(adapter.skipped().values())) or ["no tensor has two axes"]
+        reasons = sorted(set(adapter.skipped().values())) or ["no tensor of a known dtype has two axes"]
+        if path.suffix == ".npz":
+            reasons.append("of bfloat16 it keeps the bytes alone, which safetensors know")
         raise ModelError(
             f"model {path.name!r}: it must have a matrix that can be compressed. Received none: {'; '.join(reasons)}. "
             "`attar pack` makes it smaller without changing a bit."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,12 @@ def made_by(factory: str | None) -> object | None:
 def _refusal(model: object) -> AttarError:
     """Why no adapter takes it."""
     suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes if s})
+    if isinstance(model, Mapping):
+        return ModelError(
+            f"model: it must be an ONNX, PyTorch, Keras or TFLite model. Received a {type(model).__name__}. Give a "
+            "state dict with its network, by a file and --factory, or write weights alone to a file (safetensors, "
+            ".npz) and give --bits, without data."
+        )
     if not isinstance(model, Path):
         return ModelError(
             f"model: it must be an ONNX, PyTorch, Keras or TFLite model. Received {type(model).__name__!r}. "
