@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import inliner
 
 from adapters import onnx_models as models
 from attar.adapters.onnx import files as onnx_files
@@ -242,6 +243,21 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
+def test_weights_of_functions_are_told_and_are_layers_once_inlined():
+    model = models.in_function()
+    inner = model.functions[0]
+    inner.input.append("w")
+    inner.node.append(models.node("MatMul", "r w", "s"))
+    inner.output[0] = "s"
+    model.graph.node[-1].input.append("own")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(models.random(20, 20), "own"))
+    skipped = OnnxAdapter.open(model).skipped()
+    assert skipped["own"].startswith("read by Last, a function of the model: onnx.inliner")
+    assert skipped["k"].startswith("nothing reads it, or a function of the model does: onnx.inliner")
+    plain = OnnxAdapter.open(inliner.inline_local_functions(model))
+    assert "own" in {layer.name for layer in plain.layers()} and not plain.skipped()
+
+
 def test_packed_integers():
     """int4 weights behind DequantizeLinear are a layer; those that nothing maps come back bit for bit."""
     values = np.arange(200).reshape(20, 10) % 15 - 7
@@ -252,7 +268,7 @@ def test_packed_integers():
         model.graph.initializer.append(onnx.helper.make_tensor(name, onnx.TensorProto.INT4, [20, 10], values))
     adapter = OnnxAdapter.open(model)
     np.testing.assert_array_equal(adapter.read("w").matrix, 0.5 * values.T)
-    assert adapter.skipped() == {"unread": "nothing reads it, or a function of the model does"}
+    assert adapter.skipped() == {"unread": "nothing reads it"}
     twin = OnnxAdapter.rebuild(adapter.skeleton(), adapter.remainder())
     twin.write("w", adapter.read("w"))
     stored = next(t for t in twin.model().graph.initializer if t.name == "unread")

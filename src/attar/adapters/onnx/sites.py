@@ -18,6 +18,8 @@ from attar.types import Array, Layer, Matrix, Weight
 SMALLEST = 16
 """Weights below which compressing a layer cannot pay for its description."""
 RECURRENT = {"LSTM", "GRU", "RNN"}
+INLINE = ": onnx.inliner.inline_local_functions makes plain nodes of it"
+"""What to do about a weight that a function of the model uses."""
 
 
 @dataclass(frozen=True)
@@ -298,23 +300,26 @@ def _skipped(store: Store, root: Scope, sites: list[Site], small: set[str]) -> d
                 chain = resolve(scope, name)
                 if chain is not None:
                     readers.setdefault(chain.slot.name, set()).add(node.op_type)
+    functions = {function.name for function in store.model.functions}
     sparse = {item.values.name: "a sparse tensor" for scope in root.all() for item in scope.graph.sparse_initializer}
     return sparse | {
-        slot.name: _reason(slot, readers.get(slot.name, set()), small)
+        slot.name: _reason(slot, readers.get(slot.name, set()), small, functions)
         for slot in store.slots.values()
         if len(slot.shape) >= 2 and slot.name not in used
     }
 
 
-def _reason(slot: Slot, readers: set[str], small: set[str]) -> str:
+def _reason(slot: Slot, readers: set[str], small: set[str], functions: set[str]) -> str:
     count = int(np.prod(slot.shape))
     if not readers:
-        return "nothing reads it, or a function of the model does"
+        return f"nothing reads it, or a function of the model does{INLINE}" if functions else "nothing reads it"
     if not slot.floating:
         return f"integer weights, read by {', '.join(sorted(readers))}"
     if count < SMALLEST or slot.name in small:
         return f"fewer than {SMALLEST} weights"
     names = ", ".join(sorted(readers))
+    if readers <= functions:
+        return f"read by {names}, a function of the model{INLINE}"
     if readers <= RECURRENT:
         return f"biases or an initial state, read by {names}"
     if readers <= {op for _, op in FINDERS}:
