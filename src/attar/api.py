@@ -32,7 +32,7 @@ from attar.evaluate.metrics import resolve_metric
 from attar.evaluate.score import score
 from attar.job import Job
 from attar.latent.settings import Settings
-from attar.opening import observing, open_model
+from attar.opening import as_it_came, observing, open_model
 from attar.picking import Seen
 from attar.recipe import Recipe
 from attar.result import PathLike, Result
@@ -190,8 +190,8 @@ def evaluate(
                 f"metric {measured.name!r}: it compares with the original model. Received no original. Pass --against."
             )
         compared = observing(open_model(against, recipe.factory), measured.name)
-        original = score(compared.run, dataset, measured, None).outputs
-    return score(adapter.run, dataset, measured, original, transcribe=transcriber(adapter))
+        original = score(as_it_came(compared).run, dataset, measured, None).outputs
+    return score(as_it_came(adapter).run, dataset, measured, original, transcribe=transcriber(adapter))
 
 
 def data_loss(

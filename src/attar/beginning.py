@@ -15,7 +15,7 @@ from attar.errors import OutputError
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.job import Job, size_of
-from attar.opening import model_of, observing, open_model
+from attar.opening import as_it_came, model_of, observing, open_model
 from attar.recipe import Recipe
 from attar.result import entry
 
@@ -46,9 +46,10 @@ def job_of(
     splits = reading.read_splits(sets, plan, adapter, metric)
     tuned, warnings = reading.read_train(train, plan, adapter, splits)
     ready = reading.prepare(replace(splits, warnings=(*splits.warnings, *warnings)), tuned, plan)
+    came = as_it_came(adapter)
     into = None if isinstance(model, str | os.PathLike) and plan.factory is None else model_of(model, plan.factory)
     job = Job(
-        plan, adapter, ready.splits, metric, budget, size, name, ready.train, into=into,
+        plan, adapter, ready.splits, metric, budget, size, name, ready.train, None if came is adapter else came, into,
         data_steps=ready.steps,
     )  # fmt: skip
     removal.check(job)

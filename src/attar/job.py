@@ -40,7 +40,7 @@ class Job:
     train: Dataset | None = None
     """What candidates are trained on, if they are."""
     original: Adapter | None = None
-    """What drops are measured from, where `adapter` has lost channels."""
+    """What drops are measured from, where `adapter` has lost channels or answers otherwise than the model that came."""
     into: object | None = None
     """What the result is put into: the caller's own object (copied), or None to rebuild it from the file alone."""
     engine: Engine = field(default_factory=Threads)

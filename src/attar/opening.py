@@ -37,6 +37,12 @@ def open_model(model: object, factory: str | None = None) -> Adapter:
     raise _refusal(model)
 
 
+def as_it_came(adapter: Adapter) -> Adapter:
+    """The model as it came, where the adapter's private copy need not answer the same; otherwise the adapter."""
+    came: Adapter | None = getattr(adapter, "came", None)
+    return came or adapter
+
+
 def observing(adapter: Adapter, metric: str) -> Adapter:
     """The adapter, told which metric looks at its outputs, where these depend on that."""
     if isinstance(adapter, Texted):

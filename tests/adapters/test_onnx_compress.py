@@ -35,6 +35,42 @@ def norm_first():
     return made
 
 
+def quantised():
+    """Products between QuantizeLinear and DequantizeLinear, with weights in int8 and biases in int32."""
+    nodes, stored = [], {"zero": np.int8(0), "zero32": np.int32(0)}
+
+    def quantise(name, scale):
+        stored[f"s_{name}"] = np.float32(scale)
+        nodes.append(models.node("QuantizeLinear", f"{name} s_{name} zero", f"q_{name}"))
+        nodes.append(models.node("DequantizeLinear", f"q_{name} s_{name} zero", f"d_{name}"))
+
+    def layer(name, read, shape):
+        stored[f"i_{name}"] = RNG.integers(-90, 90, shape).astype(np.int8)
+        stored[f"b_{name}"] = RNG.integers(-900, 900, shape[-1:]).astype(np.int32)
+        stored[f"s_{name}"], stored[f"sb_{name}"] = np.float32(0.01), np.float32(3e-4)
+        nodes.append(models.node("DequantizeLinear", f"i_{name} s_{name} zero", f"w_{name}"))
+        nodes.append(models.node("DequantizeLinear", f"b_{name} sb_{name} zero32", f"c_{name}"))
+        nodes.append(models.node("Gemm", f"{read} w_{name} c_{name}", name))
+
+    quantise("x", 0.03)
+    layer("h", "d_x", (12, 24))
+    quantise("h", 0.05)
+    layer("z", "d_h", (24, 6))
+    quantise("z", 0.06)
+    nodes[-1].output[0] = "y"
+    return models.model(nodes, stored, [12])
+
+
+def test_drops_of_a_quantised_model_are_from_what_its_file_answers():
+    """Onnxruntime computes a QDQ graph in the stored integers, and quantises floats in their place in its own way."""
+    model, other = quantised(), RNG.normal(size=(200, 12))
+    x = {"x": RNG.normal(size=(200, 12)).astype(np.float32)}
+    expected = ort.InferenceSession(model.SerializeToString()).run(None, x)[0]
+    result = attar.compress(model, other, certify=x, metric="cosine", max_drop=0.2, guarantee="estimate", evaluations=2)
+    np.testing.assert_array_equal(result.before.outputs, expected)
+    np.testing.assert_array_equal(attar.evaluate(model, x, "cosine", against=model).outputs, expected)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_hands_back_the_same_graph(name, tmp_path):
     made = {"norm_first": norm_first, "state": models.stateful}

@@ -39,6 +39,8 @@ class OnnxAdapter:
         from attar.adapters.onnx.sites import find_sites
 
         self._store = store
+        self.came: Self | None = None
+        """The model as it came, where this one need not answer the same."""
         self._pullback: Pullback | None = None
         sites, self._skipped = find_sites(store)
         self._layers = [site.layer for site in sites]
@@ -61,11 +63,14 @@ class OnnxAdapter:
         """A private, folded copy; raises FormatError for what is not ONNX, ModelError where `onnx` is missing."""
         _need_onnx()
         from attar.adapters.onnx.files import broken, open_store
-        from attar.adapters.onnx.fold import prepared
+        from attar.adapters.onnx.fold import in_integers, prepared
 
         store = open_store(model)
         with broken(model.name if isinstance(model, Path) else "model"):
-            return cls(prepared(store))
+            came = cls(store.clone()) if in_integers(store) else None
+            opened = cls(prepared(store))
+        opened.came = came
+        return opened
 
     @property
     def store(self) -> Store:

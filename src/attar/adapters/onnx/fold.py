@@ -43,6 +43,14 @@ def prepared(store: Store) -> Store:
     return store
 
 
+def in_integers(store: Store) -> bool:
+    """Whether values are quantised between nodes, so that a runtime computes in the stored integers.
+
+    With floats in their place it rounds otherwise, or quantises these anew: onnxruntime does both.
+    """
+    return any(node.op_type == "QuantizeLinear" for scope in scopes(store).all() for node in scope.graph.node)
+
+
 def _replace(store: Store, scope: Scope, name: str, values: Array) -> Store:
     """Put a constant in the place of the node that makes it."""
     root = scopes(store)
