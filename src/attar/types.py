@@ -132,7 +132,8 @@ class TensorSpec:
     """A model's input or output: name, dtype (numpy name), shape with None where it is free (the batch, usually).
 
     An optional input is handed over where the data have an array of its name. guessed: nothing but the name is known,
-    and the dtype is what is usual for it. pixels is the model's own way with 8-bit images, where it came with one.
+    and the dtype is what is usual for it. pixels is the model's own way with 8-bit images, where it came with one;
+    scales_pixels: it takes them from 0 to 255, and scales them itself.
     """
 
     name: str
@@ -141,6 +142,7 @@ class TensorSpec:
     optional: bool = False
     guessed: bool = False
     pixels: Pixels | None = field(default=None, compare=False, repr=False)
+    scales_pixels: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

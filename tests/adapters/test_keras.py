@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SUITES = [str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "files_", "copies_", "traced_")]
+SUITES = [str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "files_", "copies_", "traced_", "pixels_")]
 FEW = {
     "tensorflow": "mlp or convolutions or embeddings or attention",
     "jax": "mlp or embeddings",
@@ -45,8 +45,9 @@ def test_all_models_and_files_on_torch() -> None:
 @pytest.mark.parametrize("backend", FEW)
 def test_some_models_and_gradients(backend: str) -> None:
     """All in one process: a backend takes seconds to start."""
-    few = f"(keras_suite and ({FEW[backend]})) or (keras_gradients_suite and not gate) or keras_traced_suite"
-    run_suite(backend, *(str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "traced_")), "-k", few)
+    few = f"(keras_suite and ({FEW[backend]})) or (keras_gradients_suite and not gate) or keras_traced_suite or pixels"
+    suites = [str(HERE / f"keras_{name}suite.py") for name in ("", "gradients_", "traced_", "pixels_")]
+    run_suite(backend, *suites, "-k", few)
 
 
 @needs_keras

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import numpy as np
 
 from attar.adapters.base import Batch
 from attar.adapters.keras.pieces import pieces
+from attar.adapters.keras.scaled import takes_pixels
 from attar.errors import DataError
 from attar.types import Array, TensorSpec
 
@@ -19,7 +21,10 @@ def input_specs(model: Any) -> list[TensorSpec]:
     """Names, dtypes and shapes of the inputs; a subclassed model tells the shapes that it was built with."""
     tensors = getattr(model, "inputs", None)
     if tensors:
-        return [_spec(tensor, tensor.name) for tensor in tensors]
+        return [
+            replace(_spec(tensor, tensor.name), scales_pixels=takes_pixels(model, place))
+            for place, tensor in enumerate(tensors)
+        ]
     config = model.get_build_config() or {}
     shapes = config.get("shapes_dict") or {"input": config.get("input_shape")}
     names = {key.removesuffix("_shape"): shape for key, shape in shapes.items()}
