@@ -16,11 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import inliner
 
+import attar
 from adapters import onnx_models as models
 from attar.adapters.onnx import files as onnx_files
 from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import FormatError, ModelError
 from attar.types import Weight
+
+RNG_PIXELS = np.random.default_rng(0)
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
 
@@ -256,6 +259,34 @@ def test_weights_of_functions_are_told_and_are_layers_once_inlined():
     assert skipped["k"].startswith("nothing reads it, or a function of the model does: onnx.inliner")
     plain = OnnxAdapter.open(inliner.inline_local_functions(model))
     assert "own" in {layer.name for layer in plain.layers()} and not plain.skipped()
+
+
+@pytest.mark.parametrize(
+    ("first", "stored", "takes"),
+    [
+        (["Mul x k a"], {"k": np.float32(1 / 255)}, True),
+        (
+            ["Sub x m b", "Div b k a"],
+            {"m": np.full((1, 3, 1, 1), 123, "f4"), "k": np.full((1, 3, 1, 1), 58, "f4")},
+            True,
+        ),
+        (["Identity x b", "Div b k a"], {"k": np.float32(255)}, True),
+        (["Sub x m b", "Div b k a"], {"m": np.float32(0.5), "k": np.float32(0.5)}, False),
+        (["Div x k b", "Add b x a"], {"k": np.float32(255)}, False),
+        (["Relu x a"], {}, False),
+    ],
+)
+def test_graphs_that_scale_pixels_take_them_as_they_are(first, stored, takes):
+    nodes = [models.node(op, f"{' '.join(names[:-1])}", names[-1]) for op, *names in map(str.split, first)]
+    nodes.append(models.node("Conv", "a w", "y"))
+    model = models.model(nodes, {**stored, "w": models.random(4, 3, 3, 3)}, [3, 8, 8])
+    assert OnnxAdapter.open(model).inputs()[0].scales_pixels == takes
+    x = RNG_PIXELS.integers(0, 256, (20, 3, 8, 8), dtype=np.uint8)
+    found = attar.evaluate(model, x, "cosine", against=model).outputs
+    expected = ort.InferenceSession(model.SerializeToString()).run(
+        None, {"x": x * np.float32(1 if takes else 1 / 255)}
+    )[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_packed_integers():

@@ -16,6 +16,9 @@ from attar.types import Array, Scaled
 MOST_VALUES = 3 << 17
 """Values of inputs that are run at once: two pictures of 224 x 224."""
 
+WIDE = 16.0
+"""What 8-bit pixels are divided by, at least, where a model scales them itself; numbers from 0 to 1 are not."""
+
 
 def together(inputs: Iterable[Array | Scaled], count: int, most: int) -> int:
     """Examples to run at once, of `count` with these inputs: `most`, or fewer where they are large."""

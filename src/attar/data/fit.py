@@ -34,8 +34,8 @@ def fit_inputs(
 
     - shape: as it is; a missing channel axis added, an axis of one removed; channels last <-> first where one fits;
       [n, h, w] flattened to [n, h * w], and back for one channel;
-    - dtype: uint8 becomes float / 255 (unless `scale` is given, or the model scales pixels itself), other numbers the
-      model's float; integers stay exact;
+    - dtype: uint8 becomes float / 255 (unless `scale` is given, or the model scales pixels itself and none of scale,
+      mean and std is given), other numbers the model's float; integers stay exact;
     - float inputs x become (scale * x - mean) / std, mean and std for all or one for each channel;
     - uint8 images of a model with preprocessing of its own (`TensorSpec.pixels`): framed by it where they have another
       size than it makes, and scaled by it where none of scale, mean and std is given.
@@ -55,8 +55,8 @@ def fit_inputs(
             if spec.pixels is not None and given.dtype == np.uint8:
                 given = pictured(given, spec.pixels, spec.shape)
                 scales = scales if scales != (None, None, None) else (1.0, *spec.pixels.scales())
-            elif spec.scales_pixels and given.dtype == np.uint8 and scale is None:
-                scales = (1.0, mean, std)
+            elif spec.scales_pixels and given.dtype == np.uint8:
+                scales = scales if scales != (None, None, None) else (1.0, None, None)
             shaped = _shaped(given, spec, dataset.origin)
             fitted[spec.name] = _typed(shaped, spec, dataset.origin, *scales, as_bytes=as_bytes)
     return Dataset(fitted, dataset.labels, dataset.origin, dataset.class_names)

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-WIDE = 16.0
-"""What pixels from 0 to 255 are divided by, at least; inputs from 0 to 1 are not."""
+from attar.adapters.parts import WIDE
+
 PASSING = (
     "InputLayer", "Identity", "Cast", "Resizing", "CenterCrop", "RandomCrop", "RandomFlip", "RandomRotation",
     "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness", "ZeroPadding2D",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -79,7 +80,15 @@ class OnnxAdapter:
 
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs, with the axis of the examples first."""
-        return self._runner.inputs
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> list[TensorSpec]:
+        from attar.adapters.onnx.graph import scopes
+        from attar.adapters.onnx.scaled import takes_pixels
+
+        root = scopes(self._store)
+        return [replace(spec, scales_pixels=takes_pixels(root, spec.name)) for spec in self._runner.inputs]
 
     def outputs(self) -> Sequence[TensorSpec]:
         """The model's outputs."""
