@@ -97,7 +97,7 @@ def measured(job: Job, progress: Progress) -> tuple[Subject, str, Kind, Measure]
         before = original[rows]
     else:  # no copy: outputs of models that read texts are large
         rows, weights, before = np.arange(count), np.full(count, 1 / count), original[:count]
-    glance = few.take(rows)
+    glance = few.pick(rows)
 
     # Texts are filled up to one length, and outputs do not move where they are.
     filled = isinstance(adapter, Reading) and glance.labels is not None

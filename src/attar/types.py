@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -149,39 +150,51 @@ class TensorSpec:
 class Scaled:
     """Bytes [n, ...] in place of the floats that they stand for, a quarter of the memory: `[rows]` makes them floats.
 
-    floats: how; a row's are the same whichever others it is made with.
+    floats: how; a row's are the same whichever others it is made with. picked: which rows of `given`, in this order,
+    [n]; None: all as they are.
     """
 
     given: NDArray[np.uint8]
     floats: Callable[[Array], Array]
+    picked: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
-        return len(self.given)
+        return len(self.given if self.picked is None else self.picked)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[n, ...]."""
-        return tuple(self.given.shape)
+        return (len(self), *self.given.shape[1:])
 
     @property
     def size(self) -> int:
         """Number of values."""
-        return self.given.size
+        return prod(self.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """All rows as floats."""
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
-    def __getitem__(self, rows: int | slice | Array) -> Array:
+    def __getitem__(self, rows: int | slice | list[int] | Array) -> Array:
         """Rows as floats; of a number that row alone, without the first axis."""
         if isinstance(rows, int):
-            return np.asarray(self.floats(self.given[[rows]])[0])
-        return self.floats(self.given[rows])
+            return np.asarray(self[[rows]][0])
+        return self.floats(self.given[rows if self.picked is None else self.picked[rows]])
 
     def take(self, rows: Array, axis: int = 0) -> Scaled:
-        """Rows as bytes; the axis is the first."""
-        return Scaled(self.given.take(rows, axis), self.floats)
+        """A copy of rows as bytes; the axis is the first."""
+        return Scaled(self.given.take(rows if self.picked is None else self.picked[rows], axis), self.floats)
+
+    def part(self, start: int, stop: int) -> Scaled:
+        """Rows that follow each other, not copied."""
+        if self.picked is None:
+            return Scaled(self.given[start:stop], self.floats)
+        return replace(self, picked=self.picked[start:stop])
+
+    def pick(self, rows: NDArray[np.int64]) -> Scaled:
+        """Rows in any order, not copied: all that are given stay while these do."""
+        return replace(self, picked=rows if self.picked is None else self.picked[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +220,25 @@ class Dataset:
         if isinstance(rows, range) and rows.step == 1 and 0 <= rows.start <= rows.stop <= len(self):
             return self._part(rows.start, rows.stop)
         index = np.asarray(rows, dtype=np.int64)
-        labels = None if self.labels is None else self.labels[index]
-        inputs = {name: values.take(index, axis=0) for name, values in self.inputs.items()}
+        return self._at(index, {name: values.take(index, axis=0) for name, values in self.inputs.items()})
+
+    def pick(self, rows: NDArray[np.int64]) -> Dataset:
+        """The same without a copy of what is held as bytes: for examples that are done with before the whole set is."""
+        return self._at(rows, {
+            name: values.pick(rows) if isinstance(values, Scaled) else values.take(rows, axis=0)
+            for name, values in self.inputs.items()
+        })  # fmt: skip
+
+    def _at(self, rows: NDArray[np.int64], inputs: Mapping[str, Array | Scaled]) -> Dataset:
+        """These inputs, with the labels of their rows."""
+        labels = None if self.labels is None else self.labels[rows]
         return Dataset(inputs, labels, self.origin, self.class_names)
 
     def _part(self, start: int, stop: int) -> Dataset:
         """Some that follow each other, where they are."""
         labels = None if self.labels is None else self.labels[start:stop]
         inputs = {
-            name: Scaled(values.given[start:stop], values.floats) if isinstance(values, Scaled) else values[start:stop]
+            name: values.part(start, stop) if isinstance(values, Scaled) else values[start:stop]
             for name, values in self.inputs.items()
         }
         return Dataset(inputs, labels, self.origin, self.class_names)

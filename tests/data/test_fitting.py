@@ -103,6 +103,14 @@ def test_pictures_may_stay_bytes_and_are_the_same_floats(dtype: str, options: di
     batches = [batch["x"] for batch in data.batches(1)]
     assert all(isinstance(one, Scaled) for one in batches)
     assert [np.asarray(one).tobytes() for one in batches] == [whole[[2]].tobytes(), whole[[1]].tobytes()]
+    twice = Dataset({"x": held}).pick(np.array([2, 0, 1, 2])).pick(np.array([3, 1]))
+    picked = twice.inputs["x"]
+    assert isinstance(picked, Scaled) and picked.given is held.given, "no copy"
+    assert picked.shape == whole[[2, 0]].shape and picked.size == whole[[2, 0]].size
+    for rows in (slice(None), slice(1, 2), np.array([1, 1]), 1, -1):
+        assert np.array_equal(picked[rows], whole[[2, 0]][rows])
+    assert np.array_equal(np.asarray(picked.take(np.array([1]))), whole[[0]])
+    assert [np.asarray(one["x"]).tobytes() for one in twice.batches(1)] == [whole[[2]].tobytes(), whole[[0]].tobytes()]
     assert np.asarray(held, np.float64).dtype == np.float64
     again = fit_inputs(data, [TensorSpec("x", dtype, (None, 3, 6, 5))])
     assert np.array_equal(again.inputs["x"], whole[[2, 1]])

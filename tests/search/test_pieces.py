@@ -13,7 +13,7 @@ from attar.evaluate.score import score
 from attar.search import course
 from attar.search.bracket import Target, Trial, land
 from attar.search.pieces import Aim, Hope, ends, look, order_of
-from attar.types import Array, Dataset
+from attar.types import Array, Dataset, Scaled
 from fakes import trained
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,22 @@ def test_the_farther_from_the_limit_the_fewer_examples(data: Dataset, wrong: flo
         assert low <= 100 * wrong <= high and (low > 0.5) == (wrong > 0.01)
     else:
         assert found.new == N
+
+
+def test_pictures_held_as_bytes_are_not_copied_in_their_order(data: Dataset) -> None:
+    held = Scaled(np.arange(N).view(np.uint8).reshape(N, -1), lambda given: given.view(np.int64).astype(np.float32))
+    before, run, places = score(Answers(data, 0.0), data, METRIC), Answers(data, 0.3), []
+
+    def seen(batch: Mapping[str, Array]) -> Array:
+        picture = batch["x"]
+        assert isinstance(picture, Scaled)
+        places.append(picture.given)
+        return run({"x": np.asarray(picture)})
+
+    found = look(seen, Dataset({"x": held}, data.labels), METRIC, before, order_of(N, 0), AIM)
+    assert places and all(place is held.given for place in places)
+    expected = look(Answers(data, 0.3), data, METRIC, before, order_of(N, 0), AIM)
+    assert np.array_equal(found.after.outputs, expected.after.outputs)
 
 
 def test_the_rest_is_run_alone(data: Dataset) -> None:

@@ -112,7 +112,7 @@ def look(
         done = 0 if outputs is None else len(outputs)
         if end > done:
             rows = order[done:end]
-            new = score(run, data.take(rows), metric, before.outputs[rows], progress=progress).outputs
+            new = score(run, data.pick(rows), metric, before.outputs[rows], progress=progress).outputs
             outputs = new if outputs is None else np.concatenate([outputs, new])
         assert outputs is not None
         seen = part_of(before, order[: len(outputs)])

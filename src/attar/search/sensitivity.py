@@ -83,7 +83,7 @@ def rows_of(
             which, row = drawn[start : start + BATCH], rows[start : start + BATCH]
             delta = np.zeros((len(which), layer.rows), np.float32)
             delta[np.arange(len(which)), row] = amplitude[row] * rng.choice((-1.0, 1.0), len(which))
-            changed = adapter.run(next(data.take(which).batches(BATCH)), {layer.name: delta})
+            changed = adapter.run(next(data.pick(which).batches(BATCH)), {layer.name: delta})
             moved = divergence(original[which], changed, kind) * odds.mean() / odds[which]
             for total, value in zip(sums, (np.ones_like(moved), moved, np.square(moved)), strict=True):
                 np.add.at(total, row, value)

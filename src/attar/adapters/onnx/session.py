@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -206,7 +206,7 @@ def _shaped(value: Array | Scaled, spec: TensorSpec) -> Array | Scaled:
 def _typed(value: Array | Scaled, spec: TensorSpec) -> Array | Scaled:
     if isinstance(value, Scaled):
         floats = value.floats
-        return Scaled(value.given, lambda given: floats(given).astype(spec.dtype, copy=False))
+        return replace(value, floats=lambda given: floats(given).astype(spec.dtype, copy=False))
     wanted = np.dtype(spec.dtype)
     if value.dtype == wanted or spec.dtype == "object":
         return value
