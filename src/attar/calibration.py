@@ -9,7 +9,7 @@ that are to come is what these examples cost still beside perfect statistics. Se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -222,7 +222,8 @@ def _moved(adapter: Adapter, data: Dataset, original: Array) -> float:
 
 def _moments(adapter: Adapter, layers: Sequence[Layer], data: Dataset) -> list[tuple[Layer, Stats]]:
     """The statistics of layers that were reached."""
-    seen = dict(adapter.moments(data.batches(BATCH)))
+    found = adapter.moments(data.batches(BATCH))
+    seen = found if isinstance(found, MutableMapping) else dict(found)
     return [(layer, shared(layer, seen.pop(layer.name))) for layer in layers if layer.name in seen]
 
 

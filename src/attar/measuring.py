@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import attar
 from attar.adapters.base import Reading
+from attar.adapters.folded import Moments, held
 from attar.errors import DataError, ModelError
 from attar.evaluate.base import IGNORED
 from attar.job import Job
@@ -59,8 +60,10 @@ def subject_of(job: Job, progress: Progress) -> Subject:
     marks = job.marks()
     key = key_of("moments", marks.get("model"), marks.get("calibrate"), BATCH)
     seen = remember.moments(job.kept, key, see)
-    # Each goes as soon as it is made use of: of convolutions it is twice as large as what comes of it.
-    stats = {layer.name: shared(layer, seen.pop(layer.name, None) or blind_stats(layer)) for layer in layers}
+    # Those of a model that reads texts stay whole: layers that read the same have one second moment.
+    stats: MutableMapping[str, Stats] = {} if isinstance(adapter, Reading) else Moments()
+    for layer in layers:  # each goes as soon as it is made use of: of convolutions two are seen, and one is kept
+        stats[layer.name] = shared(layer, seen.pop(layer.name, None) or blind_stats(layer))
     weights = {layer.name: adapter.read(layer.name) for layer in layers}  # copies, when the statistics' peak is over
     try:
         skeleton = adapter.skeleton()
@@ -146,15 +149,16 @@ def _glance(subject: Subject, examples: int, *, reading: bool) -> int:
 
 def work(subject: Subject) -> float:
     """Multiply-adds of an example."""
-    counts = ((layer.size, subject.stats[layer.name]) for layer in subject.layers if layer.kind != "embedding")
+    counts = ((x.size, held(subject.stats, x.name).stats) for x in subject.layers if x.kind != "embedding")
     return max(float(sum(size * stats.count / max(stats.samples, 1) for size, stats in counts)), 1.0)
 
 
 def _differentiable(subject: Subject) -> int:
     """Examples in a batch whose activations are all kept for gradients."""
     floats = sum(
-        layer.rows * subject.stats[layer.name].count / max(subject.stats[layer.name].samples, 1)
+        layer.rows * seen.count / max(seen.samples, 1)
         for layer in subject.layers
+        for seen in [held(subject.stats, layer.name).stats]
     )
     return int(np.clip(KEPT_FLOATS / max(floats, 1.0), 1, BATCH))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 import attar
 from attar.adapters.base import Adapter, Reading
+from attar.adapters.folded import held
 from attar.archive import read_archive
 from attar.coding import simd_path
 from attar.errors import AttarError
@@ -89,7 +90,7 @@ def prepared(job: Job, ledger: Ledger, progress: Progress) -> tuple[Loop, str, J
         found, factors = blunt.corrected(first_slope(blunt), measure, progress, alike, apart)
         return found.stats, factors
 
-    sharp = {name: stats.sensitivity for name, stats in blunt.stats.items()}
+    sharp = {name: held(blunt.stats, name).stats.sensitivity for name in blunt.stats}
     methods = [[list(names), str(settings)] for names, settings in map(blunt.allowed, blunt.layers)]
     key = key_of("corrected", marks.get("model"), marks.get("calibrate"), sharp, methods)
     stats, factors = remember.sensitivities(job.kept, key, blunt.stats, correct)
@@ -107,7 +108,7 @@ def prepared(job: Job, ledger: Ledger, progress: Progress) -> tuple[Loop, str, J
 
 def _level(layer: Layer, subject: Subject) -> float:
     """Mean sensitivity of a layer's rows."""
-    rows = subject.stats[layer.name].sensitivity
+    rows = held(subject.stats, layer.name).stats.sensitivity
     return 1.0 if rows is None else float(rows.mean())
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 from attar import measuring
 from attar.adapters.base import Grouped
+from attar.adapters.folded import held, with_sensitivity
 from attar.errors import ModelError, UsageError
 from attar.job import Job, image_changes, recovery_settings
 from attar.recipe import Recipe
@@ -53,7 +54,7 @@ def shrunk(job: Job, ledger: Ledger, progress: Progress) -> Job:
     subject, _, kind, _ = measuring.measured(job, progress)
     # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
     seen = original.moments(job.splits.calibrate.batches(measuring.BATCH))
-    stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
+    stats = with_sensitivity(seen, {name: held(subject.stats, name).stats.sensitivity for name in seen})
     progress.stage("removing channels", 1)
     smaller, report = remove(original, stats, goal_of(job.recipe))
     progress.step()

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from attar import measuring
+from attar.adapters.folded import held, with_sensitivity
 from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import UsageError
 from attar.exports.base import Task
@@ -122,7 +123,7 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     ranged(whole, integers)
     mark = key_of("race", mark, str(integers), task.threads, job.recipe.batch, place())
     # As they were seen: what the subject has is weighed for rounding errors, which are alike at every position.
-    stats = {name: replace(each, sensitivity=subject.stats[name].sensitivity) for name, each in seen.items()}
+    stats = with_sensitivity(seen, {name: held(subject.stats, name).stats.sensitivity for name in seen})
     ground = subject_of(base, stats)
     problem = posed(ground, goal_of(job.recipe), works(base.model(), task.batch), noises(ground, whole))
     progress.stage("measured costs", 1)

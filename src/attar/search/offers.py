@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from attar import registry
+from attar.adapters.folded import Folded
 from attar.errors import UsageError
 from attar.methods.base import declined
 from attar.search.params import Settings, params_of
@@ -37,20 +37,20 @@ def offers(
 
 
 def every(
-    layer: Layer, weight: Weight, moments: Stats, sensitivity: Rows | None, methods: Sequence[str], settings: Settings,
+    layer: Layer, weight: Weight, moments: Folded, sensitivity: Rows | None, methods: Sequence[str], settings: Settings,
     slopes: Sequence[float],
 ) -> list[Point]:  # fmt: skip
     """All offers. moments are statistics without a sensitivity: they are shared, and stay when it is corrected."""
-    stats = replace(moments, sensitivity=sensitivity)
+    stats = moments.told(sensitivity).whole()
     return list(offers(layer, weight, stats, methods, settings, slopes))
 
 
 def first(
-    layer: Layer, weight: Weight, moments: Stats, sensitivity: Rows | None, methods: Sequence[str], settings: Settings,
+    layer: Layer, weight: Weight, moments: Folded, sensitivity: Rows | None, methods: Sequence[str], settings: Settings,
     slopes: Sequence[float],
 ) -> tuple[Point, Weight]:  # fmt: skip
     """The first offer, and the weights that come back from it."""
-    stats = replace(moments, sensitivity=sensitivity)
+    stats = moments.told(sensitivity).whole()
     point = next(offers(layer, weight, stats, methods, settings, slopes))
     method = registry.get("method", point.choice["method"])
     encoded = point.encoded or method.encode(layer, weight, stats, point.choice)

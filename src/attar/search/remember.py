@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from attar.adapters.base import Adapter
+from attar.adapters.folded import Folded, Moments, held, with_sensitivity
 from attar.errors import ModelError
 from attar.run.kept import Kept, Unit, key_of
 from attar.types import Array, Dataset, Encoded, Json, Layer, Point, Stats, Weight
@@ -24,6 +25,7 @@ class Trained:
 
 
 PARTS = ("hessian", "mean", "sensitivity", "pooled", "coupling")
+OTHERS = tuple(part for part in PARTS if part != "sensitivity")
 MOST_OUTPUTS = 1 << 28
 """Bytes of outputs on one split above which they are not kept."""
 
@@ -55,29 +57,33 @@ def stats_parts(stats: Stats) -> list[Array | int | None]:
     return [stats.hessian, stats.mean, stats.count, stats.samples, stats.sensitivity, stats.pooled, stats.coupling]
 
 
-def moments(kept: Kept, key: str, compute: Callable[[], Mapping[str, Stats]]) -> dict[str, Stats]:
-    """Statistics by layer, computed once."""
+def moments(kept: Kept, key: str, compute: Callable[[], Mapping[str, Stats]]) -> MutableMapping[str, Stats]:
+    """Statistics by layer, computed once; they are kept as they are held."""
     unit = kept.get(key)
     if unit is not None:
         told, arrays = unit
-        return {name: _stats(name, counts, arrays) for name, counts in told.items()}
-    found = dict(compute())
-    arrays = {}
-    for name, stats in found.items():
-        arrays |= {f"{name}/{part}": array for part in PARTS if (array := getattr(stats, part)) is not None}
-    kept.put(key, {name: [stats.count, stats.samples] for name, stats in found.items()}, arrays)
+        return Moments({name: _folded(name, counts, arrays) for name, counts in told.items()})
+    computed = compute()
+    found = computed if isinstance(computed, Moments) else dict(computed)
+    arrays, counts = {}, {}
+    for name in found:
+        one = held(found, name)
+        arrays |= {f"{name}/{part}": array for part in PARTS if (array := getattr(one.stats, part)) is not None}
+        counts[name] = [one.stats.count, one.stats.samples, list(one.parts)]
+    kept.put(key, counts, arrays)
     return found
 
 
-def _stats(name: str, counts: Sequence[int], arrays: Mapping[str, Array]) -> Stats:
+def _folded(name: str, counts: Sequence[Any], arrays: Mapping[str, Array]) -> Folded:
     """One layer's statistics from a unit."""
     sensitivity, pooled = arrays.get(f"{name}/sensitivity"), arrays.get(f"{name}/pooled")
-    return Stats(arrays[f"{name}/hessian"], arrays[f"{name}/mean"], counts[0], counts[1], sensitivity, pooled)
+    stats = Stats(arrays[f"{name}/hessian"], arrays[f"{name}/mean"], counts[0], counts[1], sensitivity, pooled)
+    return Folded(stats, tuple(counts[2]))
 
 
 def sensitivities(
     kept: Kept, key: str, stats: Mapping[str, Stats], compute: Callable[[], tuple[Mapping[str, Stats], Json]]
-) -> tuple[dict[str, Stats], Json]:
+) -> tuple[Mapping[str, Stats], Json]:
     """The statistics with the sensitivities of `compute`, and what it told, computed once.
 
     Of what else it may have changed of the statistics, that alone is kept.
@@ -85,20 +91,21 @@ def sensitivities(
     unit = kept.get(key)
     if unit is not None:
         told, arrays = unit
-        found = dict(stats)
-        for name, one in stats.items():
-            parts: dict[str, Any] = {part: arrays[f"{name}/{part}"] for part in PARTS if f"{name}/{part}" in arrays}
-            found[name] = replace(one, **parts)
+        rows = {name: arrays[f"{name}/sensitivity"] for name in stats if f"{name}/sensitivity" in arrays}
+        found = with_sensitivity(stats, rows)
+        for name in stats:
+            parts: dict[str, Any] = {part: arrays[f"{name}/{part}"] for part in OTHERS if f"{name}/{part}" in arrays}
+            if parts:
+                found[name] = replace(found[name], **parts)
         return found, told
     computed, told = compute()
-    arrays = {
-        f"{name}/{part}": array
-        for name, one in computed.items()
-        for part in PARTS
-        if (array := getattr(one, part)) is not None and array is not getattr(stats[name], part)
-    }
+    arrays = {}
+    for name in computed:
+        new, old = held(computed, name).stats, held(stats, name).stats
+        changed = [part for part in PARTS if getattr(new, part) is not getattr(old, part)]
+        arrays |= {f"{name}/{part}": array for part in changed if (array := getattr(computed[name], part)) is not None}
     kept.put(key, told, arrays)
-    return dict(computed), told
+    return computed, told
 
 
 def points_key(layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Json, slope: float) -> str:

@@ -8,14 +8,14 @@ of neighbouring positions of a convolution are correlated, which row sensitiviti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.adapters.base import Adapter
+from attar.adapters.folded import held, with_sensitivity
 from attar.run.executor import generator
 from attar.run.progress import Progress
 from attar.search.divergence import Kind, divergence, probabilities
@@ -110,26 +110,27 @@ def tempered(sensitivity: NDArray[np.float64], deviation: NDArray[np.float64]) -
 
 def by_gradients(
     layers: Sequence[Layer], weights: Mapping[str, Weight], stats: Mapping[str, Stats], rows: Mapping[str, Array]
-) -> dict[str, Stats]:
+) -> MutableMapping[str, Stats]:
     """The statistics with row sensitivities from gradients; a layer that no gradient reached counts like the others.
 
     Sensitivities that the statistics have already are those of rows of which more is known, and stay.
     Such a layer does nothing for the output, which another use of the model may look at.
     """
-    found, costs, unseen = dict(stats), [], []
+    found: dict[str, NDArray[np.float64] | None] = {}
+    costs, unseen = [], []
     for layer in layers:
-        deviation = row_deviation(layer, weights[layer.name], stats[layer.name])
+        seen = stats[layer.name]
+        deviation, told = row_deviation(layer, weights[layer.name], seen), seen.sensitivity
         if layer.name not in rows:
             unseen.append((layer, deviation))
             continue
-        told = stats[layer.name].sensitivity
         sensitivity = tempered(rows[layer.name], deviation) if told is None else rounded(told)
-        found[layer.name] = replace(stats[layer.name], sensitivity=sensitivity)
+        found[layer.name] = sensitivity
         costs.append(float(np.sum(sensitivity * np.square(deviation))) / layer.size)
     for layer, deviation in unseen:
         even = relative_prior(layer, deviation) * float(np.median(costs or [1.0])) * layer.size / 2
-        found[layer.name] = replace(stats[layer.name], sensitivity=rounded(even))
-    return found
+        found[layer.name] = rounded(even)
+    return with_sensitivity(stats, found)
 
 
 def _spread(sums: NDArray[np.float64]) -> float:
@@ -172,11 +173,12 @@ def measure_rows(
     *,
     seed: int,
     progress: Progress,
-) -> dict[str, Stats]:
+) -> MutableMapping[str, Stats]:
     """The statistics of every layer with row sensitivities."""
     original = np.concatenate([adapter.run(batch) for batch in data.batches(BATCH)])
-    result: dict[str, Stats] = {}
-    work = sum(layer.size * stats[layer.name].count / max(stats[layer.name].samples, 1) for layer in layers)
+    result: dict[str, NDArray[np.float64] | None] = {}
+    counts = ((layer.size, held(stats, layer.name).stats) for layer in layers)
+    work = sum(size * seen.count / max(seen.samples, 1) for size, seen in counts)
     most = int(np.clip(min(WORK, TOTAL / len(layers)) / max(work, 1.0), LEAST, MOST))
     progress.stage("sensitivities", len(layers))
     for index, layer in enumerate(layers):
@@ -187,6 +189,6 @@ def measure_rows(
         if adapter.can_perturb(layer.name) and deviation.max(initial=0) > 0:
             with suppress(KeyError):  # a layer that only some batches reach, or whose outputs no example has alone
                 rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, rng=rng)
-        result[layer.name] = replace(stats[layer.name], sensitivity=rows)
+        result[layer.name] = rows
         progress.step()
-    return result
+    return with_sensitivity(stats, result)

@@ -12,6 +12,7 @@ import numpy as np
 
 from attar import opening, registry
 from attar.adapters.base import Adapter
+from attar.adapters.folded import held, with_sensitivity
 from attar.archive import read_archive, to_bytes
 from attar.methods.base import distortion
 from attar.methods.keep import narrowed
@@ -105,14 +106,13 @@ class Subject:
 
     def _task(self, layer: Layer, *slopes: float) -> tuple[Any, ...]:
         """What `every` and `first` take."""
-        stats = self.stats[layer.name]
-        moments = stats if stats.sensitivity is None else replace(stats, sensitivity=None)
-        return layer, self.weights[layer.name], moments, stats.sensitivity, *self.allowed(layer), slopes
+        found = held(self.stats, layer.name)
+        return layer, self.weights[layer.name], found.told(None), found.stats.sensitivity, *self.allowed(layer), slopes
 
     def _sent(self, layer: Layer, slope: float) -> tuple[Any, ...]:
         """The same as a task: arrays of weights and moments are shared among all tasks of a run."""
         _, weight, moments, *rest = self._task(layer, slope)
-        return layer, self.engine.share(weight), self.engine.share(moments, of=moments.hessian), *rest
+        return layer, self.engine.share(weight), self.engine.share(moments, of=moments.stats.hessian), *rest
 
     def _curves(self, slope: float) -> Iterator[list[Point]]:
         """What every method offers for each layer, in order; what was kept is not computed again."""
@@ -131,7 +131,7 @@ class Subject:
     def _key(self, layer: Layer, slope: float) -> str:
         """The name under which offers are kept."""
         return remember.points_key(
-            layer, self.weights[layer.name], self.stats[layer.name], *self.allowed(layer), slope
+            layer, self.weights[layer.name], held(self.stats, layer.name).stats, *self.allowed(layer), slope
         )  # fmt: skip
 
     @at_once()
@@ -174,7 +174,8 @@ class Subject:
     def bare(self) -> Subject:
         """Without weights and second moments, when no more candidates are made of them."""
         none = np.zeros(0)
-        stats = {name: replace(one, hessian=none, coupling=None) for name, one in self.stats.items()}
+        known = {name: held(self.stats, name).stats for name in self.stats}
+        stats = {name: replace(one, hessian=none, coupling=None) for name, one in known.items()}
         return replace(self, weights={}, stats=stats)
 
     def halved(self, measure: Measure) -> Subject:
@@ -202,7 +203,7 @@ class Subject:
         its name: layers of one role are changed together and have one factor. Layers apart are left as they
         are. Also returns each layer's factor.
         """
-        stats = dict(self.stats)
+        rows = {name: held(self.stats, name).stats.sensitivity for name in self.stats}
         factors: dict[str, float] = {}
         parts: dict[str, list[Layer]] = {}
         for layer in self.layers:
@@ -217,7 +218,7 @@ class Subject:
             try:
                 for layer in layers:
                     _, decoded = next(samples)
-                    predicted += distortion(layer, self.weights[layer.name], decoded, stats[layer.name])
+                    predicted += distortion(layer, self.weights[layer.name], decoded, self.stats[layer.name])
                     self.adapter.write(layer.name, decoded)
                     progress.step()
                 measured = measure()
@@ -227,15 +228,15 @@ class Subject:
                 give_back()  # layers are rounded on other threads meanwhile, between whose arrays a run leaves holes
             least = UNSEEN * 1e-3 if alike is not None else 0.0  # else nothing that the output shows
             if alike is None and measured > max(CORRECTION[1] * predicted, UNSEEN):
-                stats[layer.name] = self._even(layer)
-                predicted = distortion(layer, self.weights[layer.name], decoded, stats[layer.name])
+                even = self._even(layer)
+                rows[layer.name] = even.sensitivity
+                predicted = distortion(layer, self.weights[layer.name], decoded, even)
             factor = float(np.clip(measured / predicted, *CORRECTION)) if min(measured, predicted) > least else 1.0
             factors |= {layer.name: factor for layer in layers}
         for layer in self.layers:
-            known, factor = stats[layer.name].sensitivity, factors.setdefault(layer.name, 1.0)
-            rows = np.ones(layer.rows) if known is None else known
-            stats[layer.name] = replace(stats[layer.name], sensitivity=rounded(rows * factor))
-        return replace(self, stats=stats), factors
+            known, factor = rows[layer.name], factors.setdefault(layer.name, 1.0)
+            rows[layer.name] = rounded((np.ones(layer.rows) if known is None else known) * factor)
+        return replace(self, stats=with_sensitivity(self.stats, rows)), factors
 
     def _even(self, layer: Layer) -> Stats:
         """Statistics with the rows of a layer alike, where shifts of its outputs tell nothing of errors in it.

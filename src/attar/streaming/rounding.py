@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -212,7 +212,9 @@ def _rest_of(told: Mapping[str, Json], arrays: Mapping[str, Array]) -> dict[str,
     return {name: arrays[name].view(known_dtype(dtype)).reshape(shape) for name, (dtype, shape) in told.items()}
 
 
-def sensitive(stream: Stream, known: Known, number: int, part: Part, given: tuple[str, Ids]) -> dict[str, Stats]:
+def sensitive(
+    stream: Stream, known: Known, number: int, part: Part, given: tuple[str, Ids]
+) -> MutableMapping[str, Stats]:
     """Input statistics of a part's layers, with row sensitivities."""
     layers = stream.model.layers_of(number)
     names = [layer.name for layer in layers]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from attar.adapters.base import Batch
+from attar.adapters.folded import Moments
 from attar.adapters.moments import BLOCK, IdCounts, MomentSum, Pace, waiting, with_last
 from attar.adapters.onnx.captured import captured
 from attar.adapters.onnx.forms import Sample, spread
@@ -23,7 +24,7 @@ from attar.adapters.parts import together
 from attar.adapters.unfold import PATCHES_PER_EXAMPLE
 from attar.errors import DataError
 from attar.run.memory import at_once, give_back
-from attar.types import Array, Capture, Scaled, Stats, TensorSpec
+from attar.types import Array, Capture, Scaled, TensorSpec
 
 CAPTURE_BYTES = 2**27
 """Bytes of watched tensors that one run may hand back; larger batches are cut."""
@@ -203,17 +204,17 @@ class Runner:
                     for site in sites:
                         yield from captured(owner, site, tensors, count)
 
-    def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> dict[str, Stats]:
+    def moments(self, batches: Iterable[Batch], only: Sequence[str] | None) -> Moments:
         """Statistics of each layer's inputs; convolutions are sampled."""
         uses = self._wanted(only)
         self._sessions.clear()  # what others keep for their next run is not needed meanwhile
         with at_once():
             stats = self._summed(batches, uses)
             self._sessions.clear()
-        return {owner: found for owner, found in stats.items() if found is not None}
+        return stats
 
-    def _summed(self, batches: Iterable[Batch], uses: Mapping[str, list[Site]]) -> dict[str, Stats | None]:
-        """The same of these uses; None where no column was seen."""
+    def _summed(self, batches: Iterable[Batch], uses: Mapping[str, list[Site]]) -> Moments:
+        """The same of these uses, but for those where no column was seen."""
         sums: dict[str, MomentSum | IdCounts] = {}
         for owner, sites in uses.items():
             form = sites[0].form
@@ -221,7 +222,7 @@ class Runner:
             sums[owner] = (
                 IdCounts(form.cols) if form.kind == "embedding" else MomentSum(form.groups, form.cols, pooled=pooled)
             )
-        found: dict[str, Stats | None] = {}
+        found = Moments()
         keep = start = 0
         order = {owner: place for place, owner in enumerate(self._uses)}
         for batch, final in with_last(batches):
@@ -244,8 +245,9 @@ class Runner:
                             del tensors[name]
                         if final and end:
                             sums[owner].flush()
-                if final:  # what is summed goes before the next turn's sums come
-                    found |= {owner: sums.pop(owner).stats() for owner in some}
+                for owner in some if final else ():  # what is summed goes before the next turn's sums come
+                    if (stats := sums.pop(owner).stats()) is not None:
+                        found[owner] = stats
             start += feed.count
         return found
 
