@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from attar.errors import AttarError, UsageError
 from attar.run.engines import Shares, one_blas_thread
@@ -23,12 +22,9 @@ class Cluster:
     One that was begun or connected to here is left when the run has ended. Nothing is sent about its use. On other
     machines attar of the same version is installed. Raises UsageError where Ray is not installed, or nothing answers.
 
-    A cluster of this machine takes seconds to start: it does so beside what the caller does until the first task, and
-    what keeps it from starting is raised there.
+    A cluster of this machine takes seconds to start, in which nothing else runs: Ray forks, before which OpenBLAS ends
+    its threads, and a product that this process is in the middle of would wait for them for ever.
     """
-
-    _latest: ClassVar[Future[None] | None] = None
-    """The start of the cluster that was begun here last: while it goes on, Ray does not know that there is one."""
 
     def __init__(self, address: str | None = None, jobs: int | None = None) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -36,16 +32,8 @@ class Cluster:
             import ray
         except ImportError:
             raise UsageError("engine 'ray': Ray must be installed. It is not. Run: pip install 'attar[ray]'.") from None
-        if Cluster._latest is not None:
-            wait([Cluster._latest])
         self.jobs, self._ray, self._shares = jobs, ray, Shares(ray.put)
-        self._mine, self._begun = not ray.is_initialized(), Future[None]()
-        self._starter = ThreadPoolExecutor(1)  # its thread stays: the system ends Ray's processes with it
-        here = address is None and "RAY_ADDRESS" not in os.environ
-        if self._mine and here:
-            self._begun = Cluster._latest = self._starter.submit(self._connect, None)
-            return
-        self._begun.set_result(None)
+        self._mine = not ray.is_initialized()
         if self._mine:
             self._connect(address)
         elif address is not None:
@@ -55,12 +43,10 @@ class Cluster:
 
     def share(self, value: Any, of: object = None) -> Any:
         """A reference to the value in the object store."""
-        self._begun.result()
         return self._shares.get(value, of)
 
     def map(self, function: Callable[..., R], tasks: Iterable[tuple[Any, ...]]) -> Iterator[R]:
         """In order; raises AttarError where nodes are lost again and again."""
-        self._begun.result()
         run = self._ray.remote(max_retries=AGAIN, num_cpus=1)(_call)
         waiting = [run.remote(function, *task) for task in tasks]
         try:
@@ -73,11 +59,9 @@ class Cluster:
 
     def close(self) -> None:
         """Let go of what is shared, and of a cluster that was begun here."""
-        wait([self._begun])
         self._shares = Shares(self._ray.put)
         if self._mine and self._ray.is_initialized():
             self._ray.shutdown()
-        self._starter.shutdown()
 
     def _result(self, reference: Any) -> Any:
         """What a task returned; what it raised is raised."""
