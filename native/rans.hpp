@@ -114,7 +114,9 @@ class ChunkDecoder {
     // The next run: `count` symbols of one table.
     void run(size_t table, uint8_t* symbols, size_t count);
     // The same of two chunks at once until one of the runs is done: a step waits for the one before it in its own chunk only.
+    // Worth it where two_at_once says so.
     static void run_both(ChunkDecoder& one, Run& first, ChunkDecoder& other, Run& second);
+    static bool two_at_once(const DecodeTables& tables, Path path);
     // That the bytes end where the encoder began.
     void finish();
     // What to fetch during the next runs.

@@ -66,7 +66,7 @@ ATTAR_INLINE void single_steps(Cursor& cursor, uint8_t* symbols, size_t count, E
 }  // namespace
 
 ChunkDecoder::ChunkDecoder(const uint8_t* data, size_t size, size_t count, const DecodeTables& tables, Path path)
-    : tables_(tables), path_(path), halves_(tables.alias(0) != nullptr && (path == Path::avx2 || (path == Path::avx512 && has_vbmi2()))), filled_(tables.count()) {
+    : tables_(tables), path_(path), halves_(two_at_once(tables, path) || (path == Path::avx2 && tables.alias(0) != nullptr)), filled_(tables.count()) {
     const uint8_t* end = data + size;
     size_t head = take_varint(data, end);
     size = static_cast<size_t>(end - data);
@@ -93,9 +93,13 @@ void ChunkDecoder::run(size_t table, uint8_t* symbols, size_t count) {
     if (first < count) single(table, symbols + first, count - first);
 }
 
+bool ChunkDecoder::two_at_once(const DecodeTables& tables, Path path) {
+    return path == Path::avx512 && has_vbmi2() && tables.alias(0) != nullptr;
+}
+
 // Whether whole steps of a run may be taken together with those of another chunk.
 bool ChunkDecoder::wide(const Run& run) const {
-    return halves_ && path_ == Path::avx512 && lanes_ == kMaxLanes && body_ >= kMaxLanes && run.count >= kMaxLanes && !tables_.bytes(run.table).only;
+    return two_at_once(tables_, path_) && lanes_ == kMaxLanes && body_ >= kMaxLanes && run.count >= kMaxLanes && !tables_.bytes(run.table).only;
 }
 
 void ChunkDecoder::run_both(ChunkDecoder& one, Run& first, ChunkDecoder& other, Run& second) {

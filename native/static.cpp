@@ -48,7 +48,8 @@ void decode_all(const Plan& plan, Source source, Places places, Crew& crew, Path
     const Decoding<Target> decoding(plan, places.size, path, target);
     std::vector<std::vector<int64_t>> found(parts.size());
     // Chunks two by two, as far as all threads have as many of them; then one by one.
-    const size_t pairs = parts.size() / (2 * crew.size()) * crew.size(), work = parts.size() - pairs;
+    const size_t most = ChunkDecoder::two_at_once(plan.tables, path) ? parts.size() / (2 * crew.size()) : 0;
+    const size_t pairs = most * crew.size(), work = parts.size() - pairs;
     crew.run(work, [&](auto next) {
         Bench bench(plan.shape);
         for (size_t k; (k = next()) < work;) {
