@@ -61,8 +61,8 @@ struct Ahead {
     }
 };
 
-// Where decoding stands: states in the order of words (where bytes are looked up, of each 32 the low halves, then the high ones), the next
-// word, the end of the words, and how far may be read.
+// Where decoding stands: states in the order of words (where bytes are looked up, of each 32 the low halves, then the high ones),
+// the next word, the end of the words, and how far may be read.
 struct Cursor {
     alignas(64) uint32_t state[kMaxLanes];
     const uint8_t* word;

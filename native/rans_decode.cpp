@@ -66,7 +66,8 @@ ATTAR_INLINE void single_steps(Cursor& cursor, uint8_t* symbols, size_t count, E
 }  // namespace
 
 ChunkDecoder::ChunkDecoder(const uint8_t* data, size_t size, size_t count, const DecodeTables& tables, Path path)
-    : tables_(tables), path_(path), halves_(two_at_once(tables, path) || (path == Path::avx2 && tables.alias(0) != nullptr)), filled_(tables.count()) {
+    : tables_(tables), path_(path),
+      halves_(two_at_once(tables, path) || (path == Path::avx2 && tables.alias(0) != nullptr)), filled_(tables.count()) {
     const uint8_t* end = data + size;
     size_t head = take_varint(data, end);
     size = static_cast<size_t>(end - data);
@@ -99,7 +100,8 @@ bool ChunkDecoder::two_at_once(const DecodeTables& tables, Path path) {
 
 // Whether whole steps of a run may be taken together with those of another chunk.
 bool ChunkDecoder::wide(const Run& run) const {
-    return two_at_once(tables_, path_) && lanes_ == kMaxLanes && body_ >= kMaxLanes && run.count >= kMaxLanes && !tables_.bytes(run.table).only;
+    const bool whole = lanes_ == kMaxLanes && body_ >= kMaxLanes && run.count >= kMaxLanes;
+    return whole && two_at_once(tables_, path_) && !tables_.bytes(run.table).only;
 }
 
 void ChunkDecoder::run_both(ChunkDecoder& one, Run& first, ChunkDecoder& other, Run& second) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "rans.hpp"
+#include "spread_x86.hpp"
 #include "target.hpp"
 
 namespace attar {
@@ -42,28 +43,6 @@ size_t parts_of(const AliasBytes& alias) {
     const auto none = [](const uint8_t* bytes) { return std::all_of(bytes, bytes + kPart, [](uint8_t x) { return x == 0; }); };
     while (parts > 1 && none(alias.scaled[0] + kPart * (parts - 1)) && none(alias.scaled[1] + kPart * (parts - 1))) --parts;
     return parts;
-}
-
-// For each of the 256 masks of lanes that read a word: which bytes of the next eight words each lane takes (128: none).
-struct Spread {
-    alignas(16) uint8_t bytes[256][16];
-    Spread() {
-        for (uint32_t mask = 0; mask < 256; ++mask) {
-            uint32_t next = 0;
-            for (uint32_t lane = 0; lane < 8; ++lane) {
-                const uint32_t reads = mask >> lane & 1;
-                for (uint32_t k = 0; k < 2; ++k) {
-                    bytes[mask][2 * lane + k] = static_cast<uint8_t>(reads != 0 ? 2 * next + k : 128);
-                }
-                next += reads;
-            }
-        }
-    }
-};
-
-const Spread& spread() {
-    static const Spread table;
-    return table;
 }
 
 // The states of 16 lanes.
@@ -121,7 +100,7 @@ ATTAR_AVX2 ATTAR_INLINE __m256i two(const uint8_t* first, const uint8_t* second)
     return _mm256_inserti128_si256(low, _mm_loadu_si128(reinterpret_cast<const __m128i*>(second)), 1);
 }
 
-ATTAR_AVX2 ATTAR_INLINE void refill(Halves& x, __m256i empty, uint32_t first, uint32_t second, const Spread& order,
+ATTAR_AVX2 ATTAR_INLINE void refill(Halves& x, __m256i empty, uint32_t first, uint32_t second, const Spread<2>& order,
                                     const uint8_t*& word) {
     const uint8_t* const next = word + 2 * static_cast<size_t>(__builtin_popcount(first));
     const __m256i words = _mm256_shuffle_epi8(two(word, next), two(order.bytes[first], order.bytes[second]));
@@ -141,7 +120,7 @@ ATTAR_AVX2 ATTAR_INLINE __m256i second_of(__m256i low, __m256i high) {
 
 // One symbol out of each of 32 lanes, or of those in the masks of both vectors.
 template <size_t kCount, bool kOnly, bool kAll>
-ATTAR_AVX2 ATTAR_INLINE __m256i step(const Table& table, const Spread& order, const __m256i* active, Halves* x,
+ATTAR_AVX2 ATTAR_INLINE __m256i step(const Table& table, const Spread<2>& order, const __m256i* active, Halves* x,
                                      const uint8_t*& word) {
     const Halves before[2] = {x[0], x[1]};
     const __m256i first = x[0].low, second = x[1].low;
@@ -173,7 +152,7 @@ ATTAR_AVX2 ATTAR_INLINE __m256i step(const Table& table, const Spread& order, co
 
 // The shorter step at the end of a run: the first `left` lanes of a group.
 template <size_t kCount, bool kOnly>
-ATTAR_AVX2 void step_of(const Table& table, const Spread& order, size_t left, uint8_t* symbols, Halves* x, const uint8_t*& word) {
+ATTAR_AVX2 void step_of(const Table& table, const Spread<2>& order, size_t left, uint8_t* symbols, Halves* x, const uint8_t*& word) {
     const __m256i lane = _mm256_setr_epi16(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m256i count = _mm256_set1_epi16(static_cast<int16_t>(left));
     const __m256i active[2] = {_mm256_cmpgt_epi16(count, lane),
@@ -186,7 +165,7 @@ ATTAR_AVX2 void step_of(const Table& table, const Spread& order, size_t left, ui
 template <size_t kGroups, size_t kCount, bool kOnly>
 ATTAR_AVX2 size_t run_groups(const Table& table, uint8_t* symbols, size_t count, Cursor& cursor) {
     constexpr size_t lanes = 32 * kGroups;
-    const Spread& order = spread();
+    const Spread<2>& order = spread<2>();
     Halves x[2 * kGroups];
     for (size_t g = 0; g < kGroups; ++g) {
         const __m256i* state = reinterpret_cast<const __m256i*>(cursor.state + 32 * g);

@@ -4,6 +4,7 @@
 
 #include "entries_x86.hpp"
 #include "rans.hpp"
+#include "spread_x86.hpp"
 #include "target.hpp"
 
 namespace attar {
@@ -12,31 +13,9 @@ namespace attar {
 
 namespace {
 
-// For each of the 256 masks of lanes that read a word: which bytes of the next eight words each lane takes (128: none).
-struct Spread {
-    alignas(32) uint8_t bytes[256][32];
-    Spread() {
-        for (uint32_t mask = 0; mask < 256; ++mask) {
-            uint32_t next = 0;
-            for (uint32_t lane = 0; lane < 8; ++lane) {
-                const uint32_t reads = mask >> lane & 1;
-                for (uint32_t k = 0; k < 4; ++k) {
-                    bytes[mask][4 * lane + k] = static_cast<uint8_t>(reads != 0 && k < 2 ? 2 * next + k : 128);
-                }
-                next += reads;
-            }
-        }
-    }
-};
-
-const Spread& spread() {
-    static const Spread table;
-    return table;
-}
-
 // One symbol out of each of eight lanes (all, or those in the mask): their entries.
 template <bool kAll>
-ATTAR_AVX2 ATTAR_INLINE __m256i step(const uint32_t* entries, const Spread& order, __m256i active, __m256i& x,
+ATTAR_AVX2 ATTAR_INLINE __m256i step(const uint32_t* entries, const Spread<4>& order, __m256i active, __m256i& x,
                                      const uint8_t*& word) {
     const __m256i low12 = _mm256_set1_epi32(0xfff);
     __m256i entry = load_entries(entries, _mm256_and_si256(x, low12));
@@ -55,7 +34,7 @@ ATTAR_AVX2 ATTAR_INLINE __m256i step(const uint32_t* entries, const Spread& orde
 
 // The 32 symbols of a group; `active` has a mask for each of its four vectors where it is not all of them.
 template <bool kAll>
-ATTAR_AVX2 ATTAR_INLINE __m256i group(const uint32_t* entries, const Spread& order, const __m256i* active, __m256i* x,
+ATTAR_AVX2 ATTAR_INLINE __m256i group(const uint32_t* entries, const Spread<4>& order, const __m256i* active, __m256i* x,
                                       const uint8_t*& word) {
     __m256i entry[4];
     for (size_t v = 0; v < 4; ++v) entry[v] = step<kAll>(entries, order, active[v], x[v], word);
@@ -66,7 +45,7 @@ ATTAR_AVX2 ATTAR_INLINE __m256i group(const uint32_t* entries, const Spread& ord
 }
 
 // The shorter step at the end of a run: the first `left` lanes of a group.
-ATTAR_AVX2 ATTAR_INLINE void group_of(const uint32_t* entries, const Spread& order, size_t left, uint8_t* symbols, __m256i* x,
+ATTAR_AVX2 ATTAR_INLINE void group_of(const uint32_t* entries, const Spread<4>& order, size_t left, uint8_t* symbols, __m256i* x,
                                       const uint8_t*& word) {
     const __m256i lane = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14), count = _mm256_set1_epi32(static_cast<int>(left));
     const int first[4] = {0, 16, 1, 17};
@@ -80,7 +59,7 @@ ATTAR_AVX2 ATTAR_INLINE void group_of(const uint32_t* entries, const Spread& ord
 template <size_t kGroups>
 ATTAR_AVX2 size_t run256(const uint32_t* entries, uint8_t* symbols, size_t count, Cursor& cursor) {
     constexpr size_t lanes = 32 * kGroups;
-    const Spread& order = spread();
+    const Spread<4>& order = spread<4>();
     const __m256i all[4] = {};
     __m256i x[4 * kGroups];
     __m256i* state = reinterpret_cast<__m256i*>(cursor.state);

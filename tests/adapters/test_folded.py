@@ -77,8 +77,8 @@ def test_folded_statistics_are_kept_and_found_again(tmp_path) -> None:
     found, told = sensitivities(Kept(tmp_path), "s", known, lambda: pytest.fail("kept"))
     assert told == "told" and found["a"].sensitivity.tolist() == rows["a"].tolist()
     assert held(found, "a").stats.hessian is known.held("a").stats.hessian
-    _, arrays = Kept(tmp_path).get("s")  # type: ignore[misc]
-    assert list(arrays) == ["a/sensitivity"], "moments are not kept twice"
+    unit = Kept(tmp_path).get("s")
+    assert unit is not None and list(unit[1]) == ["a/sensitivity"], "moments are not kept twice"
 
 
 def test_onnx_statistics_and_the_search_hold_triangles() -> None:
