@@ -212,6 +212,8 @@ def test_depthwise_and_grouped_and_transposed_weights():
     }
     kinds = kinds_of(prepared(proto))
     assert len(kinds["depthwise convolutions"]) == 1 and len(kinds["dense layers"]) == 2
+    assert kinds["the first two layers"] == [*kinds["the first layer"], *kinds["depthwise convolutions"]]
+    assert kinds["the first three layers"] == [*kinds["the first two layers"], kinds["dense layers"][0]]
     adapter = OnnxAdapter.open(proto)
     data = Dataset({"x": np.random.default_rng(0).normal(size=(300, 3, 8, 8)).astype(np.float32)})
     work = measured(adapter, data)

@@ -11,6 +11,8 @@ from attar.exports.ranges import Range, Seen
 
 EVALUATIONS = 8
 """Most full passes over the select split that are spent on giving operators back to float."""
+FIRST, NEARER = 3, 0.2
+"""First operators that may stay in float together, and the share of the divergence that each of them has to take."""
 K = TypeVar("K", bound=Hashable)
 Operator = TypeVar("Operator", bound=Hashable, contravariant=True)
 
@@ -66,14 +68,37 @@ def with_ranges(work: Work[K], judge: Judge, step: Callable[[], None] = lambda: 
     return least
 
 
-def worst_first(
+def first_floats(
     work: Buildable[K], operators: Sequence[K], judge: Judge, step: Callable[[], None] = lambda: None
 ) -> list[K]:
-    """Operators by how much nearer the outputs are with each of them alone in float, the most first."""
+    """The first operators that have to be in float together: up to FIRST of them, where each brings outputs nearer.
+
+    What lies between two operators stays in 8 bits while one of them is in integers, so that each alone may gain
+    nothing; and what the first ones round is the source of all else.
+    """
+    best: list[K] = []
+    least = judge(work.build())
+    for count in range(1, min(FIRST, len(operators) - 1) + 1):
+        moved = judge(work.build(operators[:count]))
+        step()
+        if moved < (1 - NEARER) * least:
+            best, least = list(operators[:count]), moved
+    return best
+
+
+def worst_first(
+    work: Buildable[K],
+    operators: Sequence[K],
+    judge: Judge,
+    step: Callable[[], None] = lambda: None,
+    kept: Sequence[K] = (),
+) -> list[K]:
+    """Operators by how much nearer the outputs are with each of them in float, the most first; `kept` are in float."""
     gains: dict[K, float] = {}
     for one in operators:
-        gains[one] = judge(work.build([one]))
-        step()
+        if one not in kept:
+            gains[one] = judge(work.build([*kept, one]))
+            step()
     return sorted(gains, key=gains.__getitem__)
 
 
@@ -101,5 +126,22 @@ def within_drop(
     """Operators that have to stay in float for the drop on the select split: as few as can be, by their effect."""
     if acceptable(work.build()):
         return []
-    order = worst_first(work, operators, judge, step)
-    return fewest_floats(order, lambda some: acceptable(work.build(some)), EVALUATIONS - 1)
+    return floats_within(work, operators, judge, acceptable, EVALUATIONS - 1, step)
+
+
+def floats_within(
+    work: Buildable[K],
+    operators: Sequence[K],
+    judge: Judge,
+    acceptable: Callable[[Any], bool],
+    most: int,
+    step: Callable[[], None] = lambda: None,
+) -> list[K]:
+    """The same for a model that is known not to pass in integers, in at most `most` tests."""
+    kept = first_floats(work, operators, judge, step)
+    if kept:
+        most -= 1
+        if acceptable(work.build(kept)):
+            return kept
+    order = worst_first(work, operators, judge, step, kept)
+    return [*kept, *fewest_floats(order, lambda some: acceptable(work.build([*kept, *some])), most)]

@@ -36,6 +36,7 @@ ALL = (
     "HardSwish", "HardSigmoid", "Softmax",
 )  # fmt: skip
 """These and those with integer kernels of their own."""
+FIRST = ("the first layer", "the first two layers", "the first three layers")
 FLOAT = onnx.TensorProto.FLOAT
 OPSET = 13
 """The first whose DequantizeLinear has an axis."""
@@ -138,19 +139,23 @@ def _scaled(node: onnx.NodeProto) -> bool:
 
 
 def kinds_of(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """Names of nodes with weights by what may make them slow in integers."""
+    """Names of nodes with weights by what may make them slow in integers; each kind is less than all of them.
+
+    First layers have few channels at the highest resolution: float kernels are as fast, and what they hand on is
+    rounded to 8 bits, and laid out anew for integer kernels, where it is smaller.
+    """
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    found: dict[str, list[str]] = {"depthwise convolutions": [], "the first layer": [], "dense layers": []}
-    for node in model.graph.node:
-        if node.op_type not in CORE or len(node.input) < 2 or node.input[1] not in shapes:
-            continue
-        if not found["the first layer"]:
-            found["the first layer"].append(node.name)
-        if node.op_type != "Conv":
-            found["dense layers"].append(node.name)
-        elif shapes[node.input[1]][1] == 1 and shapes[node.input[1]][0] > 1 and _groups(node) > 1:
-            found["depthwise convolutions"].append(node.name)
-    return {kind: names for kind, names in found.items() if names}
+    nodes = [node for node in model.graph.node if node.op_type in CORE and len(node.input) > 1]
+    nodes = [node for node in nodes if node.input[1] in shapes]
+    names = [node.name for node in nodes]
+    found = {told: names[:count] for count, told in enumerate(FIRST, 1)}
+    found["depthwise convolutions"] = [node.name for node in nodes if _depthwise(node, shapes[node.input[1]])]
+    found["dense layers"] = [node.name for node in nodes if node.op_type != "Conv"]
+    return {kind: some for kind, some in found.items() if 0 < len(some) < max(len(names), 2)}
+
+
+def _depthwise(node: onnx.NodeProto, shape: Sequence[int]) -> bool:
+    return node.op_type == "Conv" and shape[1] == 1 and shape[0] > 1 and _groups(node) > 1
 
 
 def _groups(node: onnx.NodeProto) -> int:

@@ -21,7 +21,7 @@ from attar.exports.base import Artefact, Task
 from attar.exports.int8_floats import NOISE, Choice, fastest
 from attar.exports.int8_islands import harmless_first, most_integers
 from attar.exports.int8_ranges import Int8, best_rule, judge_of, judged, refined
-from attar.exports.int8_search import EVALUATIONS, fewest_floats, worst_first
+from attar.exports.int8_search import EVALUATIONS, first_floats, floats_within
 from attar.exports.int8_start import dynamic_nodes, measured
 from attar.exports.judging import Judge
 from attar.exports.onnx.model import onnx_model
@@ -129,8 +129,8 @@ def _notes(work: Int8, found: Landed, chosen: Choice, ratio: float) -> list[str]
 def landed(work: Int8, judge: Judge, task: Task) -> Landed:
     """The first route, in the order of `routes_of`, that passes as it is, in at most EVALUATIONS passes.
 
-    Where none does, those of `narrower`; and then the one that moves the outputs less, with integers at weights only
-    and as few nodes in float as pass.
+    Where none does, the one that moves the outputs less with its first nodes in float, if these bring them nearer; then
+    those of `narrower`; and then that one with integers at weights only and as few nodes in float as pass.
     """
     moved: dict[str, float] = {}
     routes = routes_of(work, judge, task, moved)
@@ -142,6 +142,12 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
             return Landed(route, [], moved[route])
     route = min(routes, key=moved.__getitem__)
     left, kl = EVALUATIONS - len(routes), moved[route]
+    _enter(work, route)
+    first = first_floats(work, work.operators, judge, task.step) if kl < HOPELESS else []
+    if first:
+        left -= 1
+        if task.acceptable(work.build(first)):
+            return Landed(route, first, kl)
     for part, ops in narrower(work, route):
         _enter(work, part)
         work.ops, left = ops, left - 1
@@ -150,9 +156,7 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
             return Landed(part, [], moved[part]) if ops else joined(work, judge, task, (left, moved[part]))
     _enter(work, route)
     work.ops = CORE if work.ops else ()
-    order = worst_first(work, work.operators, judge, task.step)
-    found = fewest_floats(order, lambda some: task.acceptable(work.build(some)), left)
-    return Landed(route, found, kl)
+    return Landed(route, floats_within(work, work.operators, judge, task.acceptable, left, task.step), kl)
 
 
 def joined(work: Int8, judge: Judge, task: Task, found: tuple[int, float]) -> Landed:
