@@ -92,7 +92,7 @@ class Choosing {
     // The sides whose levels may pay, with these levels.
     std::vector<std::pair<Sides, Levels>> likely() const {
         if (std::min(symbols_.rows, symbols_.cols) == 1) return {{Sides(0), flat(symbols_)}};
-        const Fitted both = fitted({true, true, false});
+        const Fitted both = fitted(Sides(3));
         const int64_t limit = limit_of(*std::min_element(both.bits.begin(), both.bits.end()));
         std::vector<std::pair<Sides, Levels>> found;
         for (size_t k = 0; k < 4; ++k) {

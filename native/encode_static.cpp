@@ -24,7 +24,7 @@ struct Piece {
 class Encoding {
   public:
     Encoding(SymbolMatrix symbols, const Chosen& plan, bool laned, ChunkRoom& room, Path path)
-        : symbols_(symbols), plan_(plan), room_(room), tables_({plan.fit.frequencies.data(), plan.table_of.back() + 1, size_of(plan)}),
+        : symbols_(symbols), plan_(plan), room_(room), tables_({plan.fit.frequencies.data(), plan.table_of.back() + 1, size_of(plan)}, plan.sides.wide),
           bits_(static_cast<double>(plan.fit.code) / (1 << 16) / static_cast<double>(symbols.rows * symbols.cols)),
           least_(laned ? kSingle : 0), path_(path) {
         if (symbols.rows > 1) order_ = sort_lines(plan.levels.rows, plan.levels.cols, plan.table_of);
@@ -121,7 +121,8 @@ uint8_t* ChunkRoom::take(size_t size, std::vector<uint8_t>& own) {
 
 StaticCode encode_static(SymbolMatrix symbols, const Alphabet& alphabet, const int64_t* counts, bool laned, size_t threads,
                          Path path) {
-    const Chosen plan = choose_plan(symbols, alphabet, counts, path);
+    Chosen plan = choose_plan(symbols, alphabet, counts, path);
+    plan.sides.wide = may_be_wide(alphabet.width + alphabet.escape) && symbols.rows * symbols.cols >= kWorthWide;
     const size_t lines = symbols.rows == 1 ? symbols.cols : symbols.rows;
     const size_t step = step_of({symbols.rows, symbols.cols}, plan.sides.streams);
     std::vector<Piece> pieces((lines + step - 1) / step);

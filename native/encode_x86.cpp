@@ -9,26 +9,31 @@ namespace attar {
 
 namespace {
 
-// Frequency, start and whether the symbol is missing, as EncodeTables packs them, for 16 symbols.
-template <bool kSmall, bool kGather>
+// Frequency, start and whether the symbol is missing, as EncodeTables packs them, for 16 symbols below kSize; any where it is 0.
+template <size_t kSize, bool kGather>
 struct Lookup {
-    __m512i part[4];
+    __m512i part[kSize == 0 ? 1 : kSize / 16];
     const uint32_t* packed;
 
     ATTAR_AVX512 ATTAR_INLINE explicit Lookup(const uint32_t* packed_) : packed(packed_) {
-        for (int k = 0; k < 4; ++k) part[k] = _mm512_loadu_si512(packed + 16 * k);
+        for (size_t k = 0; k < kSize / 16; ++k) part[k] = _mm512_loadu_si512(packed + 16 * k);
+    }
+    // Of the 64 from part[first] on.
+    ATTAR_AVX512 ATTAR_INLINE __m512i among(size_t first, __m512i symbol) const {
+        const __m512i low = _mm512_permutex2var_epi32(part[first], symbol, part[first + 1]);
+        const __m512i high = _mm512_permutex2var_epi32(part[first + 2], symbol, part[first + 3]);
+        return _mm512_mask_mov_epi32(low, _mm512_test_epi32_mask(symbol, _mm512_set1_epi32(32)), high);
     }
     ATTAR_AVX512 ATTAR_INLINE __m512i operator()(__m512i symbol) const {
-        if (!kSmall) return load_entries<kGather>(packed, symbol);
-        const __m512i low = _mm512_permutex2var_epi32(part[0], symbol, part[1]);
-        const __m512i high = _mm512_permutex2var_epi32(part[2], symbol, part[3]);
-        return _mm512_mask_mov_epi32(low, _mm512_test_epi32_mask(symbol, _mm512_set1_epi32(32)), high);
+        if constexpr (kSize == 0) return load_entries<kGather>(packed, symbol);
+        else if constexpr (kSize == 64) return among(0, symbol);
+        else return _mm512_mask_mov_epi32(among(0, symbol), _mm512_test_epi32_mask(symbol, _mm512_set1_epi32(64)), among(4, symbol));
     }
 };
 
 // 16 symbols, or those that are active, into 16 states; the words that they let go are put before `first`.
-template <bool kSmall, bool kGather>
-ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __mmask16 active, __m512i symbol, const Lookup<kSmall, kGather>& lookup,
+template <size_t kSize, bool kGather>
+ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __mmask16 active, __m512i symbol, const Lookup<kSize, kGather>& lookup,
                                        const uint16_t* slots, uint16_t*& first, __m512i& seen) {
     const __m512i share = lookup(symbol), before = x;
     seen = _mm512_mask_or_epi32(seen, active, seen, share);
@@ -53,14 +58,14 @@ ATTAR_AVX512 ATTAR_INLINE __m512i push(__m512i x, __mmask16 active, __m512i symb
     quotient = _mm512_mask_sub_epi32(quotient, below, quotient, _mm512_set1_epi32(-1));
     rest = _mm512_mask_sub_epi32(rest, below, rest, frequency);
     __m512i slot = _mm512_add_epi32(_mm512_and_si512(_mm512_srli_epi32(share, 13), _mm512_set1_epi32(0xfff)), rest);
-    // Beyond 64 symbols slots are cumulative. Two slots are read, of which the first is meant.
-    if (kSmall) slot = _mm512_and_si512(load_entries<kGather>(slots, slot), _mm512_set1_epi32(0xffff));
+    // Slots are cumulative but in an alias layout. Two are read, of which the first is meant.
+    if (kSize != 0) slot = _mm512_and_si512(load_entries<kGather>(slots, slot), _mm512_set1_epi32(0xffff));
     return _mm512_mask_add_epi32(before, active, _mm512_slli_epi32(quotient, kBits), slot);
 }
 
 // The 32 symbols of a group, or the first `left` of them, of which the bytes are given back.
-template <bool kSmall, bool kGather>
-ATTAR_AVX512 ATTAR_INLINE __m256i push_group(__m512i* x, const uint8_t* symbols, size_t left, const Lookup<kSmall, kGather>& lookup,
+template <size_t kSize, bool kGather>
+ATTAR_AVX512 ATTAR_INLINE __m256i push_group(__m512i* x, const uint8_t* symbols, size_t left, const Lookup<kSize, kGather>& lookup,
                                              const uint16_t* slots, uint16_t*& first, __m512i& seen) {
     const __mmask32 some = left >= 32 ? ~__mmask32{0} : (__mmask32{1} << left) - 1;
     const __m256i pair = _mm256_maskz_loadu_epi8(some, symbols);
@@ -68,15 +73,15 @@ ATTAR_AVX512 ATTAR_INLINE __m256i push_group(__m512i* x, const uint8_t* symbols,
     const __m512i evens = _mm512_cvtepu16_epi32(_mm256_and_si256(pair, _mm256_set1_epi16(0xff)));
     const __mmask16 even = static_cast<__mmask16>(left >= 32 ? 0xffff : (1u << (left + 1) / 2) - 1);
     const __mmask16 odd = static_cast<__mmask16>(left >= 32 ? 0xffff : (1u << left / 2) - 1);
-    x[1] = push<kSmall, kGather>(x[1], odd, odds, lookup, slots, first, seen);
-    x[0] = push<kSmall, kGather>(x[0], even, evens, lookup, slots, first, seen);
+    x[1] = push<kSize, kGather>(x[1], odd, odds, lookup, slots, first, seen);
+    x[0] = push<kSize, kGather>(x[0], even, evens, lookup, slots, first, seen);
     return pair;
 }
 
-template <bool kSmall, bool kGather, int kGroups>
+template <size_t kSize, bool kGather, int kGroups>
 ATTAR_AVX512 uint32_t steps(const uint8_t* symbols, size_t count, const uint32_t* packed, const uint16_t* slots,
                             uint32_t* state, uint16_t*& first) {
-    const Lookup<kSmall, kGather> lookup(packed);
+    const Lookup<kSize, kGather> lookup(packed);
     const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
     __m512i x[2 * kGroups], seen = _mm512_setzero_si512();
@@ -107,17 +112,17 @@ ATTAR_AVX512 uint32_t steps(const uint8_t* symbols, size_t count, const uint32_t
         _mm512_storeu_si512(state + 32 * g, _mm512_permutex2var_epi32(x[2 * g], front, x[2 * g + 1]));
         _mm512_storeu_si512(state + 32 * g + 16, _mm512_permutex2var_epi32(x[2 * g], back, x[2 * g + 1]));
     }
-    // Symbols from 64 on lie beyond a small table.
-    const bool beyond = kSmall && _mm256_testz_si256(bytes, _mm256_set1_epi8(static_cast<char>(0xc0))) == 0;
+    // Symbols from kSize on lie beyond the table.
+    const bool beyond = kSize != 0 && _mm256_testz_si256(bytes, _mm256_set1_epi8(static_cast<char>(256 - kSize))) == 0;
     return beyond ? 1 : static_cast<uint32_t>(_mm512_cmplt_epi32_mask(seen, _mm512_setzero_si512()));
 }
 
-template <bool kSmall, bool kGather>
+template <size_t kSize, bool kGather>
 uint32_t any(const uint8_t* symbols, size_t count, size_t lanes, const uint32_t* packed, const uint16_t* slots, uint32_t* state,
              uint16_t*& first) {
-    if (lanes == 128) return steps<kSmall, kGather, 4>(symbols, count, packed, slots, state, first);
-    if (lanes == 64) return steps<kSmall, kGather, 2>(symbols, count, packed, slots, state, first);
-    return steps<kSmall, kGather, 1>(symbols, count, packed, slots, state, first);
+    if (lanes == 128) return steps<kSize, kGather, 4>(symbols, count, packed, slots, state, first);
+    if (lanes == 64) return steps<kSize, kGather, 2>(symbols, count, packed, slots, state, first);
+    return steps<kSize, kGather, 1>(symbols, count, packed, slots, state, first);
 }
 
 }  // namespace
@@ -126,8 +131,9 @@ uint32_t encode_avx512(const EncodeTables& tables, size_t table, const uint8_t* 
                        uint32_t* state, uint16_t*& first) {
     const uint32_t* packed = tables.packed(table);
     const uint16_t* slots = tables.slots(table);
-    const auto run = tables.small() ? (gathers() ? any<true, true> : any<true, false>)
-                                    : (gathers() ? any<false, true> : any<false, false>);
+    const auto run = tables.buckets() == 0          ? (gathers() ? any<0, true> : any<0, false>)
+                     : tables.buckets() == kBuckets ? (gathers() ? any<kBuckets, true> : any<kBuckets, false>)
+                                                    : (gathers() ? any<kMostBuckets, true> : any<kMostBuckets, false>);
     return run(symbols, count, lanes, packed, slots, state, first);
 }
 

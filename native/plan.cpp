@@ -94,14 +94,14 @@ std::vector<size_t> read_ranges(SideDecoder& coder, size_t classes) {
     return table_of;
 }
 
-DecodeTables read_all_tables(SideDecoder& coder, const Alphabet& alphabet, size_t count, bool entries) {
+DecodeTables read_all_tables(SideDecoder& coder, const Alphabet& alphabet, size_t count, bool wide, bool entries) {
     const int size = static_cast<int>(alphabet.width + alphabet.escape), width = static_cast<int>(alphabet.width);
     const int64_t mode = width / 2 + coder.number(kModeKey, 0, 256);
     const int kind = static_cast<int>(coder.bits(3));
     if (mode < 0 || mode >= width || kind >= kKinds) throw Malformed("the mode must be a symbol and the kind 0 to 4");
     std::vector<uint16_t> frequencies(count * static_cast<size_t>(size));
     read_tables(coder, count, {size, static_cast<int>(mode), alphabet.escape, kind}, frequencies.data());
-    return DecodeTables({frequencies.data(), count, static_cast<size_t>(size)}, entries);
+    return DecodeTables({frequencies.data(), count, static_cast<size_t>(size)}, wide, entries);
 }
 
 }  // namespace
@@ -126,7 +126,7 @@ Plan read_plan(Source side, Shape shape, Sides sides, bool entries, Crew& crew) 
     const size_t work = 1 + (line ? 0 : lines.blocks());
     crew.run(work, [&](auto next) {
         for (size_t k; (k = next()) < work;) {
-            if (k == 0) tables.emplace(read_all_tables(coder, alphabet, table_of.back() + 1, entries));
+            if (k == 0) tables.emplace(read_all_tables(coder, alphabet, table_of.back() + 1, sides.wide, entries));
             else lines.put(k - 1);
         }
     });

@@ -32,12 +32,14 @@ struct Plan {
     DecodeTables tables;
 };
 
-// Which sides have levels, and whether these stand in streams of their own: bits of the form's number.
+// Which sides have levels, whether these stand in streams of their own, and whether tables are wide: bits of the form's number.
 struct Sides {
-    bool row, column, streams;
-    constexpr explicit Sides(int form) : row((form & 1) != 0), column((form & 2) != 0), streams((form & 4) != 0) {}
-    constexpr Sides(bool row_, bool column_, bool streams_) : row(row_), column(column_), streams(streams_) {}
-    int form() const { return row + 2 * column + 4 * streams; }
+    bool row, column, streams, wide;
+    constexpr explicit Sides(int form)
+        : row((form & 1) != 0), column((form & 2) != 0), streams((form & 4) != 0), wide((form & 8) != 0) {}
+    constexpr Sides(bool row_, bool column_, bool streams_, bool wide_)
+        : row(row_), column(column_), streams(streams_), wide(wide_) {}
+    int form() const { return row + 2 * column + 4 * streams + 8 * wide; }
     bool any() const { return row || column; }
 };
 

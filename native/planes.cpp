@@ -19,6 +19,7 @@ namespace {
 constexpr uint8_t kConstant = 0, kSplit = 1, kCut = 2;
 constexpr unsigned kCutBits = 16;     // sections of an array that is cut are so many words, or a multiple
 constexpr size_t kMost = 8;           // planes
+constexpr size_t kBatch = size_t{1} << 20;  // numbers of arrays that are decoded together
 constexpr size_t kBlock = size_t{1} << 13;  // numbers that are joined while they are in the cache; whole steps of any lanes
 
 // One plane: its bytes, or what they are decoded from where it is a static array.
@@ -60,48 +61,85 @@ Plane take_plane(Reader& reader, size_t count, Path path) {
     return plane;
 }
 
+// Consecutive words with planes of their own.
+struct Section {
+    std::vector<Plane> planes;
+    size_t count, step;  // words, and words of a part
+    uint8_t* out;
+};
+
 // Some consecutive words, block by block.
 class PartOfWords {
   public:
-    PartOfWords(std::vector<Plane>& planes, size_t part, Path path) : planes_(planes), part_(part), path_(path) {
-        for (size_t k = 0; k < planes.size(); ++k) {
-            if (!planes[k].plan) continue;
-            const Part& own = planes[k].parts[part];
-            decoders_[k].emplace(own.source.data, own.source.size, own.stop - own.start, planes[k].plan->tables, path);
-            joined_.low[k] = static_cast<uint8_t>(planes[k].plan->alphabet.low);
+    PartOfWords(Section& section, size_t start, Path path)
+        : section_(section), part_(start / section.step), at_(start), stop_(std::min(section.count, start + section.step)),
+          path_(path), room_(symbols_.reserve(width() * kBlock)) {
+        for (size_t k = 0; k < width(); ++k) {
+            const Plane& plane = section.planes[k];
+            if (!plane.plan) continue;
+            const Source source = plane.parts[part_].source;
+            decoders_[k].emplace(source.data, source.size, stop_ - at_, plane.plan->tables, path);
+            joined_.low[k] = static_cast<uint8_t>(plane.plan->alphabet.low);
         }
     }
 
-    void decode(size_t start, size_t stop, uint8_t* out) {
-        const size_t width = planes_.size();
-        SpareBuffer symbols;
-        uint8_t* room = symbols.reserve(width * kBlock);
-        for (size_t count; start < stop; start += count) {
-            count = std::min(kBlock, stop - start);
-            for (size_t k = 0; k < width; ++k) joined_.data[k] = bytes(k, start, count, room + k * kBlock);
-            join_planes(joined_, width, count, out + start * width, path_);
+    // What is left.
+    void decode() {
+        while (at_ != stop_) {
+            const size_t count = std::min(kBlock, stop_ - at_);
+            for (size_t k = 0; k < width(); ++k) {
+                if (decoders_[k]) decoders_[k]->run(0, room(k), count);
+            }
+            join(count);
         }
         for (std::optional<ChunkDecoder>& decoder : decoders_) {
             if (decoder) decoder->finish();
         }
     }
 
-  private:
-    const uint8_t* bytes(size_t k, size_t start, size_t count, uint8_t* room) {
-        Plane& plane = planes_[k];
-        if (!plane.plan) return plane.bytes + start;
-        decoders_[k]->run(0, room, count);
-        const Alphabet& alphabet = plane.plan->alphabet;
-        if (alphabet.escape) {
-            find_escapes(room, count, alphabet.width, plane.escaped.size(), plane.places[part_],
-                         [&](size_t at) { return start + at; });
+    // Two of as many planes, whose chunks are decoded at once as far as both have whole steps.
+    static void decode_both(PartOfWords& one, PartOfWords& other) {
+        const auto count = [&] {
+            return std::min({kBlock, one.stop_ - one.at_, other.stop_ - other.at_}) / kMaxLanes * kMaxLanes;
+        };
+        while (const size_t some = count()) {
+            for (size_t k = 0; k < one.width(); ++k) {
+                Run first{0, one.room(k), one.decoders_[k] ? some : 0}, second{0, other.room(k), other.decoders_[k] ? some : 0};
+                if (first.count != 0 && second.count != 0) {
+                    ChunkDecoder::run_both(*one.decoders_[k], first, *other.decoders_[k], second);
+                }
+                if (first.count != 0) one.decoders_[k]->run(0, first.symbols, first.count);
+                if (second.count != 0) other.decoders_[k]->run(0, second.symbols, second.count);
+            }
+            one.join(some);
+            other.join(some);
         }
-        return room;
+        one.decode();
+        other.decode();
     }
 
-    std::vector<Plane>& planes_;
-    size_t part_;
+  private:
+    size_t width() const { return section_.planes.size(); }
+    uint8_t* room(size_t k) { return room_ + k * kBlock; }
+
+    // The next words, of which what is coded is decoded.
+    void join(size_t count) {
+        for (size_t k = 0; k < width(); ++k) {
+            Plane& plane = section_.planes[k];
+            joined_.data[k] = plane.plan ? room(k) : plane.bytes + at_;
+            if (!plane.plan || !plane.plan->alphabet.escape) continue;
+            find_escapes(room(k), count, plane.plan->alphabet.width, plane.escaped.size(), plane.places[part_],
+                         [&](size_t i) { return at_ + i; });
+        }
+        join_planes(joined_, width(), count, section_.out + at_ * width(), path_);
+        at_ += count;
+    }
+
+    Section& section_;
+    size_t part_, at_, stop_;
     Path path_;
+    SpareBuffer symbols_;
+    uint8_t* room_;  // [width][kBlock]
     PlaneBytes joined_{};
     std::optional<ChunkDecoder> decoders_[kMost];
 };
@@ -130,13 +168,6 @@ void fill(Source value, size_t width, size_t count, uint8_t* out) {
     for (size_t done = 1; done < count; done *= 2) std::memcpy(out + done * width, out, std::min(done, count - done) * width);
 }
 
-// Consecutive words with planes of their own.
-struct Section {
-    std::vector<Plane> planes;
-    size_t count, step;  // words, and words of a part
-    uint8_t* out;
-};
-
 // Reads what words are made of; those of a constant section are made at once.
 void take_section(Reader& reader, uint8_t form, size_t width, size_t count, uint8_t* out, Path path,
                   std::vector<Section>& sections) {
@@ -146,30 +177,48 @@ void take_section(Reader& reader, uint8_t form, size_t width, size_t count, uint
     for (size_t k = 0; k < width; ++k) sections.back().planes.push_back(take_plane(reader, count, path));
 }
 
-void decode_sections(std::vector<Section>& sections, size_t width, size_t threads, Path path) {
-    std::vector<std::pair<Section*, size_t>> parts;
+// A part of a section, from a word on.
+struct Place {
+    Section* section;
+    size_t start;
+    size_t width() const { return section->planes.size(); }
+    size_t words() const { return std::min(section->step, section->count - start); }
+};
+
+void decode_sections(std::vector<Section>& sections, size_t threads, Path path) {
+    std::vector<Place> parts;
     for (Section& section : sections) {
-        for (size_t start = 0; start < section.count; start += section.step) parts.emplace_back(&section, start);
+        for (size_t start = 0; start < section.count; start += section.step) parts.push_back({&section, start});
     }
-    Crew(std::min(threads, parts.size() / 2)).run(parts.size(), [&](auto next) {
-        for (size_t p; (p = next()) < parts.size();) {
-            Section& section = *parts[p].first;
-            const size_t start = parts[p].second, stop = std::min(section.count, start + section.step);
-            PartOfWords(section.planes, start / section.step, path).decode(start, stop, section.out);
+    // Two by two, of nearly the same size, as far as all threads have as many of them; then one by one.
+    std::stable_sort(parts.begin(), parts.end(), [](const Place& a, const Place& b) {
+        return a.width() != b.width() ? a.width() > b.width() : a.words() > b.words();
+    });
+    Crew crew(std::min(threads, parts.size() / 2));
+    const size_t pairs = has_vbmi2() ? parts.size() / (2 * crew.size()) * crew.size() : 0, work = parts.size() - pairs;
+    crew.run(work, [&](auto next) {
+        for (size_t p; (p = next()) < work;) {
+            const Place* const at = parts.data() + (p < pairs ? 2 * p : p + pairs);
+            PartOfWords one(*at[0].section, at[0].start, path);
+            if (p < pairs) {
+                PartOfWords other(*at[1].section, at[1].start, path);
+                if (at[0].width() == at[1].width()) PartOfWords::decode_both(one, other);
+                else other.decode();
+            }
+            one.decode();
         }
     });
     for (const Section& section : sections) {
+        const size_t width = section.planes.size();
         for (size_t k = 0; k < width; ++k) {
             if (section.planes[k].plan) mend(section.planes[k], k, width, section.out);
         }
     }
 }
 
-}  // namespace
-
-void decode_planes(const PlaneArray& array, size_t threads, Path path) {
+// Reads what the words of an array are made of.
+void take_sections(const PlaneArray& array, Path path, std::vector<Section>& sections) {
     Reader reader(array.source);
-    std::vector<Section> sections;
     const uint8_t form = reader.byte();
     if (form != kCut) {
         take_section(reader, form, array.width, array.count, array.out, path, sections);
@@ -185,14 +234,35 @@ void decode_planes(const PlaneArray& array, size_t threads, Path path) {
         }
     }
     reader.finish();
-    decode_sections(sections, array.width, threads, path);
+}
+
+// How many arrays, from the first on, are decoded together.
+size_t batch_of(const PlaneArray* first, const PlaneArray* end) {
+    const PlaneArray* last = first;
+    for (size_t words = 0; last != end && words < kBatch; ++last) words += last->count;
+    return static_cast<size_t>(last - first);
+}
+
+}  // namespace
+
+void decode_planes(const PlaneArray& array, size_t threads, Path path) {
+    std::vector<Section> sections;
+    take_sections(array, path, sections);
+    decode_sections(sections, threads, path);
 }
 
 void decode_planes(const std::vector<PlaneArray>& arrays, size_t threads, Path path) {
-    size_t words = 0;
-    for (const PlaneArray& array : arrays) words += array.count;
-    Crew(std::min({threads, arrays.size(), words / (2 * kChunk)})).run(arrays.size(), [&](auto next) {
-        for (size_t k; (k = next()) < arrays.size();) decode_planes(arrays[k], 1, path);
+    std::vector<std::pair<size_t, size_t>> batches;
+    for (size_t k = 0, size; k < arrays.size(); k += size) {
+        size = batch_of(&arrays[k], arrays.data() + arrays.size());
+        batches.emplace_back(k, k + size);
+    }
+    Crew(std::min(threads, batches.size())).run(batches.size(), [&](auto next) {
+        for (size_t b; (b = next()) < batches.size();) {
+            std::vector<Section> sections;
+            for (size_t k = batches[b].first; k < batches[b].second; ++k) take_sections(arrays[k], path, sections);
+            decode_sections(sections, 1, path);
+        }
     });
 }
 

@@ -104,8 +104,12 @@ struct Run {
     size_t count;
 };
 
+bool has_vbmi2();  // whether bytes can be permuted, and words expanded
+
 // Whether a path looks up entries of slots where a table has an alias layout.
-inline bool wants_entries(Path path) { return path == Path::scalar || path == Path::neon; }
+inline bool wants_entries(Path path, bool wide) {
+    return path == Path::scalar || path == Path::neon || (wide && !(path == Path::avx512 && has_vbmi2()));
+}
 
 // The symbols of one chunk, run by run. Bytes and tables must outlive it; everything throws Malformed.
 class ChunkDecoder {
@@ -160,9 +164,9 @@ ATTAR_INLINE uint32_t advance(uint32_t x, uint32_t entry) {
 
 // Decode steps of `lanes` (32, 64 or 128) symbols, the last one perhaps shorter, while kAhead bytes may be read; the number
 // of symbols done. NEON leaves the shorter step to others.
-bool has_vbmi2();  // whether decode_vbmi2 may be called
 size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
-// Whole steps of 128 symbols of each of two chunks, at most `count` symbols each; no table is of one symbol only.
+// Whole steps of 128 symbols of each of two chunks, at most `count` symbols each; no table is of one symbol only, and both
+// have as many buckets.
 size_t decode_two_vbmi2(const AliasBytes* const* alias, uint8_t* const* symbols, size_t count, Cursor* const* cursor);
 size_t decode_avx512(const Alias& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);
 size_t decode_avx512(const uint32_t* entries, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor);

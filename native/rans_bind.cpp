@@ -53,18 +53,19 @@ void bind_rans(nb::module_& m) {
     nb::class_<attar::DecodeTables>(m, "DecodeTables", "What a decoder looks up, from uint16 frequencies [tables, alphabet].")
         .def(
             "__init__",
-            [](attar::DecodeTables* self, const Table& frequencies) {
-                new (self) attar::DecodeTables(frequencies_of(frequencies), attar::wants_entries(attar::path_in_use()));
+            [](attar::DecodeTables* self, const Table& frequencies, bool wide) {
+                const bool entries = attar::wants_entries(attar::path_in_use(), wide);
+                new (self) attar::DecodeTables(frequencies_of(frequencies), wide, entries);
             },
-            "frequencies"_a.noconvert())
+            "frequencies"_a.noconvert(), "wide"_a = false)
         .def("__len__", &attar::DecodeTables::count);
     nb::class_<attar::EncodeTables>(m, "EncodeTables", "What an encoder looks up, from uint16 frequencies [tables, alphabet].")
         .def(
             "__init__",
-            [](attar::EncodeTables* self, const Table& frequencies) {
-                new (self) attar::EncodeTables(frequencies_of(frequencies));
+            [](attar::EncodeTables* self, const Table& frequencies, bool wide) {
+                new (self) attar::EncodeTables(frequencies_of(frequencies), wide);
             },
-            "frequencies"_a.noconvert())
+            "frequencies"_a.noconvert(), "wide"_a = false)
         .def("__len__", &attar::EncodeTables::count);
     m.def("encode", &encode, "symbols"_a.noconvert(), "runs"_a.noconvert(), "tables"_a, "lanes"_a,
           "A chunk of uint8 symbols [n] in int32 runs [k, 3].");

@@ -105,7 +105,7 @@ bool ChunkDecoder::wide(const Run& run) const {
 }
 
 void ChunkDecoder::run_both(ChunkDecoder& one, Run& first, ChunkDecoder& other, Run& second) {
-    if (one.wide(first) && other.wide(second)) {
+    if (one.wide(first) && other.wide(second) && one.tables_.bytes(0).wide == other.tables_.bytes(0).wide) {
         one.look_ahead();
         other.look_ahead();
         const AliasBytes* const alias[2] = {&one.tables_.bytes(first.table), &other.tables_.bytes(second.table)};

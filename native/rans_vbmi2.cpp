@@ -1,5 +1,5 @@
 // The AVX-512 path where bytes can be permuted and words expanded (VBMI, VBMI2): an alias table is six vectors of bytes, of
-// which one instruction looks up 64. The halves of 32 states are two vectors of words, so that a step of theirs takes
+// which one instruction looks up 64; a wide one twelve, two for each look-up. The halves of 32 states are two vectors of words, so that a step of theirs takes
 // multiplications of words only, and words are read by as many lanes at once.
 #include "path.hpp"
 #include "rans.hpp"
@@ -19,10 +19,42 @@ namespace {
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,popcnt,prefer-vector-width=512")))
 #endif
 
-// A table's bytes by bucket, those of `scaled` by symbol; of words the low and the high bytes.
-struct Registers {
-    __m512i divider, other, scaled[2], shift[2];
+template <bool kWide>
+struct Bytes {
+    __m512i part[kWide ? 2 : 1];
 };
+
+// A table's bytes by bucket, those of `scaled` by symbol; of words the low and the high bytes.
+template <bool kWide>
+struct Registers {
+    Bytes<kWide> divider, other, scaled[2], shift[2];
+};
+
+// Look-ups see the lowest six bits of an index only, or seven.
+ATTAR_VBMI2 ATTAR_INLINE __m512i look_up(const Bytes<false>& table, __m512i index) {
+    return _mm512_permutexvar_epi8(index, table.part[0]);
+}
+
+ATTAR_VBMI2 ATTAR_INLINE __m512i look_up(const Bytes<true>& table, __m512i index) {
+    return _mm512_permutex2var_epi8(table.part[0], index, table.part[1]);
+}
+
+// Zeros, or bytes of `rest`, where the mask is not set.
+ATTAR_VBMI2 ATTAR_INLINE __m512i look_up(__mmask64 mask, const Bytes<false>& table, __m512i index) {
+    return _mm512_maskz_permutexvar_epi8(mask, index, table.part[0]);
+}
+
+ATTAR_VBMI2 ATTAR_INLINE __m512i look_up(__mmask64 mask, const Bytes<true>& table, __m512i index) {
+    return _mm512_maskz_permutex2var_epi8(mask, table.part[0], index, table.part[1]);
+}
+
+ATTAR_VBMI2 ATTAR_INLINE __m512i look_up(__m512i rest, __mmask64 mask, const Bytes<false>& table, __m512i index) {
+    return _mm512_mask_permutexvar_epi8(rest, mask, index, table.part[0]);
+}
+
+ATTAR_VBMI2 ATTAR_INLINE __m512i look_up(__m512i rest, __mmask64 mask, const Bytes<true>& table, __m512i index) {
+    return _mm512_mask_mov_epi8(rest, mask, look_up(table, index));
+}
 
 // The states of 32 lanes in the order of words: their low and their high halves, one after the other in a cursor.
 struct Halves {
@@ -54,9 +86,9 @@ ATTAR_VBMI2 ATTAR_INLINE void refill(Halves& x, __mmask32 active, const uint8_t*
 
 // x = f * (x >> 12) + position, given 16 f, so that no product needs to be shifted; kOnly where f is 4096, which is then
 // one bit too long.
-template <bool kOnly>
+template <bool kWide, bool kOnly>
 ATTAR_VBMI2 ATTAR_INLINE void advance(Halves& x, __mmask32 active, __m512i scaled, __m512i shift) {
-    const __m512i position = _mm512_add_epi16(_mm512_and_si512(x.low, _mm512_set1_epi16(63)), shift);
+    const __m512i position = _mm512_add_epi16(_mm512_and_si512(x.low, _mm512_set1_epi16(kWide ? 31 : 63)), shift);
     const __m512i nibble = _mm512_and_si512(x.low, _mm512_set1_epi16(static_cast<int16_t>(0xf000)));
     if (kOnly) {
         x.low = _mm512_mask_add_epi16(x.low, active, nibble, position);
@@ -72,24 +104,23 @@ ATTAR_VBMI2 ATTAR_INLINE void advance(Halves& x, __mmask32 active, __m512i scale
 }
 
 // One symbol out of each of 64 lanes, or of 32 (those in the masks): bytes of a step's two groups.
-template <bool kBoth, bool kOnly>
-ATTAR_VBMI2 ATTAR_INLINE __m512i step(const Registers& table, Halves* x, const __mmask32* active, const uint8_t*& word) {
+template <bool kBoth, bool kOnly, bool kWide>
+ATTAR_VBMI2 ATTAR_INLINE __m512i step(const Registers<kWide>& table, Halves* x, const __mmask32* active, const uint8_t*& word) {
     const __m512i evens = _mm512_set1_epi16(0xff);
-    // Slots times four: bytes of four times what is within a bucket, and of the bucket, of which look-ups see six bits.
-    const __m512i first = _mm512_slli_epi16(x[0].low, 2), second = kBoth ? _mm512_slli_epi16(x[1].low, 2) : first;
+    // Slots times four, or eight: bytes of that times what is within a bucket, and of the bucket.
+    const __m512i first = _mm512_slli_epi16(x[0].low, kWide ? 3 : 2);
+    const __m512i second = kBoth ? _mm512_slli_epi16(x[1].low, kWide ? 3 : 2) : first;
     const __m512i bucket = choose(evens, _mm512_srli_epi16(first, 8), second);
     const __m512i within = choose(evens, first, _mm512_slli_epi16(second, 8));
-    const __mmask64 other = _mm512_cmpge_epu8_mask(within, _mm512_permutexvar_epi8(bucket, table.divider));
-    const __m512i own = _mm512_and_si512(bucket, _mm512_set1_epi8(63));
-    const __m512i symbol = _mm512_mask_permutexvar_epi8(own, other, bucket, table.other);
-    const Pair scaled = words_of(_mm512_permutexvar_epi8(symbol, table.scaled[0]),
-                                 _mm512_permutexvar_epi8(symbol, table.scaled[1]));
-    const Pair shift = words_of(_mm512_maskz_permutexvar_epi8(other, bucket, table.shift[0]),
-                                _mm512_maskz_permutexvar_epi8(other, bucket, table.shift[1]));
-    advance<kOnly>(x[0], active[0], scaled.even, shift.even);
+    const __mmask64 other = _mm512_cmpge_epu8_mask(within, look_up(table.divider, bucket));
+    const __m512i own = _mm512_and_si512(bucket, _mm512_set1_epi8(kWide ? 127 : 63));
+    const __m512i symbol = look_up(own, other, table.other, bucket);
+    const Pair scaled = words_of(look_up(table.scaled[0], symbol), look_up(table.scaled[1], symbol));
+    const Pair shift = words_of(look_up(other, table.shift[0], bucket), look_up(other, table.shift[1], bucket));
+    advance<kWide, kOnly>(x[0], active[0], scaled.even, shift.even);
     refill(x[0], active[0], word);
     if (kBoth) {
-        advance<kOnly>(x[1], active[1], scaled.odd, shift.odd);
+        advance<kWide, kOnly>(x[1], active[1], scaled.odd, shift.odd);
         refill(x[1], active[1], word);
     }
     return symbol;
@@ -120,8 +151,8 @@ ATTAR_INLINE __mmask32 lanes_of(size_t symbols) {
     return ((1u << (symbols + 1) / 2) - 1) | ((1u << symbols / 2) - 1) << 16;
 }
 
-template <size_t kGroups, bool kOnly>
-ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers& table, uint8_t* symbols, size_t count, Cursor& cursor) {
+template <size_t kGroups, bool kOnly, bool kWide>
+ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers<kWide>& table, uint8_t* symbols, size_t count, Cursor& cursor) {
     constexpr size_t lanes = 32 * kGroups, kAtOnce = kGroups == 1 ? 1 : 2;
     const __mmask32 all[2] = {~__mmask32{0}, ~__mmask32{0}};
     Halves x[kGroups];
@@ -132,7 +163,7 @@ ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers& table, uint8_t* symb
     for (; at + lanes <= count && static_cast<size_t>(cursor.readable - word) >= kAhead; at += lanes) {
         ahead.fetch(lanes);
         for (size_t g = 0; g < kGroups; g += kAtOnce) {
-            const __m512i symbol = ordered(step<kAtOnce == 2, kOnly>(table, x + g, all, word));
+            const __m512i symbol = ordered(step<kAtOnce == 2, kOnly, kWide>(table, x + g, all, word));
             uint8_t* const to = symbols + at + 32 * g;
             if (kAtOnce == 2) _mm512_storeu_si512(to, symbol);
             else _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_castsi512_si256(symbol));
@@ -142,7 +173,7 @@ ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers& table, uint8_t* symb
         for (size_t g = 0; g < kGroups && at + 32 * g < count; g += kAtOnce) {
             const size_t left = count - at - 32 * g;
             const __mmask32 active[2] = {lanes_of(left), left > 32 ? lanes_of(left - 32) : 0};
-            const __m512i symbol = ordered(step<kAtOnce == 2, kOnly>(table, x + g, active, word));
+            const __m512i symbol = ordered(step<kAtOnce == 2, kOnly, kWide>(table, x + g, active, word));
             const __mmask64 some = left >= 32 * kAtOnce ? ~__mmask64{0} >> (64 - 32 * kAtOnce) : (__mmask64{1} << left) - 1;
             _mm512_mask_storeu_epi8(symbols + at + 32 * g, some, symbol);
         }
@@ -154,39 +185,40 @@ ATTAR_VBMI2 ATTAR_INLINE size_t run_groups(const Registers& table, uint8_t* symb
     return at;
 }
 
-template <bool kOnly>
-ATTAR_VBMI2 ATTAR_INLINE size_t run_any(const Registers& table, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
+template <bool kOnly, bool kWide>
+ATTAR_VBMI2 ATTAR_INLINE size_t run_any(const Registers<kWide>& table, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
     if (lanes == 128) return run_groups<4, kOnly>(table, symbols, count, cursor);
     if (lanes == 64) return run_groups<2, kOnly>(table, symbols, count, cursor);
     return run_groups<1, kOnly>(table, symbols, count, cursor);
 }
 
-ATTAR_VBMI2 ATTAR_INLINE Registers load(const AliasBytes& alias) {
-    return {_mm512_load_si512(alias.divider), _mm512_load_si512(alias.other),
-            {_mm512_load_si512(alias.scaled[0]), _mm512_load_si512(alias.scaled[1])},
-            {_mm512_load_si512(alias.shift[0]), _mm512_load_si512(alias.shift[1])}};
+template <bool kWide>
+ATTAR_VBMI2 ATTAR_INLINE Bytes<kWide> load(const uint8_t* bytes) {
+    Bytes<kWide> loaded;
+    for (size_t k = 0; k < (kWide ? 2 : 1); ++k) loaded.part[k] = _mm512_load_si512(bytes + 64 * k);
+    return loaded;
 }
 
-}  // namespace
-
-bool has_vbmi2() {
-    static const bool has =
-        !plain_avx512() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
-    return has;
+template <bool kWide>
+ATTAR_VBMI2 ATTAR_INLINE Registers<kWide> load(const AliasBytes& alias) {
+    return {load<kWide>(alias.divider), load<kWide>(alias.other), {load<kWide>(alias.scaled[0]), load<kWide>(alias.scaled[1])},
+            {load<kWide>(alias.shift[0]), load<kWide>(alias.shift[1])}};
 }
 
-ATTAR_VBMI2 size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
-    const Registers table = load(alias);
+template <bool kWide>
+ATTAR_VBMI2 size_t decode_one(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
+    const Registers<kWide> table = load<kWide>(alias);
     if (alias.only) return run_any<true>(table, symbols, count, lanes, cursor);
     return run_any<false>(table, symbols, count, lanes, cursor);
 }
 
 // The tables do not fit the registers: most of their look-ups read them from memory, which costs less than to wait. Nothing is
 // fetched ahead: the symbols of two chunks fill the nearer cache.
-ATTAR_VBMI2 size_t decode_two_vbmi2(const AliasBytes* const* alias, uint8_t* const* symbols, size_t count, Cursor* const* cursor) {
+template <bool kWide>
+ATTAR_VBMI2 size_t decode_two(const AliasBytes* const* alias, uint8_t* const* symbols, size_t count, Cursor* const* cursor) {
     constexpr size_t kGroups = kMaxLanes / 32;
     const __mmask32 all[2] = {~__mmask32{0}, ~__mmask32{0}};
-    const Registers table[2] = {load(*alias[0]), load(*alias[1])};
+    const Registers<kWide> table[2] = {load<kWide>(*alias[0]), load<kWide>(*alias[1])};
     Halves x[2][kGroups];
     for (size_t k = 0; k < 2; ++k) {
         for (size_t g = 0; g < kGroups; ++g) x[k][g] = load(cursor[k]->state + 32 * g);
@@ -206,6 +238,24 @@ ATTAR_VBMI2 size_t decode_two_vbmi2(const AliasBytes* const* alias, uint8_t* con
         cursor[k]->word = word[k];
     }
     return at;
+}
+
+}  // namespace
+
+bool has_vbmi2() {
+    static const bool has =
+        !plain_avx512() && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+    return has;
+}
+
+size_t decode_vbmi2(const AliasBytes& alias, uint8_t* symbols, size_t count, size_t lanes, Cursor& cursor) {
+    if (alias.wide) return decode_one<true>(alias, symbols, count, lanes, cursor);
+    return decode_one<false>(alias, symbols, count, lanes, cursor);
+}
+
+size_t decode_two_vbmi2(const AliasBytes* const* alias, uint8_t* const* symbols, size_t count, Cursor* const* cursor) {
+    if (alias[0]->wide) return decode_two<true>(alias, symbols, count, cursor);
+    return decode_two<false>(alias, symbols, count, cursor);
 }
 
 #else

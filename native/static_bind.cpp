@@ -23,13 +23,13 @@ using Indices = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>
 using Plane = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Line = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-Plan read_plan(const Bytes& side, size_t rows, size_t cols, bool by_row, bool by_column, bool streams) {
+Plan read_plan(const Bytes& side, size_t rows, size_t cols, bool by_row, bool by_column, bool streams, bool wide) {
     if (rows == 0 || cols == 0) throw Malformed("the matrix must not be empty");
     if (rows > INT32_MAX || (rows > 1 && cols > INT32_MAX)) throw Malformed("the matrix must have below 2^31 rows and columns");
     nb::gil_scoped_release release;
     attar::Crew alone(1);
-    const bool entries = attar::wants_entries(attar::path_in_use());
-    return attar::read_plan({side.data(), side.size()}, {rows, cols}, {by_row, by_column, streams}, entries, alone);
+    const bool entries = attar::wants_entries(attar::path_in_use(), wide);
+    return attar::read_plan({side.data(), side.size()}, {rows, cols}, {by_row, by_column, streams, wide}, entries, alone);
 }
 
 void check(const Plan& plan, const Output& out, size_t bytes) {
@@ -90,10 +90,10 @@ void bind_static(nb::module_& m) {
     nb::class_<Plan>(m, "StaticPlan", "What the chunks of a static array share, from its side information; raises Malformed.")
         .def(
             "__init__",
-            [](Plan* self, const Bytes& side, size_t rows, size_t cols, bool by_row, bool by_column, bool streams) {
-                new (self) Plan(read_plan(side, rows, cols, by_row, by_column, streams));
+            [](Plan* self, const Bytes& side, size_t rows, size_t cols, bool by_row, bool by_column, bool streams, bool wide) {
+                new (self) Plan(read_plan(side, rows, cols, by_row, by_column, streams, wide));
             },
-            "side"_a.noconvert(), "rows"_a, "cols"_a, "by_row"_a, "by_column"_a, "streams"_a)
+            "side"_a.noconvert(), "rows"_a, "cols"_a, "by_row"_a, "by_column"_a, "streams"_a, "wide"_a = false)
         .def_prop_ro("low", [](const Plan& self) { return static_cast<int64_t>(self.alphabet.low); })
         .def_prop_ro("width", [](const Plan& self) { return self.alphabet.width; })
         .def_prop_ro("escape", [](const Plan& self) { return self.alphabet.escape; })

@@ -1,7 +1,8 @@
 // Probability tables as the coder uses them: how the 4096 slots of a table are shared out, and what follows from a slot.
 //
 // Up to 64 symbols the layout is Walker's alias method (Walker 1977, Vose 1991): 64 buckets of 64 slots, each shared by
-// the bucket's own symbol and one other, so that a table fits a few vector registers. Larger alphabets are cumulative.
+// the bucket's own symbol and one other, so that a table fits a few vector registers; of up to 128 symbols, where a table is
+// `wide`, 128 buckets of 32. Other alphabets are cumulative.
 #pragma once
 
 #include <array>
@@ -15,7 +16,7 @@ namespace attar {
 constexpr uint32_t kBits = 12;
 constexpr uint32_t kTotal = 1u << kBits;
 constexpr size_t kMaxTables = 64;
-constexpr size_t kBuckets = 64;
+constexpr size_t kBuckets = 64, kMostBuckets = 128;
 
 // Bytes or arguments that cannot be right; a ValueError in Python.
 struct Malformed : std::runtime_error {
@@ -32,35 +33,47 @@ struct Frequencies {
 // Throws Malformed where there are no such tables.
 void check(Frequencies frequencies);
 
-// One bucket layout: slot 64 b + w belongs to b where w < divider, else to the alias; its position among the symbol's
-// slots is w, or w + shift (modulo 2^16). `split` holds both so that 64 w > split, as signed numbers, exactly where w is
-// not below the divider.
+// Whether an alphabet has more symbols than buckets, and no more than there may be.
+constexpr bool may_be_wide(size_t alphabet) { return alphabet > kBuckets && alphabet <= kMostBuckets; }
+
+// Symbols of an array from which wide tables are worth it: they take longer to make than cumulative ones.
+constexpr size_t kWorthWide = size_t{1} << 13;
+
+// One bucket layout: slot `slots` b + w belongs to b where w < divider, else to the alias; its position among the symbol's
+// slots is w, or w + shift (modulo 2^16). `split` holds both so that, with 64 buckets, 64 w > split, as signed numbers,
+// exactly where w is not below the divider.
 struct Alias {
-    alignas(64) uint16_t frequency[kBuckets];
-    alignas(64) uint16_t theirs[kBuckets];  // frequency of the alias
-    alignas(64) int16_t split[kBuckets];  // 64 (divider - 1) + alias
-    alignas(64) uint16_t shift[kBuckets];
-    uint32_t divider(size_t bucket) const { return static_cast<uint32_t>((split[bucket] >> 6) + 1); }
-    uint32_t other(size_t bucket) const { return static_cast<uint32_t>(split[bucket] & 63); }
-    void set(size_t bucket, int divider, int other) { split[bucket] = static_cast<int16_t>(64 * (divider - 1) + other); }
+    uint32_t buckets;
+    alignas(64) uint16_t frequency[kMostBuckets];
+    alignas(64) uint16_t theirs[kMostBuckets];  // frequency of the alias
+    alignas(64) int16_t split[kMostBuckets];  // buckets (divider - 1) + alias
+    alignas(64) uint16_t shift[kMostBuckets];
+    uint32_t slots() const { return kTotal / buckets; }
+    uint32_t divider(size_t bucket) const { return (static_cast<uint32_t>(split[bucket]) + buckets) / buckets; }
+    uint32_t other(size_t bucket) const { return static_cast<uint32_t>(split[bucket]) & (buckets - 1); }
+    void set(size_t bucket, int divider, int other) {
+        split[bucket] = static_cast<int16_t>(static_cast<int>(buckets) * (divider - 1) + other);
+    }
 };
 
-// The same for processors that permute bytes: four times the divider, the other symbol, and the low and the high bytes of
-// shifts, by bucket; those of 16 times the frequency by symbol.
+// The same for processors that permute bytes: the divider times what makes a byte of the slots of a bucket, the other symbol, and
+// the low and the high bytes of shifts, by bucket; those of 16 times the frequency by symbol.
 struct AliasBytes {
     explicit AliasBytes(const Alias& alias);
-    alignas(64) uint8_t divider[kBuckets];
-    alignas(64) uint8_t other[kBuckets];
-    alignas(64) uint8_t shift[2][kBuckets];
-    alignas(64) uint8_t scaled[2][kBuckets];
+    alignas(64) uint8_t divider[kMostBuckets];
+    alignas(64) uint8_t other[kMostBuckets];
+    alignas(64) uint8_t shift[2][kMostBuckets];
+    alignas(64) uint8_t scaled[2][kMostBuckets];
+    bool wide;  // 128 buckets
     bool only;  // whether one symbol has all slots: 16 times as many do not fit
 };
 
 // What a decoder looks up. An entry is symbol << 24 | (frequency - 1) << 12 | position, one for each slot.
 class DecodeTables {
   public:
-    // `entries` asks for them also where the alias layout would do.
-    DecodeTables(Frequencies frequencies, bool entries);
+    // `entries` asks for them also where the alias layout would do; those of wide tables are then all that there is. Throws
+    // Malformed, also where tables of such an alphabet cannot be wide.
+    DecodeTables(Frequencies frequencies, bool wide, bool entries);
     size_t count() const { return count_; }
     const Alias* alias(size_t table) const { return alias_.empty() ? nullptr : &alias_[table]; }
     const AliasBytes& bytes(size_t table) const { return bytes_[table]; }
@@ -90,20 +103,21 @@ struct Share {
 
 class EncodeTables {
   public:
-    explicit EncodeTables(Frequencies frequencies);
+    EncodeTables(Frequencies frequencies, bool wide);
     size_t count() const { return count_; }
     const Share* shares(size_t table) const { return &shares_[table * 256]; }
     const uint16_t* slots(size_t table) const { return &slots_[table * kTotal]; }
     // Vectors look up one number a symbol: frequency | start << 13 | missing << 31.
     const uint32_t* packed(size_t table) const { return &packed_[table * 256]; }
-    bool small() const { return small_; }
+    // Of an alias layout; 0 where there is none.
+    size_t buckets() const { return buckets_; }
 
   private:
     size_t count_;
     std::vector<Share> shares_;    // [tables][256]
     std::vector<uint16_t> slots_;  // [tables][4096]: slot of the symbol's start + position; one more, for vectors
     std::vector<uint32_t> packed_;  // [tables][256]
-    bool small_;                    // alias layout
+    size_t buckets_;
 };
 
 }  // namespace attar

@@ -78,7 +78,7 @@ void read_adaptive(Reader& reader, size_t count, const Numbers& out) {
 }
 
 void read_static(Reader& reader, uint8_t form, Shape shape, const Numbers& out, size_t depth, size_t threads, Path path) {
-    Crew crew(threads_for(shape, form >= kStreams, threads));
+    Crew crew(threads_for(shape, sides_of(form).streams, threads));
     const Plan plan = take_plan(reader, form, shape, path, crew);
     const int64_t low = static_cast<int64_t>(plan.alphabet.low), reach = static_cast<int64_t>(plan.alphabet.width) - 1;
     if (out.bytes < 8 && (low < out.lowest || low > out.highest - reach)) refuse_range();
@@ -124,9 +124,14 @@ std::vector<uint64_t> take_escapes(Reader& reader, const Alphabet& alphabet, siz
     return values;
 }
 
+Sides sides_of(uint8_t form) {
+    if (form < kStatic || form > kStatic + 15) throw Malformed("the form must be 0 to 18");
+    return Sides(form - kStatic);
+}
+
 Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path, Crew& crew) {
-    if (form < kStatic || form > kStatic + 7) throw Malformed("the form must be 0 to 10");
-    return read_plan(reader.sized(), shape, Sides(form - kStatic), wants_entries(path), crew);
+    const Sides sides = sides_of(form);
+    return read_plan(reader.sized(), shape, sides, wants_entries(path, sides.wide), crew);
 }
 
 }  // namespace attar

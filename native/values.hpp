@@ -23,10 +23,13 @@ void decode_values(Source source, Shape shape, const Numbers& out, size_t thread
 // The escaped values of a static array, as 64 bits in the order of coding; none where its alphabet has no escape.
 std::vector<uint64_t> take_escapes(Reader& reader, const Alphabet& alphabet, size_t most, size_t depth, Path path);
 
-// The plan of a static array of one of the eight forms, its first byte.
+// What a form, the first byte of a static array, says.
+Sides sides_of(uint8_t form);
+
+// The plan of a static array of one of the sixteen forms.
 Plan take_plan(Reader& reader, uint8_t form, Shape shape, Path path, Crew& crew);
 
-constexpr uint8_t kStatic = 3;  // with row levels one more, with column levels two more, with levels in streams four more
-constexpr uint8_t kStreams = kStatic + 4;
+// With row levels one more, with column levels two more, with levels in streams four more, with wide tables eight more.
+constexpr uint8_t kStatic = 3;
 
 }  // namespace attar

@@ -20,51 +20,58 @@ LANES = [1, 32, 64, 128]
 MODULES = pytest.mark.parametrize("module", [native, twin], ids=["native", "twin"])
 
 
-def decoded(module, data, count, runs, frequencies):
+def decoded(module, data, count, runs, frequencies, wide=False):
     out = np.empty(count, np.uint8)
-    module.decode(np.frombuffer(data, np.uint8), out, runs, module.DecodeTables(frequencies))
+    module.decode(np.frombuffer(data, np.uint8), out, runs, module.DecodeTables(frequencies, wide))
     return out
 
 
 @settings(deadline=None, max_examples=80)
 @given(
     st.integers(0, 2**32), st.integers(0, 2500), st.integers(1, 5), st.integers(1, 256), st.sampled_from(LANES),
-    st.sampled_from([0.9, 0.4, 0.05]),
+    st.sampled_from([0.9, 0.4, 0.05]), st.booleans(),
 )  # fmt: skip
-def test_native_equals_twin(seed, count, tables, alphabet, lanes, share):
+def test_native_equals_twin(seed, count, tables, alphabet, lanes, share, wide):
+    wide = wide and layout.may_be_wide(alphabet)
     symbols, runs, frequencies = random_case(seed, count, tables, alphabet, share)
-    data = native.encode(symbols, runs, native.EncodeTables(frequencies), lanes)
-    assert data == twin.encode(symbols, runs, twin.EncodeTables(frequencies), lanes)
+    data = native.encode(symbols, runs, native.EncodeTables(frequencies, wide), lanes)
+    assert data == twin.encode(symbols, runs, twin.EncodeTables(frequencies, wide), lanes)
     for module in (native, twin):
-        assert (decoded(module, data, count, runs, frequencies) == symbols).all()
+        assert (decoded(module, data, count, runs, frequencies, wide) == symbols).all()
 
 
-@pytest.mark.parametrize("alphabet", [2, 20, 64, 65, 256])
+ALPHABETS = [(2, False), (20, False), (64, False), (65, False), (256, False), (65, True), (100, True), (128, True)]
+
+
+@pytest.mark.parametrize(("alphabet", "wide"), ALPHABETS)
 @pytest.mark.parametrize("lanes", LANES)
-def test_long_chunks(lanes, alphabet):
-    symbols, runs, frequencies = random_case(1, 200_003, 3, alphabet)
-    data = native.encode(symbols, runs, native.EncodeTables(frequencies), lanes)
+def test_long_chunks(lanes, alphabet, wide):
+    symbols, runs, frequencies = random_case(1, 200_003, 3, alphabet, 0.05 if wide else 0.4)
+    data = native.encode(symbols, runs, native.EncodeTables(frequencies, wide), lanes)
     table = np.repeat(runs[:, 2], runs[:, 0] * runs[:, 1])
     ideal = -np.log2(frequencies[table, symbols] / 4096).sum() / 8
     # A lane costs about a byte: the 16 bits that its state begins with carry symbols.
     assert len(data) <= ideal * 1.0005 + 1.3 * lanes + 8
-    assert (decoded(native, data, symbols.size, runs, frequencies) == symbols).all()
+    assert (decoded(native, data, symbols.size, runs, frequencies, wide) == symbols).all()
 
 
 @pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize("alphabet", [64, 128])
 @pytest.mark.parametrize("place", [0, 1, 30, 63])
-def test_a_table_of_one_symbol_among_others(lanes, place):
+def test_a_table_of_one_symbol_among_others(lanes, place, alphabet):
     # Its frequency is the only one of 13 bits.
-    frequencies = np.zeros((3, 64), np.uint16)
+    wide = alphabet > 64
+    frequencies = np.zeros((3, alphabet), np.uint16)
     frequencies[0, place] = 4096
     frequencies[1, place], frequencies[1, 5] = 4095, 1
-    frequencies[2] = 64
+    frequencies[2] = 4096 // alphabet
     rng = np.random.default_rng(place)
     runs = np.array([[int(rng.integers(1, 9)), int(rng.integers(1, 300)), k % 3] for k in range(40)], np.int32)
-    symbols = np.concatenate([rng.choice(64, r * w, p=frequencies[t] / 4096) for r, w, t in runs]).astype(np.uint8)
-    data = native.encode(symbols, runs, native.EncodeTables(frequencies), lanes)
-    assert data == twin.encode(symbols, runs, twin.EncodeTables(frequencies), lanes)
-    assert (decoded(native, data, symbols.size, runs, frequencies) == symbols).all()
+    parts = [rng.choice(alphabet, r * w, p=frequencies[t] / 4096) for r, w, t in runs]
+    symbols = np.concatenate(parts).astype(np.uint8)
+    data = native.encode(symbols, runs, native.EncodeTables(frequencies, wide), lanes)
+    assert data == twin.encode(symbols, runs, twin.EncodeTables(frequencies, wide), lanes)
+    assert (decoded(native, data, symbols.size, runs, frequencies, wide) == symbols).all()
 
 
 @pytest.mark.parametrize("lanes", LANES)
@@ -122,16 +129,26 @@ def test_one_lane_costs_three_bytes_at_most(count):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(1, 64), st.integers(0, 4))
-def test_alias_layout_shares_out_all_slots(seed, alphabet, zeros):
+@given(st.integers(0, 2**32), st.integers(1, 128))
+def test_alias_layout_shares_out_all_slots(seed, alphabet):
     rng = np.random.default_rng(seed)
     cuts = np.sort(rng.integers(0, 4097, alphabet - 1))
     frequency = np.diff(np.concatenate([[0], cuts, [4096]])).astype(np.uint16)
-    symbol, share, position = layout.entries_of(frequency[None])
+    symbol, share, position = layout.entries_of(frequency[None], layout.may_be_wide(alphabet))
     for s in range(alphabet):
         mine = symbol[0] == s
         assert mine.sum() == frequency[s] and (share[0][mine] == frequency[s]).all()
         assert sorted(position[0][mine].tolist()) == list(range(frequency[s]))
+
+
+@MODULES
+@pytest.mark.parametrize("alphabet", [1, 64, 129, 256])
+def test_only_tables_of_65_to_128_symbols_are_wide(module, alphabet):
+    frequencies = np.zeros((1, alphabet), np.uint16)
+    frequencies[0, 0] = 4096
+    for tables in (module.DecodeTables, module.EncodeTables):
+        with pytest.raises(ValueError, match="65 to 128"):
+            tables(frequencies, True)
 
 
 @MODULES
@@ -234,7 +251,8 @@ from attar.coding.dense import Dense
 from attar.coding.rans import Rans
 rng = np.random.default_rng(0)
 written, read = hashlib.sha256(), hashlib.sha256()
-for shape, scale in (((30,), 3.0), ((5000,), 1.0), ((300, 500), 0.5), ((400, 700), 1.0), ((200, 300), 40)):
+cases = ((30,), 3.0), ((5000,), 1.0), ((300, 500), 0.5), ((400, 700), 1.0), ((200, 300), 40), ((300, 400), 4.5)
+for shape, scale in cases:
     array = np.rint(rng.laplace(0, scale, shape) * np.exp(rng.normal(0, 1, shape[-1]))).astype(np.int16)
     data = Rans.encode(array)
     written.update(data)

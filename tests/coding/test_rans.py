@@ -143,7 +143,7 @@ def test_merging_keeps_counts_and_order():
 @pytest.mark.parametrize(
     ("data", "dtype", "shape", "message"),
     [
-        (b"\x0b\x00", "int8", (4,), "form must be"),
+        (b"\x13\x00", "int8", (4,), "form must be"),
         (b"\x00\xff\x7f", "int8", (4,), "an array of 4 int8"),
         (b"\x00\x01", "uint8", (4,), "those of the array's integers"),
         (b"\x00\x04", "bool", (4,), "those of the array's integers"),

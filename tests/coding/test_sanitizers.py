@@ -25,14 +25,14 @@ import numpy as np
 rng = np.random.default_rng(0)
 for lanes in (1, 32, 64, 128):
     for count in (0, 1, 31, 32, 33, 257, 5000, 70001):
-        for alphabet in (12, 64, 200):
+        for alphabet, wide in ((12, False), (64, False), (200, False), (70, True), (128, True)):
             symbols = np.minimum(rng.geometric(0.5, count) - 1, 11).astype(np.uint8)
             cuts = np.unique(np.append(rng.integers(0, count + 1, 9), [0, count]))
             runs = np.array([[1, n, rng.integers(0, 3)] for n in np.diff(cuts)], np.int32).reshape(-1, 3)
             frequencies = np.full((3, alphabet), 10, np.uint16)
             frequencies[:, 0] = 4096 - 10 * (alphabet - 1)
-            data = _native.encode(symbols, runs, _native.EncodeTables(frequencies), lanes)
-            out, tables = np.empty(count, np.uint8), _native.DecodeTables(frequencies)
+            data = _native.encode(symbols, runs, _native.EncodeTables(frequencies, wide), lanes)
+            out, tables = np.empty(count, np.uint8), _native.DecodeTables(frequencies, wide)
             _native.decode(np.frombuffer(data, np.uint8).copy(), out, runs, tables)
             assert (out == symbols).all()
             for _ in range(20):

@@ -157,6 +157,21 @@ def test_many_arrays_at_once():
     assert decode_arrays([]) == []
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_many_arrays_of_all_sizes_two_by_two(threads, monkeypatch):
+    monkeypatch.setenv("ATTAR_THREADS", threads)
+    rng = np.random.default_rng(1)
+    arrays = []
+    for size in (1, 100, 8191, 8192, 8193, 20_000, 20_001, 70_000, 130_000, 130_128, (1 << 19) + 5, (1 << 20) + 300):
+        for name in ("float16", "bfloat16", "float32", "float16"):
+            values = rng.normal(0, 0.02, size)
+            values[:: max(size // 3, 1)] *= 1e4 if name == "float16" else 1e-30
+            arrays.append(values.astype(known_dtype(name)))
+    coded = [("planes", Planes.encode(a), a.dtype.name, a.shape) for a in arrays]
+    for one, expected in zip(decode_arrays(coded), arrays, strict=True):
+        assert one.tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize(
     ("starts", "sizes", "widths", "message"),
     [([0, 9], [8], [1], "a start"), ([9], [8], [1], "hold"), ([0], [8], [3], "bytes"), ([1], [8], [2], "aligned")],

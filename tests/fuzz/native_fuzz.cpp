@@ -82,7 +82,8 @@ void chunks(Input in) {
     const std::vector<int32_t> runs = runs_from(in, tables, count);
     const Runs view{runs.data(), runs.size() / 3};
     const Frequencies given{frequencies.data(), tables, alphabet};
-    const DecodeTables entries(given, true), aliases(given, false);
+    const bool wide = may_be_wide(alphabet) && in.byte() % 2;
+    const DecodeTables entries(given, wide, true), aliases(given, wide, wants_entries(available(Path::avx512), wide));
     std::vector<uint8_t> plain(count), other(count);
     const std::string refused = decoded(in, plain, view, entries, Path::scalar);
     for (Path path : {Path::avx2, Path::avx512, Path::neon}) {
@@ -95,8 +96,8 @@ void chunks(Input in) {
     for (size_t i = 0; i < count; ++i) symbols[i] = in.size == 0 ? 0 : in.data[i % in.size] % alphabet;
     std::vector<uint8_t> text;
     try {
-        text = encode(symbols.data(), count, view, EncodeTables(given), lane, Path::scalar);
-        demand(text == encode(symbols.data(), count, view, EncodeTables(given), lane, available(Path::avx512)));
+        text = encode(symbols.data(), count, view, EncodeTables(given, wide), lane, Path::scalar);
+        demand(text == encode(symbols.data(), count, view, EncodeTables(given, wide), lane, available(Path::avx512)));
     } catch (const Malformed&) {
         return;
     }
@@ -158,7 +159,7 @@ Read read_array(const Input& side, const Input& chunks, Shape shape, int sides, 
     const size_t size = shape.rows * shape.cols;
     try {
         Crew crew(threads);
-        const Plan plan = read_plan({side.data, side.size}, shape, Sides(sides), path != Path::avx512, crew);
+        const Plan plan = read_plan({side.data, side.size}, shape, Sides(sides), wants_entries(path, Sides(sides).wide), crew);
         const Source source{chunks.data, chunks.size};
         read.places.resize(plan.alphabet.escape ? escapes : 0);
         const Places places{read.places.data(), read.places.size()};
@@ -177,7 +178,7 @@ Read read_array(const Input& side, const Input& chunks, Shape shape, int sides, 
 }
 
 void arrays(Input in) {
-    const int sides = in.byte() % 8;
+    const int sides = in.byte() % 16;
     const Shape shape{1 + in.byte() % 90u, 1 + in.byte() % 90u};
     const size_t escapes = in.byte() % 4, side_size = std::min<size_t>(in.byte() + 256u * (in.byte() % 2), in.size);
     const Input side{in.data, side_size}, chunks{in.data + side_size, in.size - side_size};

@@ -1,7 +1,7 @@
 """Writes golden files with every form of the format, for the version of the day.
 
 python make_golden.py v2             # all
-python make_golden.py v2 methods     # one of model, forms, cut, levels, dense, methods
+python make_golden.py v2 methods     # one of model, forms, cut, levels, wide, dense, methods
 """
 
 from __future__ import annotations
@@ -72,6 +72,21 @@ def levels() -> dict:
     arrays["rows"][2100:] = 9 * np.sign(arrays["rows"][2100:])
     arrays["outliers"][[3, 80], [7, 9]] = 70_000, -(2**30)
     layer = Layer("levels", "dense", 4200, 16, (4200, 16))
+    return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {}}
+
+
+def wide() -> dict:
+    """Tables of 65 to 128 symbols: a matrix with levels, a line, and both with an escape; planes of floats."""
+    rng = np.random.default_rng(9)
+    scale = np.exp(rng.normal(0, 0.5, (90, 1)))
+    arrays = {
+        "rows": np.clip(np.rint(rng.normal(0, 9, (90, 100)) * scale), -50, 50).astype(np.int8),
+        "line": np.clip(np.rint(rng.normal(0, 20, 9000)), -60, 67).astype(np.int8),
+        "escapes": np.rint(rng.normal(0, 14, (100, 95))).astype(np.int32),
+        "floats": rng.normal(0, 0.03, 9000).astype(np.float16),
+    }  # fmt: skip
+    arrays["escapes"][[5, 70], [3, 90]] = 70_000, -(2**30)
+    layer = Layer("wide", "dense", 90, 100, (90, 100))
     return {"layers": [(layer, Encoded("none", arrays))], "remainder": {}, "skeleton": None, "meta": {}}
 
 
@@ -147,7 +162,8 @@ def write(name: str, given: dict, coder: str = "fast") -> None:
 if __name__ == "__main__":
     version, wanted = sys.argv[1], sys.argv[2:]
     makers = {
-        "model": contents, "forms": forms, "cut": cut, "levels": levels, "dense": dense, "methods": methods,
+        "model": contents, "forms": forms, "cut": cut, "levels": levels, "wide": wide, "dense": dense,
+        "methods": methods,
     }  # fmt: skip
     wanted = wanted or list(makers)
     for one, make in makers.items():

@@ -52,7 +52,8 @@ def static(data: Bytes, rows: int, cols: int, form: int) -> list[int]:
         table_of += [table] * (1 + side.natural(11, classes - len(table_of) - 1))
     table_of = table_of or [0] * classes
     mode = width // 2 + side.integer(12, 256)
-    tables = [slots_of(f) for f in read_tables(side, table_of[-1] + 1, width, mode, escape, side.bits(3))]
+    frequencies = read_tables(side, table_of[-1] + 1, width, mode, escape, side.bits(3))
+    tables = [slots_of(f, 128 if form & 8 else 64) for f in frequencies]
     far = iter(escaped(data) if escape else [])
     order = list(chunks(rows, cols, row, column, table_of, form & 4))
     out = [0] * (rows * cols)

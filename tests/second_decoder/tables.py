@@ -83,24 +83,25 @@ def guess_of(level: list[int], before: list[int] | None, mode: int, p: int, rung
     return min(max(guess, 1), rungs - 1)
 
 
-def slots_of(frequencies: list[int]) -> list[tuple[int, int, int]]:
+def slots_of(frequencies: list[int], buckets: int) -> list[tuple[int, int, int]]:
     """Symbol, frequency and position of each of 4096 slots."""
-    if len(frequencies) > 64:
+    if len(frequencies) > buckets:
         return [(s, f, k) for s, f in enumerate(frequencies) for k in range(f)]
-    frequency = frequencies + [0] * (64 - len(frequencies))
-    left, divider, alias = list(frequency), [0] * 64, list(range(64))
-    small = [s for s in range(63, -1, -1) if left[s] < 64]
-    large = [s for s in range(63, -1, -1) if left[s] >= 64]
+    width = 4096 // buckets
+    frequency = frequencies + [0] * (buckets - len(frequencies))
+    left, divider, alias = list(frequency), [0] * buckets, list(range(buckets))
+    small = [s for s in range(buckets - 1, -1, -1) if left[s] < width]
+    large = [s for s in range(buckets - 1, -1, -1) if left[s] >= width]
     while small:
         s, g = small.pop(), large[-1]
         divider[s], alias[s] = left[s], g
-        left[g] -= 64 - left[s]
-        if left[g] < 64:
+        left[g] -= width - left[s]
+        if left[g] < width:
             small.append(large.pop())
-    following = [64 if alias[s] == s else divider[s] for s in range(64)]
+    following = [width if alias[s] == s else divider[s] for s in range(buckets)]
     slots = []
-    for b in range(64):
-        for w in range(64):
+    for b in range(buckets):
+        for w in range(width):
             if alias[b] == b or w < divider[b]:
                 slots.append((b, frequency[b], w))
             else:

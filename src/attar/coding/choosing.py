@@ -11,6 +11,7 @@ import numpy as np
 from attar.coding import kernel, level_code, levels, order, static, tables
 from attar.coding.fixed import FRACTION, ONE
 from attar.coding.kernel import LANE_BYTES
+from attar.coding.layout import worth_wide
 from attar.coding.levels import Levels
 from attar.coding.order import Chunk
 from attar.coding.static import Plan
@@ -63,7 +64,8 @@ class StaticCode:
         np.add.at(whole, symbols, counts)
         self._plan, self.bits = choose_plan(self._symbols, alphabet, whole)
         self.side = static.write_plan(self._plan)
-        self.sides = self._plan.by_row + 2 * self._plan.by_column + 4 * self._plan.streams
+        self._wide = worth_wide(alphabet.size, self._symbols.size)
+        self.sides = self._plan.by_row + 2 * self._plan.by_column + 4 * self._plan.streams + 8 * self._wide
         places = np.flatnonzero(self._symbols == width) if escape else np.zeros(0, np.int64)
         self._places = places[order.turns(self._plan.levels, self._plan.table_of, self._plan.streams, places)]
         self.escapes = places.size
@@ -74,7 +76,7 @@ class StaticCode:
 
     def join(self, head: bytes) -> bytes:
         """The head and the chunks, each but the last with its length in front."""
-        prepared = kernel.kernel().EncodeTables(self._plan.frequencies)
+        prepared = kernel.kernel().EncodeTables(self._plan.frequencies, self._wide)
         done = [self._encoded(chunk, prepared) for chunk in self._plan.chunks()]
         return b"".join([head, *(part for data in done[:-1] for part in (varint(len(data)), data)), done[-1]])
 

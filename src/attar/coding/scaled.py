@@ -25,7 +25,7 @@ def fused(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], row: F32
     """The same from the bytes of the `rans` coder; raises FormatError."""
     reader = Reader(data)
     form = data[0] if len(data) else 0
-    if len(shape) != 2 or min(shape) < 2 or not values.STATIC <= form < values.STATIC + 8:
+    if len(shape) != 2 or min(shape) < 2 or not values.STATIC <= form < values.FORMS:
         return scaled(rans.Rans.decode(data, dtype, shape), row, column, format)
     reader.take(1)
     size = (shape[0], shape[1])

@@ -39,9 +39,9 @@ LANES = (1, 32, 64, 128)
 class DecodeTables:
     """What a decoder looks up by [table, slot]: symbol, frequency and position."""
 
-    def __init__(self, frequencies: U16) -> None:
+    def __init__(self, frequencies: U16, wide: bool = False) -> None:
         check_frequencies(frequencies)
-        self.symbol, frequency, position = entries_of(frequencies)
+        self.symbol, frequency, position = entries_of(frequencies, wide)
         self.frequency, self.position = frequency.astype(np.uint64), position.astype(np.uint64)
 
     def __len__(self) -> int:
@@ -51,8 +51,8 @@ class DecodeTables:
 class EncodeTables:
     """What an encoder looks up: frequency and start by [table, symbol], slot by [table, start + position]."""
 
-    def __init__(self, frequencies: U16) -> None:
-        decode = DecodeTables(frequencies)
+    def __init__(self, frequencies: U16, wide: bool = False) -> None:
+        decode = DecodeTables(frequencies, wide)
         self.frequency = np.zeros((len(frequencies), 256), np.uint64)
         self.frequency[:, : frequencies.shape[1]] = frequencies
         self.start = np.cumsum(self.frequency, axis=1) - self.frequency

@@ -19,8 +19,10 @@ from attar.types import Array
 class StaticPlan:
     """What the chunks share, from their side information; raises Malformed or FormatError."""
 
-    def __init__(self, side: memoryview, rows: int, cols: int, by_row: bool, by_column: bool, streams: bool) -> None:
-        self._shape = (rows, cols)
+    def __init__(
+        self, side: memoryview, rows: int, cols: int, by_row: bool, by_column: bool, streams: bool, wide: bool = False
+    ) -> None:
+        self._shape, self._wide = (rows, cols), wide
         self._plan = static.read_plan(side, self._shape, by_row, by_column, streams)
         self.low = (self._plan.alphabet.low + 2**63) % 2**64 - 2**63
         self.width = self._plan.alphabet.width
@@ -65,7 +67,7 @@ class StaticPlan:
         chunks = self._plan.chunks()
         reader = Reader(data)
         texts = [reader.sized() for _ in chunks[:-1]] + [reader.rest()]
-        tables = DecodeTables(self._plan.frequencies)
+        tables = DecodeTables(self._plan.frequencies, self._wide)
         for chunk, text in zip(chunks, texts, strict=True):
             symbols = np.empty(chunk.size, np.uint8)
             decode(np.frombuffer(text, np.uint8), symbols, chunk.runs, tables)

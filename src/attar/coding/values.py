@@ -14,7 +14,9 @@ from attar.errors import FormatError
 from attar.types import Array
 
 CONSTANT, PACKED, ADAPTIVE, STATIC = range(4)
-"""STATIC + 1 where there are row levels + 2 where there are column levels + 4 where these stand in streams."""
+"""STATIC + 1 where there are row levels + 2 where there are column levels + 4 where these stand in streams + 8 where
+tables are wide (layout.py)."""
+FORMS = STATIC + 16
 ADAPTIVE_LIMIT = 4096
 FURTHEST = 1 << 20
 """Distance from the median up to which the adaptive form takes a value."""
@@ -41,10 +43,10 @@ def read_values(reader: Reader, shape: tuple[int, int], out: Array, depth: int =
         store(_read_packed(reader, out.size), out)
     elif form == ADAPTIVE:
         store(_read_adaptive(reader, out.size), out)
-    elif form < STATIC + 8:
+    elif form < FORMS:
         _decode_static(reader, shape, out, form - STATIC, depth)
     else:
-        raise FormatError(f"rans: the form must be 0 to {STATIC + 7}. Received {form}. Upgrade attar.")
+        raise FormatError(f"rans: the form must be 0 to {FORMS - 1}. Received {form}. Upgrade attar.")
 
 
 def open_static(
@@ -55,7 +57,7 @@ def open_static(
     """
     side = reader.sized()
     with kernel.refused("side information", len(side)):
-        plan = kernel.kernel().StaticPlan(side, *shape, bool(sides & 1), bool(sides & 2), bool(sides & 4))
+        plan = kernel.kernel().StaticPlan(side, *shape, *(bool(sides & bit) for bit in (1, 2, 4, 8)))
     if dtype.itemsize < 8:  # 64 bits hold anything, modulo 2**64
         _check_bounds(plan.low, plan.low + plan.width - 1, dtype)
     outside = np.zeros(0, dtype)
