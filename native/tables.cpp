@@ -130,7 +130,7 @@ DecodeTables::DecodeTables(Frequencies frequencies, bool wide, bool entries) : c
     if (!small || entries) entries_.resize(count_ * kTotal);
     for (size_t t = 0; t < count_; ++t) {
         const uint16_t* const f = frequencies.data + t * frequencies.alphabet;
-        uint32_t* const out = entries_.data() + t * kTotal;
+        uint32_t* const out = entries_.empty() ? nullptr : &entries_[t * kTotal];
         if (!small) {
             cumulative_entries(f, frequencies.alphabet, out);
             continue;
