@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import calibrated_on
 import memory
 import tuning
+import tuning_curves
 from attar.data.read import read
 from attar.types import Dataset
 
@@ -74,6 +75,14 @@ def test_trials_are_told_beside_a_run_without(few: Path, monkeypatch: pytest.Mon
     assert cells["model"] == "lenet5" and cells["trials"] == "2" and cells["recipe again"] == "same"
     assert all(int(cells[name].replace(",", "")) < 100_000 for name in ("file without", "file with"))
     assert results.exists() and cells["taken"]
+    monkeypatch.setattr(tuning_curves, "DATA", few)
+    monkeypatch.setattr(tuning_curves, "STEPS", range(0, 33, 8))
+    monkeypatch.setattr(tuning_curves, "DRAWS", 5)
+    monkeypatch.setattr(sys, "argv", ["tuning_curves.py", str(results)])
+    tuning_curves.main()
+    plain, tuned, *places = capsys.readouterr().out.strip().splitlines()
+    assert plain.count(";") == tuned.count(";") == 4 and len(places) == 6
+    assert all(line.startswith("lenet5 at ") and "saves" in line for line in places)
 
 
 def test_data_are_compared_with_what_they_were(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
