@@ -128,9 +128,14 @@ def by_gradients(
         found[layer.name] = sensitivity
         costs.append(float(np.sum(sensitivity * np.square(deviation))) / layer.size)
     for layer, deviation in unseen:
-        even = relative_prior(layer, deviation) * float(np.median(costs or [1.0])) * layer.size / 2
-        found[layer.name] = rounded(even)
+        found[layer.name] = _usual(layer, deviation, costs)
     return with_sensitivity(stats, found)
+
+
+def _usual(layer: Layer, deviation: NDArray[np.float64], costs: Sequence[float]) -> NDArray[np.float64]:
+    """Sensitivities [rows] of a layer that does nothing for the output: as much for a weight as layers have that do."""
+    even = relative_prior(layer, deviation) * float(np.median(costs or [1.0])) * layer.size / 2
+    return rounded(even)
 
 
 def _spread(sums: NDArray[np.float64]) -> float:
@@ -174,13 +179,18 @@ def measure_rows(
     seed: int,
     progress: Progress,
 ) -> MutableMapping[str, Stats]:
-    """The statistics of every layer with row sensitivities."""
+    """The statistics of every layer with row sensitivities; one that the output does not show counts like the others.
+
+    It is the way to another output (a second head): at a price of nothing it would come back as zeros.
+    """
     original = np.concatenate([adapter.run(batch) for batch in data.batches(BATCH)])
     result: dict[str, NDArray[np.float64] | None] = {}
     counts = ((layer.size, held(stats, layer.name).stats) for layer in layers)
     work = sum(size * seen.count / max(seen.samples, 1) for size, seen in counts)
     most = int(np.clip(min(WORK, TOTAL / len(layers)) / max(work, 1.0), LEAST, MOST))
     progress.stage("sensitivities", len(layers))
+    costs: list[float] = []
+    unseen: list[tuple[Layer, NDArray[np.float64]]] = []
     for index, layer in enumerate(layers):
         # By place, not by name: frameworks name the same layer differently, and the plan should be the same.
         rng = generator(seed, f"sensitivity/{index}")
@@ -190,5 +200,9 @@ def measure_rows(
             with suppress(KeyError):  # a layer that only some batches reach, or whose outputs no example has alone
                 rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, rng=rng)
         result[layer.name] = rows
+        if rows.any():
+            costs.append(float(np.sum(rows * np.square(deviation))) / layer.size)
+        else:
+            unseen.append((layer, deviation))
         progress.step()
-    return with_sensitivity(stats, result)
+    return with_sensitivity(stats, {**result, **{one.name: _usual(one, dev, costs) for one, dev in unseen}})
