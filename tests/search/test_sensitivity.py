@@ -8,7 +8,7 @@ import pytest
 from attar.run.progress import Silent
 from attar.search import sensitivity
 from attar.search.divergence import divergence, kind_of
-from attar.search.sensitivity import FLOOR, measure_rows, row_deviation, tempered
+from attar.search.sensitivity import FLOOR, by_gradients, measure_rows, row_deviation, tempered
 from attar.types import Layer, Stats, Weight
 from fakes import trained
 
@@ -144,3 +144,15 @@ def test_measuring_stops_when_rows_are_known(monkeypatch: pytest.MonkeyPatch) ->
     coarse, fine, all_of_it = spent(1 << 19, 0.5), spent(1 << 19, 0.01), spent(4096, 1e-9)
     assert coarse == sensitivity.ROUND < fine < 1 << 18
     assert all_of_it == 4096
+
+
+def test_a_layer_whose_gradients_cancel_counts_like_the_others() -> None:
+    layers = [Layer(name, "conv", 4, 6, (4, 2, 3)) for name in "abc"]
+    rng = np.random.default_rng(0)
+    weights = {layer.name: Weight(rng.normal(size=(4, 6)).astype(np.float32), None) for layer in layers}
+    stats = {layer.name: Stats(np.eye(6)[None], np.zeros((1, 6)), 100, 10) for layer in layers}
+    rows = {"a": np.full(4, 1e-15), "b": np.full(4, 2.0), "c": np.full(4, 1e-3)}
+    found = by_gradients(layers, weights, stats, rows)
+    costs = {x.name: float(np.sum(found[x.name].sensitivity * row_deviation(x, weights[x.name], stats[x.name]) ** 2))
+             for x in layers}  # fmt: skip
+    assert costs["c"] < costs["a"] < costs["b"]

@@ -35,6 +35,8 @@ PRIOR = 4
 """Observations of the layer's mean that every row is shrunk with."""
 FLOOR = 0.03
 """Share of a layer's sensitivity that its rows have in equal parts where it was found by gradients."""
+CANCELLED = 1e-6
+"""Of what a weight costs in the median layer: less is what rounding leaves of gradients that cancel."""
 BATCH = 256
 TOGETHER = 1 << 22
 """Weights that are taken to float64 at once."""
@@ -114,21 +116,26 @@ def by_gradients(
     """The statistics with row sensitivities from gradients; a layer that no gradient reached counts like the others.
 
     Sensitivities that the statistics have already are those of rows of which more is known, and stay.
-    Such a layer does nothing for the output, which another use of the model may look at.
+    Such a layer does nothing for the output, which another use of the model may look at. So does one whose gradients
+    cancel over an example's positions: a norm over these follows, which takes shifts of a row out, but no errors.
     """
     found: dict[str, NDArray[np.float64] | None] = {}
-    costs, unseen = [], []
+    costs: dict[str, float] = {}
+    lost: list[tuple[Layer, NDArray[np.float64]]] = []
     for layer in layers:
         seen = stats[layer.name]
         deviation, told = row_deviation(layer, weights[layer.name], seen), seen.sensitivity
-        if layer.name not in rows:
-            unseen.append((layer, deviation))
-            continue
-        sensitivity = tempered(rows[layer.name], deviation) if told is None else rounded(told)
-        found[layer.name] = sensitivity
-        costs.append(float(np.sum(sensitivity * np.square(deviation))) / layer.size)
-    for layer, deviation in unseen:
-        found[layer.name] = _usual(layer, deviation, costs)
+        if layer.name in rows:
+            sensitivity = tempered(rows[layer.name], deviation) if told is None else rounded(told)
+            found[layer.name] = sensitivity
+            costs[layer.name] = float(np.sum(sensitivity * np.square(deviation))) / layer.size
+        if told is None or layer.name not in rows:
+            lost.append((layer, deviation))
+    known = list(costs.values())
+    least = CANCELLED * float(np.median(known or [1.0]))
+    for layer, deviation in lost:
+        if costs.get(layer.name, 0.0) <= least:
+            found[layer.name] = _usual(layer, deviation, known)
     return with_sensitivity(stats, found)
 
 
