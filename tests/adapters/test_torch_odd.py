@@ -165,3 +165,24 @@ def test_twins_that_are_subtracted_keep_their_last_layer() -> None:
     data = {name: rng.normal(size=(200, 12)).astype(np.float32) for name in "ab"}
     result = attar.compress(Difference(), data, metric="cosine", max_drop=0.05, guarantee="estimate", evaluations=3)
     assert result.within and result.ratio > 2
+
+
+class ByKeyword(torch.nn.Module):
+    """Products whose operands go by PyTorch's own names, which differ from function to function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = (torch.nn.Parameter(torch.randn(8, 8)) for _ in range(2))
+        self.three = torch.nn.Parameter(torch.randn(1, 8, 8))
+        self.bias = torch.nn.Parameter(torch.randn(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.addmm(input=self.bias, mat1=torch.mm(x, mat2=self.one).relu(), mat2=self.two)
+        more = torch.bmm(input=x[:, None].transpose(0, 1), mat2=self.three)
+        return more.baddbmm(batch1=x[None], batch2=self.three, beta=0.5)[0]
+
+
+def test_operands_may_go_by_their_names() -> None:
+    torch.manual_seed(0)
+    adapter = TorchAdapter.open(ByKeyword().eval())
+    assert {layer.name for layer in adapter.layers()} == {"one", "two", "three"}

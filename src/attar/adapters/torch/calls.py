@@ -53,7 +53,8 @@ def parse(
     """The calls in which `name(*args, **kwargs)` uses a parameter; ndim gives a value's number of axes, if known."""
     for pattern, names, maker in _MAKERS:
         if pattern.fullmatch(name):
-            bound = dict(zip(names, args, strict=False)) | kwargs
+            own = dict(zip(_KEYWORDS.get(name, names), names, strict=True))
+            bound = dict(zip(names, args, strict=False)) | {own.get(key, key): value for key, value in kwargs.items()}
             return [call for call in maker(bound, find, ndim) if call is not None]
     if name == "einsum":
         return [call for call in (_einsum(args, kwargs, find, ndim),) if call is not None]
@@ -225,6 +226,11 @@ def _recurrent(a: dict[str, Any], find: Find, _ndim: Any) -> list[Call | None]:
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _ATEN_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
 _CONV_TRANSPOSE = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_KEYWORDS = {
+    "mm": ("input", "mat2"), "bmm": ("input", "mat2"), "addmm": ("input", "mat1", "mat2"),
+    "baddbmm": ("input", "batch1", "batch2"),
+}  # fmt: skip
+"""What PyTorch calls operands whose names here are others, in the same order."""
 _CELL = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
 _MAKERS: tuple[tuple[re.Pattern[str], tuple[str, ...], Callable[..., list[Call | None]]], ...] = (
     (re.compile(r"linear"), ("input", "weight", "bias"), _linear),
