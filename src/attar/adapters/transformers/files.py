@@ -122,8 +122,14 @@ def described(config: Json) -> tuple[type[Any], Any]:
     """The class that a configuration names, and the configuration as transformers has it; raises ModelError."""
     made = checked_config(config)
     plain = {name: value for name, value in config.items() if name not in ("auto_map", "dtype", "torch_dtype")}
+    plain = json.loads(json.dumps(plain), object_hook=_number)
     found = transformers.CONFIG_MAPPING[str(config["model_type"])].from_dict(plain)
     return transformers.MODEL_MAPPING[type(found)] if made is transformers.AutoModel else made, found
+
+
+def _number(entries: Json) -> Json:
+    """What transformers write for numbers that JSON lacks, {"__float__": "Infinity"}, as a number."""
+    return float(entries["__float__"]) if set(entries) == {"__float__"} else entries
 
 
 def kept_files(folder: Path) -> dict[str, bytes]:

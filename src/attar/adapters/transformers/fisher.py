@@ -96,7 +96,9 @@ def fisher(
 
         with torch.enable_grad():
             output = forward(batch, hook)
-            loss, counted = _loss(output, task, spread, rng)
+            # Scores of places in images have their classes second.
+            scores = output.movedim(1, -1) if task.kind == "scores" and output.ndim == 4 else output
+            loss, counted = _loss(scores, task, spread, rng)
         gradients = torch.autograd.grad(loss, [probe for _, probe in probes], allow_unused=True)
         for (product, _), gradient in zip(probes, gradients, strict=True):
             if gradient is None:
@@ -104,7 +106,7 @@ def fisher(
             size = rows[product.name]
             total = sums.setdefault(product.name, np.zeros(size))
             if product is probes[-1][0] and output is last[0] and task.kind != "vector":
-                total += of_scores(output.detach()[:, :-1] if task.kind == "next" else output.detach())
+                total += of_scores(scores.detach()[:, :-1] if task.kind == "next" else scores.detach())
                 words |= {product.name} if task.kind in ("next", "same") else set()
             else:
                 add_squares(total, product, gradient)

@@ -53,7 +53,7 @@ class TransformersModel(TorchModel):
         runner = Running(source, {})
         runner.task = self._task
         made = transformers_sites.example(specs(source.network))
-        seen = transformers_sites.find(source.network, lambda: runner.call(made), dtype)
+        seen = transformers_sites.find(source.network, lambda: runner.tried(made), dtype)
         if not seen.sites:
             raise ModelError(
                 f"model {type(source.network).__name__}: it must have a weight that is a matrix. Received none."

@@ -10,6 +10,7 @@ from attar.adapters.base import Batch
 from attar.adapters.torch import inputs as torch_inputs
 from attar.adapters.torch.run import Runner, undisturbed
 from attar.adapters.transformers.tasks import Task
+from attar.errors import AttarError, ModelError
 
 
 class Running(Runner):
@@ -26,6 +27,20 @@ class Running(Runner):
             if self.raw and self.task.kind != "vector":
                 return torch_inputs.first_tensor(made)
             return self.task.output(made, arguments)
+
+    def tried(self, made: Batch) -> Tensor:
+        """The output for inputs that were made up; raises ModelError where the network does not take such."""
+        try:
+            return self.call(made)
+        except (AttarError, MemoryError):
+            raise
+        except Exception as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            given = ", ".join(f"{name} {list(values.shape)}" for name, values in made.items())
+            raise ModelError(
+                f"model {type(self._source.network).__name__}: it must answer each example from {given} alone. "
+                f"Received a failure ({first}). Wrap it in a torch module that takes what it needs, and pass that."
+            ) from error
 
     def plain(self, batch: Batch) -> Any:
         """All that the network gives."""

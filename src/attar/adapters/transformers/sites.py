@@ -19,8 +19,8 @@ from attar.adapters.transformers.load import Slices
 from attar.types import Array, TensorSpec
 
 TOKENS, EXAMPLES = 6, 2
-FREE = 8
-"""What a free size of an image or a sound is in the run."""
+FREE, SAMPLES = 64, 4000
+"""What a free size of an image or of features is in the run, and of a sound, of which models take 400 at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ def example(specs: Sequence[TensorSpec]) -> dict[str, Array]:
         if not spec.optional and spec.dtype == "int64":
             batch[spec.name] = np.arange(EXAMPLES * TOKENS).reshape(EXAMPLES, TOKENS) % 7 + 2
         elif not spec.optional:
-            sizes = [EXAMPLES, *(size or FREE * FREE for size in spec.shape[1:])]
+            free = SAMPLES if len(spec.shape) == 2 else FREE
+            sizes = [EXAMPLES, *(size or free for size in spec.shape[1:])]
             batch[spec.name] = np.random.default_rng(0).normal(size=sizes).astype(np.float32)
     return batch
 

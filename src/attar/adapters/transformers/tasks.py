@@ -8,6 +8,7 @@ ones (data processing inequality; Cover and Thomas, Elements of Information Theo
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -161,22 +162,24 @@ def specs(network: Any, pixels: Pixels | None = None) -> list[TensorSpec]:
     found = [replace(_main(config, main), pixels=pixels)]
     if main == "input_ids":
         found.append(TensorSpec("attention_mask", "int64", (None, None), optional=True))
-    if getattr(config, "is_encoder_decoder", False):
-        found.append(TensorSpec("decoder_input_ids", "int64", (None, None)))
+    if "decoder_input_ids" in inspect.signature(network.forward).parameters:
+        made = main == "input_ids" and network.get_output_embeddings() is None and "For" in type(network).__name__
+        found.append(TensorSpec("decoder_input_ids", "int64", (None, None), optional=made))  # else made of input_ids
         found.append(TensorSpec("decoder_attention_mask", "int64", (None, None), optional=True))
     return found
 
 
 def _main(config: Any, name: str) -> TensorSpec:
-    """The first input: ids, images [n, c, h, w], or what a speech model's feature extractor makes."""
+    """The first input: ids, images [n, c, h, w], a sound, or what a speech model's feature extractor makes."""
+    bins = getattr(config, "num_mel_bins", None)
     if name == "pixel_values":
-        size = getattr(config, "image_size", None)
+        seen = getattr(config, "vision_config", config)
+        size = getattr(seen, "image_size", None)
         sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
-        return TensorSpec(name, "float32", (None, getattr(config, "num_channels", 3), *sides))
+        return TensorSpec(name, "float32", (None, getattr(seen, "num_channels", 3), *sides))
     if name == "input_features":
         length = getattr(config, "max_source_positions", None)
-        bins = getattr(config, "num_mel_bins", None)
         return TensorSpec(name, "float32", (None, bins, None if length is None else 2 * length))
     if name == "input_values":
-        return TensorSpec(name, "float32", (None, None))
+        return TensorSpec(name, "float32", (None, None) if bins is None else (None, config.max_length, bins))
     return TensorSpec(name, "int64", (None, None))
