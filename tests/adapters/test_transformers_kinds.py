@@ -1,4 +1,4 @@
-"""Kinds of Hugging Face models with ways of their own: sounds, pictures, detectors."""
+"""Kinds of Hugging Face models with ways of their own: sounds, pictures, detectors, tables that no folder holds."""
 
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ TEXT = {**WIDTHS, "vocab_size": 50}
 RNG = np.random.default_rng(0)
 IDS = RNG.integers(3, 50, (3, 7))
 IMAGES = RNG.normal(size=(3, 3, 32, 32)).astype(np.float32)
+
+
+def marian() -> Any:
+    sizes = {f"{side}_{name}": size for side in ("encoder", "decoder")
+             for name, size in (("layers", 1), ("attention_heads", 4), ("ffn_dim", 24))}  # fmt: skip
+    special = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0, "max_position_embeddings": 32}
+    return hf.MarianMTModel(hf.MarianConfig(vocab_size=50, decoder_vocab_size=50, d_model=16, **sizes, **special))
 
 
 def wav2vec2() -> Any:
@@ -59,6 +66,7 @@ def mamba2() -> Any:
 
 
 BATCHES = {
+    marian: {"input_ids": IDS, "decoder_input_ids": IDS},
     wav2vec2: {"input_values": RNG.normal(size=(3, 800)).astype(np.float32)},
     spectra: {"input_values": RNG.normal(size=(3, 32, 16)).astype(np.float32)},
     segformer: {"pixel_values": IMAGES},

@@ -104,11 +104,14 @@ def _by_module(model: nn.Module) -> tuple[dict[str, tuple[Form, Bias | None]], d
         for base, maker in _MAKERS:
             if isinstance(module, base):
                 for parameter, form, bias in maker(module):
+                    if memory(parameter) not in names:  # a buffer that no state dict holds
+                        continue
                     own = None if bias is None else Bias(names[memory(bias[0])], *bias[1:])
                     forms.setdefault(names[memory(parameter)], (form, own))
                 break
         for parameter, reason in _against(module):
-            reasons[names[memory(parameter)]] = reason
+            if memory(parameter) in names:
+                reasons[names[memory(parameter)]] = reason
     return forms, reasons
 
 

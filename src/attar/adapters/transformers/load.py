@@ -81,12 +81,30 @@ def network_from(config: Json) -> nn.Module:
 
 
 def prepared(network: nn.Module) -> nn.Module:
-    """In eval mode, without gradients, its experts apart."""
+    """In eval mode, without gradients, its experts apart, and what no folder holds no parameter."""
     network.eval().requires_grad_(False)
+    for module, leaf in _unsaved(network):
+        value = getattr(module, leaf).detach()
+        delattr(module, leaf)
+        module.register_buffer(leaf, value, persistent=False)
     for module in network.modules():
         if hasattr(module, "is_transposed") and hasattr(module, "has_gate"):
             _split(module)
     return network
+
+
+def _unsaved(network: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Where the network has what transformers leave out of folders and make anew (Marian's tables of positions).
+
+    A layer made of it would be gone in the plain folder.
+    """
+    found = []
+    for name in getattr(network, "_keys_to_ignore_on_save", None) or ():
+        place, _, leaf = name.rpartition(".")
+        module = dict(network.named_modules()).get(place)
+        if module is not None and isinstance(getattr(module, leaf, None), Tensor):
+            found.append((module, leaf))
+    return found
 
 
 def _split(module: nn.Module) -> None:
@@ -102,7 +120,11 @@ def _split(module: nn.Module) -> None:
 
 
 def joined(network: nn.Module) -> nn.Module:
-    """The network, changed in place, as transformers make it: the experts of a layer in one tensor."""
+    """The network, changed in place, as transformers make it: experts in one tensor, tables as parameters."""
+    for module, leaf in _unsaved(network):
+        value = getattr(module, leaf)
+        delattr(module, leaf)
+        module.register_parameter(leaf, nn.Parameter(value, requires_grad=False))
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Slices):
