@@ -181,7 +181,7 @@ def evaluate(
     """The metric of a model (or .attar file) on data; `against` is the original where the metric compares with it."""
     measured = resolve_metric(metric)
     recipe = recipes.make(**fields)
-    adapter = observing(open_model(model, recipe.factory), measured.name)
+    adapter = observing(open_model(model, recipe.factory), measured.name, recipe.output_name)
     dataset = reading.read_whole(data, recipe, adapter)
     original = None
     if measured.relative_to_original:
@@ -189,7 +189,7 @@ def evaluate(
             raise UsageError(
                 f"metric {measured.name!r}: it compares with the original model. Received no original. Pass --against."
             )
-        compared = observing(open_model(against, recipe.factory), measured.name)
+        compared = observing(open_model(against, recipe.factory), measured.name, recipe.output_name)
         original = score(as_it_came(compared).run, dataset, measured, None).outputs
     return score(as_it_came(adapter).run, dataset, measured, original, transcribe=transcriber(adapter))
 

@@ -40,7 +40,7 @@ def job_of(
     plan = recipes.make(**{**fields, **told, "model": name, "metric": metric.name})
     budget = Budget(plan.max_drop, plan.max_relative_drop, plan.confidence, plan.guarantee)
     opened = opening(Path(model) if isinstance(model, os.PathLike) else model, plan.factory)
-    adapter = observing(opened, metric.name)
+    adapter = observing(opened, metric.name, plan.output_name)
     size = size_of(model, adapter)
     train = sets.pop("train")
     splits = reading.read_splits(sets, plan, adapter, metric)

@@ -19,6 +19,7 @@ from attar.cli_options import (
     Force,
     MetricName,
     ModelArg,
+    OutputName,
     Preset,
     Scale,
     Verbose,
@@ -99,6 +100,7 @@ def compress(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime, for --goal latency.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Examples in a call, for --goal latency.")] = None,
     metric: MetricName = None,
+    output_name: OutputName = None,
     max_drop: Annotated[float | None, typer.Option(help="Allowed drop; for accuracy in percentage points.")] = None,
     max_relative_drop: Annotated[str | None, typer.Option(help="Allowed relative drop, e.g. 2%.")] = None,
     bits: Annotated[
@@ -149,7 +151,8 @@ def compress(
         from attar.run.clock import seconds_of
 
         fields = {
-            "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "max_drop": max_drop,
+            "calibrate": calibrate, "select": select, "certify": certify, "metric": metric, "output_name": output_name,
+            "max_drop": max_drop,
             "max_relative_drop": share(max_relative_drop), "confidence": confidence, "guarantee": guarantee,
             "preset": preset, "factory": factory, "seed": seed, "evaluations": evaluations, "coder": coder,
             "scale": scale, "early_stop": early_stop, "train": train, "remove": remove, "exclude": exclude or None,
@@ -225,6 +228,7 @@ def evaluate(
     model: ModelArg,
     data: Annotated[str, typer.Option(help="Examples: see `attar compress --help`.")],
     metric: MetricName = "accuracy",
+    output_name: OutputName = None,
     against: Annotated[str | None, typer.Option(help="The original, for agreement, cosine and kl.")] = None,
     factory: Factory = None,
     scale: Scale = None,
@@ -235,7 +239,7 @@ def evaluate(
     with guard(verbose):
         from attar import api
 
-        fields = {"scale": scale, "factory": factory}
+        fields = {"scale": scale, "factory": factory, "output_name": output_name}
         given = {name: value for name, value in fields.items() if value is not None}
         reach(data, metric, factory)
         measured = api.evaluate(model, data, metric or "accuracy", against=against, **given)

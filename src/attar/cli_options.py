@@ -34,6 +34,10 @@ MetricName = Annotated[
         help=f"{', '.join(registry.names('metric'))} (default: accuracy), or package.module:function."
     ),
 ]  # fmt: skip
+OutputName = Annotated[
+    str | None,
+    typer.Option(help="The model's output that the metric looks at, by name or place from 0 (default: 0)."),
+]
 Preset = Annotated[
     str | None,
     typer.Option(help="quick, balanced, smallest, fastest or data-free: settings for what is not given otherwise."),

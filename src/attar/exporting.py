@@ -143,6 +143,11 @@ def _opened(model: object, exporter: Any, data: object, against: object, fields:
     metric = resolve_metric(fields.get("metric", "accuracy"))
     recipe = recipes.make(**{**fields, "metric": metric.name})
     budget = Budget(recipe.max_drop, recipe.max_relative_drop, recipe.confidence, recipe.guarantee)
+    if recipe.output_name is not None:
+        raise UsageError(
+            f"output_name: an export is judged by the model's first output. Received {recipe.output_name!r}. Leave it "
+            "out, or export a model that gives it first."
+        )
     adapter = observing(open_model(model, recipe.factory), metric.name)
     exporter.check(adapter)
     original = adapter if against is None else observing(open_model(against, recipe.factory), metric.name)

@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import numpy as np
 
+from attar.adapters.base import Leading, Texted
 from attar.evaluate.certificate import least_bound
 from attar.job import Job
 from attar.types import Score
 
+LISTED = 5
+"""Outputs that a note names."""
+
 
 def forewarned(job: Job) -> list[str]:
     """What these splits cannot show, said up front."""
+    return [*_unseen(job), *_uncertifiable(job)]
+
+
+def _unseen(job: Job) -> list[str]:
+    """That the model has more outputs than the metric looks at, where nobody has said which counts."""
+    if job.recipe.output_name is not None or not isinstance(job.adapter, Leading) or isinstance(job.adapter, Texted):
+        return []
+    first, *others = [repr(spec.name) for spec in job.adapter.outputs()]
+    if not others:
+        return []
+    told = ", ".join(others[:LISTED]) + (f" and {len(others) - LISTED} more" if len(others) > LISTED else "")
+    return [
+        f"outputs: the metric looks at {first} alone, and what is certified says nothing of {told}. Name the one that "
+        "counts with --output-name."
+    ]
+
+
+def _uncertifiable(job: Job) -> list[str]:
+    """That no candidate can have the bound that is asked for."""
     if not hopeless(job):
         return []
     n, unit = len(job.splits.certify), " points" if job.metric.unit == "points" else ""

@@ -56,7 +56,7 @@ class Job:
         if self.kept.folder is None:
             return {}
         sets = {name: remember.data_mark(getattr(self.splits, name)) for name in ("calibrate", "select", "certify")}
-        return {"model": remember.model_mark(self.adapter), **sets}
+        return {"model": remember.model_mark(self.adapter, self.recipe.output_name), **sets}
 
 
 def size_of(model: object, adapter: Adapter) -> int:

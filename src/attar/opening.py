@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attar import registry
-from attar.adapters.base import Adapter, Packable, Texted
+from attar.adapters.base import Adapter, Leading, Packable, Texted
 from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
@@ -43,10 +43,24 @@ def as_it_came(adapter: Adapter) -> Adapter:
     return came or adapter
 
 
-def observing(adapter: Adapter, metric: str) -> Adapter:
-    """The adapter, told which metric looks at its outputs, where these depend on that."""
+def observing(adapter: Adapter, metric: str, output: str | None = None) -> Adapter:
+    """The adapter, told which metric looks at its outputs, where these depend on that, and at which of them.
+
+    output: None for the first. Raises UsageError where it has none of the name.
+    """
     if isinstance(adapter, Texted):
         adapter.observe(metric)
+    return adapter if output is None else led(adapter, output)
+
+
+def led(adapter: Adapter, output: str) -> Adapter:
+    """The adapter, of whose outputs another than the first is looked at; raises UsageError."""
+    if isinstance(adapter, Texted) or not isinstance(adapter, Leading):
+        raise UsageError(
+            f"output {output!r}: of {adapter.framework} models the metric decides which is looked at. Received one. "
+            "Leave it out, or wrap the model in a torch module that returns what counts."
+        )
+    adapter.lead(output)
     return adapter
 
 

@@ -18,7 +18,7 @@ from attar.errors import AttarError
 from attar.forewarning import forewarned, hopeless, misnumbered
 from attar.job import Job, check, image_changes, recovery_settings
 from attar.measuring import BATCH, measured
-from attar.opening import from_archive
+from attar.opening import from_archive, led
 from attar.recover.teacher import Teacher
 from attar.run.kept import key_of
 from attar.run.ledger import Ledger
@@ -101,7 +101,7 @@ def prepared(job: Job, ledger: Ledger, progress: Progress) -> tuple[Loop, str, J
     loop = Loop(
         subject, job.splits, job.metric, budget, kind, ledger, progress, original, job.bytes_before,
         kept=job.kept, seed=job.recipe.seed, early_stop=job.recipe.early_stop,
-        marks=marks and {**marks, "original": remember.model_mark(original)},
+        marks=marks and {**marks, "original": remember.model_mark(original, job.recipe.output_name)},
     )  # fmt: skip
     return loop, method, factors
 
@@ -129,16 +129,21 @@ def read_back(job: Job, loop: Loop, outcome: Outcome[Candidate]) -> Adapter:
     """The model made from the archive's bytes, checked to answer like the one that was certified."""
     archive, batch = read_archive(outcome.candidate.data), next(loop.splits.certify.batches(BATCH))
     if archive.skeleton() is not None:
-        alone = from_archive(archive)
+        alone = _led(job, from_archive(archive))
         check_answers(alone, batch, outcome.after)
         if job.into is None:
             return alone
     elif job.into is None:
         loop.subject.put(outcome.candidate)
         return loop.subject.adapter
-    adapter = from_archive(archive, job.into)
+    adapter = _led(job, from_archive(archive, job.into))
     check_answers(adapter, batch, outcome.after)
     return adapter
+
+
+def _led(job: Job, adapter: Adapter) -> Adapter:
+    """The adapter, looking at the output that the job does."""
+    return adapter if job.recipe.output_name is None else led(adapter, job.recipe.output_name)
 
 
 def check_answers(adapter: Adapter, batch: Mapping[str, Array], after: Score) -> None:

@@ -48,6 +48,9 @@ class Recipe(BaseModel):
     certify: str | None = Field(None, description="a set of its own for the certificate")
     train: str | None = Field(None, description="a set for recovery: candidates are trained on it; labels help")
     metric: str = Field("accuracy", description="what must not drop")
+    output_name: str | None = Field(
+        None, description="the model's output that the metric looks at, by name or place from 0 (default: the first)"
+    )
     max_drop: float | None = Field(None, description="allowed drop in the metric's unit; accuracy: percentage points")
     max_relative_drop: float | None = Field(
         None, description="allowed drop relative to the original's value, e.g. 0.02"
@@ -147,6 +150,8 @@ class Recipe(BaseModel):
         """A time is asked for where it is the goal."""
         if self.latency_budget is not None and self.goal == "size":
             raise ValueError("latency_budget is for a latency goal: add --goal latency")
+        if self.output_name is not None and self.goal != "size":
+            raise ValueError("output_name is for the goal size: a latency goal goes by the first output")
         if self.tune is not None and self.goal != "size":
             raise ValueError("tune is for the goal size: leave --tune or --goal out")
         return self

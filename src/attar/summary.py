@@ -27,7 +27,7 @@ from attar.types import Array, Dataset, Json
 
 COMMAND = (
     "preset", "factory", "data", "calibrate", "select", "certify", "train", "remove", "methods", "exclude", "goal",
-    "latency_budget", "threads", "batch", "metric", "max_drop",
+    "latency_budget", "threads", "batch", "metric", "output_name", "max_drop",
     "max_relative_drop", "confidence", "guarantee", "scale", "evaluations", "early_stop", "time_budget",
     "coder", "seed",
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 
 from attar.adapters.keras import capture, pieces, traced
 from attar.adapters.keras.adapter import KerasAdapter
+from attar.errors import UsageError
 from attar.types import Array, Stats, Weight
 
 BACKEND = keras.backend.backend()
@@ -194,3 +195,26 @@ def test_large_outputs_make_small_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     for most, size in ((64 * one, 64), (64 * one - 1, 8), (7 * one, 1), (one - 1, 1)):
         monkeypatch.setattr(pieces, "PIECE_BYTES", most)
         assert next(count for _, count in pieces.pieces(network(), images(64)["x"])) == size
+
+
+def test_another_output_leads() -> None:
+    x = keras.Input((6,), name="x")
+    hidden = keras.layers.Dense(20, activation="relu", name="body")(x)
+    dense = keras.layers.Dense
+    ends = {"kind": dense(5, name="first")(hidden), "age": dense(4, name="second")(hidden)}
+    model = keras.Model(x, ends)
+    batch = {"x": np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)}
+    wanted = keras.ops.convert_to_numpy(model(batch["x"])["kind"])
+    adapter = KerasAdapter.open(model)
+    assert [spec.name for spec in adapter.outputs()] == ["age", "kind"]
+    adapter.lead("kind")
+    for one in (adapter, adapter.copied()):
+        np.testing.assert_allclose(one.run(batch), wanted, rtol=1e-5, atol=1e-6)
+        assert [spec.name for spec in one.outputs()] == ["kind", "age"]
+        delta = np.ones((3, 5), np.float32)
+        np.testing.assert_allclose(one.run(batch, {"first/kernel": delta}), wanted + 1, rtol=1e-5, atol=1e-5)
+        found = one.pullback(batch, np.ones_like).layers
+        assert found["first/kernel"].matrix.any()
+        assert "second/kernel" not in found or not found["second/kernel"].matrix.any()
+    with pytest.raises(UsageError, match="Received one that gives 'age', 'kind'"):
+        adapter.lead("kin")

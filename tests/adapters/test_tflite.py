@@ -7,7 +7,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from adapters import tflite_models as models
-from adapters.tflite_models import Graph, random
+from adapters.tflite_models import Graph, dense, random
 from attar.adapters.tflite.adapter import TfliteAdapter
 from attar.adapters.tflite.store import Store
 from attar.errors import DataError, ModelError
@@ -191,3 +191,15 @@ def test_buffers_are_aligned_as_the_schema_asks():
         values = Store.open(data).model.buffers[place].data
         if values is not None and len(values):
             assert data.find(values.tobytes()) % 16 == 0
+
+
+def test_another_output_leads():
+    g = Graph([7])
+    hidden = dense(g, g.input, "w", 9, 7)
+    model = g.model(dense(g, hidden, "v", 4, 9), hidden)
+    adapter, batch = TfliteAdapter.open(model), {"x": random(3, 7)}
+    first, second = [spec.name for spec in adapter.outputs()]
+    assert adapter.run(batch).shape == (3, 4)
+    adapter.lead(second)
+    np.testing.assert_allclose(adapter.run(batch), batch["x"] @ random(9, 7).T + random(9), rtol=1e-5)
+    assert [spec.name for spec in adapter.outputs()] == [second, first]

@@ -154,6 +154,18 @@ class Differentiable(Protocol):
 
 
 @runtime_checkable
+class Leading(Protocol):
+    """An adapter whose models may hand out several outputs, of which a user names the one that counts."""
+
+    def lead(self, output: str) -> None:
+        """From now on, also in copies, the output of this name, or at this place from 0, is the first.
+
+        The model itself stays as it is. Raises UsageError where there is none such, at the latest when it is run.
+        """
+        ...
+
+
+@runtime_checkable
 class Texted(Protocol):
     """An adapter whose model comes with what turns texts into its inputs."""
 

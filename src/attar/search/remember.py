@@ -30,8 +30,8 @@ MOST_OUTPUTS = 1 << 28
 """Bytes of outputs on one split above which they are not kept."""
 
 
-def model_mark(adapter: Adapter) -> str:
-    """A hash of a model: its layers, weights, other tensors and graph."""
+def model_mark(adapter: Adapter, output: str | None = None) -> str:
+    """A hash of a model: layers, weights, other tensors, graph, and the output that is looked at if not the first."""
     owners = [layer for layer in adapter.layers() if layer.tied_to is None]
     weights = {layer.name: key_of("weight", weight_parts(adapter.read(layer.name))) for layer in owners}
     try:
@@ -39,7 +39,8 @@ def model_mark(adapter: Adapter) -> str:
     except ModelError:
         skeleton = None
     rest = {name: np.asarray(array) for name, array in adapter.remainder().items()}
-    return key_of("model", adapter.framework, [str(layer) for layer in owners], weights, rest, skeleton)
+    told = [] if output is None else [output]
+    return key_of("model", adapter.framework, [str(layer) for layer in owners], weights, rest, skeleton, *told)
 
 
 def data_mark(data: Dataset) -> str:

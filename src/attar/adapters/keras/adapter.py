@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from attar.adapters.base import Batch, Gradients
+from attar.adapters.leading import place_of
 from attar.errors import DataError, ModelError, UsageError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
@@ -98,10 +99,18 @@ class KerasAdapter:
         return input_specs(self._model)
 
     def outputs(self) -> Sequence[TensorSpec]:
-        """The model's outputs, flattened."""
-        from attar.adapters.keras.run import output_specs
+        """The model's outputs, flattened, the one that is looked at first."""
+        from attar.adapters.keras.run import LOOKED_AT, output_specs
 
-        return output_specs(self._model)
+        found = output_specs(self._model)
+        return [found.pop(getattr(self._model, LOOKED_AT, 0)), *found]
+
+    def lead(self, output: str) -> None:
+        """From now on this output is looked at; raises UsageError where there is none of the name."""
+        from attar.adapters.keras.run import LOOKED_AT, output_specs
+
+        setattr(self._model, LOOKED_AT, place_of(output, [spec.name for spec in output_specs(self._model)]))
+        self._pullback = self._shifting = None
 
     def layers(self) -> Sequence[Layer]:
         """Every compressible weight, in the order in which the model lists its layers."""
@@ -261,11 +270,14 @@ class KerasAdapter:
     def shrunk(self, keep: Mapping[str, Array]) -> Self:
         """A new adapter over a smaller model; this one is unchanged. Raises UsageError, ModelError."""
         from attar.adapters.keras.files import compile_as
+        from attar.adapters.keras.run import LOOKED_AT
         from attar.adapters.keras.shrink import shrunk
 
         smaller = shrunk(self._model, self._names(), self._coupled, keep)
         compile_as(smaller, self._compile_config)
-        return type(self)(smaller, self._compile_config)
+        made = type(self)(smaller, self._compile_config)
+        setattr(made._model, LOOKED_AT, getattr(self._model, LOOKED_AT, 0))
+        return made
 
     def model(self) -> Any:
         """The keras.Model, compiled where the original was."""

@@ -16,6 +16,9 @@ from attar.adapters.keras.scaled import takes_pixels
 from attar.errors import DataError
 from attar.types import Array, TensorSpec
 
+LOOKED_AT = "_attar_looks_at"
+"""Attribute of a private model: the place of the output that is looked at, where it is not the first."""
+
 
 def input_specs(model: Any) -> list[TensorSpec]:
     """Names, dtypes and shapes of the inputs; a subclassed model tells the shapes that it was built with."""
@@ -37,14 +40,17 @@ def input_specs(model: Any) -> list[TensorSpec]:
 
 
 def output_specs(model: Any) -> list[TensorSpec]:
-    """Names, dtypes and shapes of the outputs, flattened."""
-    tensors = getattr(model, "outputs", None)
+    """Names, dtypes and shapes of the outputs, flattened: the names of a dict are its keys."""
+    tensors, made = getattr(model, "outputs", None), getattr(model, "_outputs_struct", None)
     if not tensors:
         given = [keras.KerasTensor(spec.shape, spec.dtype, name=spec.name) for spec in input_specs(model)]
-        arranged = given[0] if len(given) == 1 else {tensor.name: tensor for tensor in given}
-        tensors = keras.tree.flatten(model.compute_output_spec(arranged))
-        return [_spec(tensor, f"output_{i}" if i else "output") for i, tensor in enumerate(tensors)]
-    return [_spec(tensor, tensor._keras_history.operation.name) for tensor in tensors]
+        made = model.compute_output_spec(given[0] if len(given) == 1 else {tensor.name: tensor for tensor in given})
+        tensors = keras.tree.flatten(made)
+        names = [f"output_{i}" if i else "output" for i in range(len(tensors))]
+    else:
+        names = [tensor._keras_history.operation.name for tensor in tensors]
+    keys = {id(tensor): str(key) for key, tensor in made.items()} if isinstance(made, dict) else {}
+    return [_spec(tensor, keys.get(id(tensor), name)) for tensor, name in zip(tensors, names, strict=True)]
 
 
 def _spec(tensor: Any, name: str) -> TensorSpec:
@@ -82,8 +88,8 @@ def _take(values: Mapping[str, Array], name: str) -> Array:
 
 
 def forward(model: Any, inputs: Any) -> Any:
-    """The first output as a tensor, in inference mode."""
-    return keras.tree.flatten(model(inputs, training=False))[0]
+    """The output that is looked at as a tensor, in inference mode."""
+    return keras.tree.flatten(model(inputs, training=False))[getattr(model, LOOKED_AT, 0)]
 
 
 def without_gradients() -> Any:
@@ -115,4 +121,4 @@ def _predicted(model: Any, inputs: Any) -> Array:
     if keras.backend.backend() == "torch":
         with without_gradients():
             return to_float(forward(model, inputs))
-    return np.asarray(keras.tree.flatten(model.predict_on_batch(inputs))[0])
+    return np.asarray(keras.tree.flatten(model.predict_on_batch(inputs))[getattr(model, LOOKED_AT, 0)])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from attar.adapters.base import Batch, Gradients
+from attar.adapters.leading import place_of
 from attar.errors import FormatError, ModelError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
@@ -91,8 +92,16 @@ class OnnxAdapter:
         return [replace(spec, scales_pixels=takes_pixels(root, spec.name)) for spec in self._runner.inputs]
 
     def outputs(self) -> Sequence[TensorSpec]:
-        """The model's outputs."""
+        """The model's outputs, the one that is looked at first."""
         return self._outputs
+
+    def lead(self, output: str) -> None:
+        """From now on this output stands first; raises UsageError where there is none of the name."""
+        place = place_of(output, [spec.name for spec in self._outputs])
+        self._outputs.insert(0, self._outputs.pop(place))  # the runner's list, too
+        self._pullback = None
+        if self.came is not None:
+            self.came.lead(output)
 
     def layers(self) -> Sequence[Layer]:
         """Every compressible weight, in execution order."""
@@ -233,7 +242,9 @@ class OnnxAdapter:
         """A new adapter without the other channels; this one is unchanged. Raises UsageError."""
         from attar.adapters.onnx.shrink import shrunk
 
-        return type(self)(shrunk(self._store, self._coupled, keep))
+        smaller = type(self)(shrunk(self._store, self._coupled, keep))
+        smaller.lead(self._outputs[0].name)
+        return smaller
 
     def model(self) -> Any:
         """A new ModelProto with all values; raises ModelError beyond 2 GB."""

@@ -119,7 +119,7 @@ class Runner:
         if output.shape[:1] != (feed.count,):
             raise DataError(
                 f"output {name!r}: its first axis must be that of the {feed.count} examples. Received "
-                f"{list(output.shape)}. Export the model with its examples first in the first output."
+                f"{list(output.shape)}. Export the model with its examples first there, or name another output."
             )
         self._remember(feed)
         return output

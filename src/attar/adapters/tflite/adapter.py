@@ -15,6 +15,7 @@ import numpy as np
 
 from attar.adapters.base import Batch
 from attar.adapters.keras.saved_model import converted, files_of, is_saved_model
+from attar.adapters.leading import place_of
 from attar.errors import FormatError, ModelError
 from attar.types import Array, Capture, Layer, Stats, TensorSpec, Weight
 
@@ -102,8 +103,13 @@ class TfliteAdapter:
         return [port.spec for port in self._inputs]
 
     def outputs(self) -> Sequence[TensorSpec]:
-        """The model's outputs."""
+        """The model's outputs, the one that is looked at first."""
         return [port.spec for port in self._outputs]
+
+    def lead(self, output: str) -> None:
+        """From now on this output stands first; raises UsageError where there is none of the name."""
+        place = place_of(output, [port.spec.name for port in self._outputs])
+        self._outputs.insert(0, self._outputs.pop(place))  # the runner's list, too
 
     def layers(self) -> Sequence[Layer]:
         """Every compressible weight, in execution order."""

@@ -170,7 +170,7 @@ class Runner:
         if output.shape[:1] != (feed.count,):
             raise DataError(
                 f"output {port.spec.name!r}: its first axis must be that of the {feed.count} examples. Received "
-                f"{list(output.shape)}. Convert the model with its examples first in the first output."
+                f"{list(output.shape)}. Convert the model with its examples first there, or name another output."
             )
         return output
 

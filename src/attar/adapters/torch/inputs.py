@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attar.adapters.leading import place_of
 from attar.adapters.torch.calls import Call
 from attar.errors import AttarError, DataError, ModelError
 from attar.types import Array, TensorSpec
@@ -110,7 +111,8 @@ def check_steady(network: nn.Module, call: Callable[[], Tensor], batch: Mapping[
     if a.shape[:1] != (examples,):
         raise ModelError(
             f"model {type(network).__name__}: the first axis of its first output must be that of the {examples} "
-            f"examples. Received {list(a.shape)}. Wrap it in a module that returns its answers example by example."
+            f"examples. Received {list(a.shape)}. Wrap it in a module that returns its answers example by example, "
+            "filled up to one length, or name another output."
         )
     scale = float(np.nan_to_num(np.abs(a)).max(initial=0))
     if a.shape != b.shape or not np.allclose(a, b, rtol=1e-2, atol=1e-3 * scale, equal_nan=True):
@@ -120,8 +122,14 @@ def check_steady(network: nn.Module, call: Callable[[], Tensor], batch: Mapping[
         )
 
 
-def first_tensor(output: Any) -> Tensor:
-    """The tensor that metrics look at: the output, its `logits`, or its first entry; raises ModelError."""
+def first_tensor(output: Any, wanted: str | None = None) -> Tensor:
+    """The tensor that metrics look at: the output, its `logits`, or its first entry; raises ModelError.
+
+    wanted: the entry to look at instead, by its key or place; raises UsageError where there is none.
+    """
+    if wanted is not None:
+        entries = named(output)
+        return first_tensor(list(entries.values())[place_of(wanted, list(entries))])
     if isinstance(output, Tensor):
         return output
     logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
@@ -133,6 +141,26 @@ def first_tensor(output: Any) -> Tensor:
     raise ModelError(
         f"model output: there must be a tensor in it. Received {type(output).__name__}. Return a tensor, tuple or dict."
     )
+
+
+def named(output: Any) -> dict[str, Any]:
+    """The entries of an output with a tensor in them, by their keys in a mapping, else by their places."""
+    if isinstance(output, Tensor):
+        return {"output": output}
+    entries = output if isinstance(output, Mapping) else dict(enumerate(_entries(output)))
+    return {str(key): value for key, value in entries.items() if _holds(value)}
+
+
+def in_order(output: Any, wanted: str | None) -> list[str]:
+    """The names of an output's entries, the one that `first_tensor` looks at first."""
+    names = list(named(output))
+    own = names.index("logits") if "logits" in names else 0
+    return [names.pop(own if wanted is None else place_of(wanted, names)), *names]
+
+
+def _holds(value: Any) -> bool:
+    """Whether there is a tensor in it."""
+    return isinstance(value, Tensor) or any(map(_holds, _entries(value)))
 
 
 def _entries(output: Any) -> Iterable[Any]:

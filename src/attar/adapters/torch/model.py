@@ -99,10 +99,16 @@ class TorchModel(TorchAdapter):
         return [*needed, *(replace(spec, optional=True) for spec in others)]
 
     def outputs(self) -> Sequence[TensorSpec]:
-        """The output that metrics look at; an empty shape until a batch was run."""
+        """The output that metrics look at, and the names of the others; an empty shape until a batch was run."""
         if self._runner.output is None:
             return [TensorSpec("output", "float32", ())]
-        return [torch_inputs.specification("output", self._runner.output)]
+        first, *others = self._runner.names
+        seen = torch_inputs.specification(first, self._runner.output)
+        return [seen, *(TensorSpec(name, "float32", ()) for name in others)]
+
+    def lead(self, output: str) -> None:
+        """From now on this output is looked at; that it is there is seen when the model is run."""
+        self._runner.wanted, self._runner.output = output, None
 
     def layers(self) -> Sequence[Layer]:
         """Every compressible weight, in the order of the state dict."""
@@ -258,6 +264,7 @@ class TorchModel(TorchAdapter):
         from attar.adapters.torch.shrink import runs, shrunk
 
         smaller = type(self).over(shrunk(self._source, self._coupled, keep))
+        smaller._runner.wanted = self._runner.wanted
         runs(self._source.network, lambda: smaller.run(self._runner.example))
         return smaller
 

@@ -33,6 +33,10 @@ class Runner:
         self.signature = torch_inputs.Signature.of(source.network)
         self.example: dict[str, Array] = {}
         self.output: Array | None = None
+        self.wanted: str | None = None
+        """Which output is looked at, where it is not the first."""
+        self.names = ["output"]
+        """What the outputs of the last batch are called, the one that is looked at first."""
         self.flat: list[str] = []
         self._loops = any(site.form.kind == "recurrent" for site in sites.values())
         self._tried = False
@@ -71,7 +75,10 @@ class Runner:
         """The first output; see ready."""
         with undisturbed(self.place()[1], fused=not (self._loops and torch.is_grad_enabled())):
             args, kwargs = self.signature.split(self.arguments(batch))
-            return torch_inputs.first_tensor(self._source.network(*args, **kwargs))
+            made = self._source.network(*args, **kwargs)
+            first = torch_inputs.first_tensor(made, self.wanted)
+            self.names = torch_inputs.in_order(made, self.wanted)
+            return first
 
     @torch.no_grad()
     def ready(self, batch: Batch) -> None:
