@@ -16,6 +16,7 @@ import attar
 from attar.archive import read_archive
 from attar.errors import DataError, ModelError, OutputError, UsageError
 from attar.opening import from_archive
+from attar.report import render
 from attar.report.ledger import read_ledger
 from attar.run.progress import Silent
 from fakes import NumpyNet, trained
@@ -108,8 +109,9 @@ def test_labels_that_are_numbered_otherwise_are_doubted(net_and_data) -> None:
 
     for labels, doubted in ((y, False), ((y + 1) % 4, True)):
         said: list[str] = []
-        attar.compress(net, (x, labels), max_drop=50.0, evaluations=2, progress=Notes())
-        assert any("numbered as its outputs" in text for text in said) == doubted
+        result = attar.compress(net, (x, labels), max_drop=50.0, evaluations=2, progress=Notes())
+        for told in (said, result.warnings, [render(result.events)], [result._repr_html_()]):
+            assert any("numbered as its outputs" in text for text in told) == doubted
 
 
 @pytest.mark.parametrize(

@@ -378,7 +378,8 @@ def _print_result(result: Result | Blind | Streamed, out: Path, as_json: bool) -
         tell(json_line({
             "bytes_before": result.bytes_before, "bytes_after": result.bytes_after, "ratio": result.ratio,
             "certificate": asdict(result.certificate), "within": result.within, "report": str(report_path),
-            "calibration": result.calibration, "fast": None if result.fast is None else dict(result.fast.record),
+            "warnings": list(result.warnings), "calibration": result.calibration,
+            "fast": None if result.fast is None else dict(result.fast.record),
         }))  # fmt: skip
         return
     tell("\n".join(show.closing_lines(result, report_path)))

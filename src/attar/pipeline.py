@@ -75,6 +75,7 @@ def loop_of(job: Job, ledger: Ledger, progress: Progress) -> Loop:
     doubt = misnumbered(loop.before["select"])
     if doubt:
         progress.note(doubt)
+        ledger.add("warning", text=doubt)
     return loop
 
 

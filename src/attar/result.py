@@ -70,6 +70,13 @@ class Result:
         return all(holds(one, self.recipe.guarantee) for one in certificates)
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """What a reader of the certificate should know: splits, outputs and labels that are not what they seem."""
+        from attar.report.ledger import gather
+
+        return gather(self.events).warnings
+
+    @property
     def calibration(self) -> Mapping[str, Json] | None:
         """What the number of calibration examples costs (attar/calibration.py); None where they are too few to say."""
         return next((event for event in self.events if event["event"] == "calibration"), None)

@@ -17,9 +17,13 @@ LARGEST = 1e30
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One run. Every mapping may lack any key; `candidates` are in the order in which they were measured."""
+    """One run. Every mapping may lack any key; `candidates` are in the order in which they were measured.
+
+    warnings: those that the run began with, and what was noticed on the way.
+    """
 
     run: Mapping[str, Json] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
     layers: Sequence[Mapping[str, Json]] = ()
     skipped: Mapping[str, Json] = field(default_factory=dict)
     sensitivity: Mapping[str, Json] = field(default_factory=dict)
@@ -37,16 +41,20 @@ def gather(events: Iterable[Mapping[str, Json]]) -> Ledger:
     """The last event of each kind; of candidates the last of each (index, split). Unknown events are ignored."""
     last: dict[str, Mapping[str, Json]] = {}
     candidates: dict[tuple[str, str], Mapping[str, Json]] = {}
+    noticed: list[Json] = []
     for position, event in enumerate(events):
         kind = mapping(event).get("event")
         if kind == "candidate":
             key = (str(event.get("index", f"event {position}")), str(event.get("split", "select")))
             candidates[key] = event
+        elif kind == "warning":
+            noticed.append(event.get("text"))
         elif isinstance(kind, str):
             last[kind] = event
     layers, sensitivity = last.get("layers", {}), last.get("sensitivity", {})
     return Ledger(
         run=last.get("run", {}),
+        warnings=texts([*listed(last.get("run", {}).get("warnings")), *noticed]),
         layers=mappings(layers.get("layers")),
         skipped=mapping(layers.get("skipped")),
         sensitivity=mapping(sensitivity.get("layers")),
@@ -116,6 +124,16 @@ def mapping(value: Json) -> Mapping[str, Json]:
     return value if isinstance(value, Mapping) else {}
 
 
+def listed(value: Json) -> Sequence[Json]:
+    """The items of a list; empty for anything else."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def texts(value: Json) -> list[str]:
+    """The items of a list as text; empty for anything else."""
+    return [str(item) for item in listed(value) if item]
+
+
 def mappings(value: Json) -> tuple[Mapping[str, Json], ...]:
     """The mappings in a list; empty for anything else."""
-    return tuple(item for item in value if isinstance(item, Mapping)) if isinstance(value, list | tuple) else ()
+    return tuple(item for item in listed(value) if isinstance(item, Mapping))

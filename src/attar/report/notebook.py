@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from attar.report.ledger import gather
 from attar.types import Certificate, Json
 
 WIDTH, HEIGHT, MARGIN = 320, 120, 14
@@ -20,6 +21,7 @@ def card(certificate: Certificate, before: int, after: int, unit: str, events: S
         c.metric: f"{c.before:.{digits}f} \u2192 {c.after:.{digits}f} on {c.n:,} examples, from the decoded file",
         "drop": f"{c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{digits}f}",
         "verdict": f"{mark} {c.verdict} (allowed {c.max_drop:g})",
+        **{f"warning {number}": text for number, text in enumerate(gather(events).warnings, 1)},
     }
     cells = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(value)}</td></tr>'

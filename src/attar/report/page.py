@@ -13,7 +13,7 @@ from attar.report.drawing import Chart
 from attar.report.explore import stops
 from attar.report.facts import LayerRow, Tried, along, byte_parts, layer_rows, prediction_error, tried
 from attar.report.latency import latency
-from attar.report.ledger import Ledger, gather, mapping, mappings, number, read_ledger
+from attar.report.ledger import Ledger, gather, mapping, mappings, number, read_ledger, texts
 from attar.report.shell import check_free, finished, vega_bundle, write
 from attar.report.verdict import explained, verdict
 from attar.types import Json
@@ -121,7 +121,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         ),
         "relative": number(mapping(run.get("budget")).get("max_relative_drop")),
         "measured_by": _SENSITIVITIES.get(ledger.sensitivity_method, f"by {ledger.sensitivity_method}"),
-        "scaled": _texts(ledger.scaling.get("layers")),
+        "scaled": texts(ledger.scaling.get("layers")),
         "scaled_by": _MOVES.get(str(ledger.scaling.get("moves")), "by factors"),
         "calibration": {key: number(ledger.calibration.get(key)) for key in ("examples", "excess", "saved_by_twice")},
         "choice": {"of": number(ledger.choice.get("of")), "method": str(ledger.choice.get("method") or "")},
@@ -132,7 +132,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "command": str(reproduce.get("command") or ""),
         "recipe_file": str(reproduce.get("recipe") or ""),
         "conditions": _conditions(run, metric),
-        "warnings": _texts(run.get("warnings")),
+        "warnings": ledger.warnings,
         "data_steps": [_step(row) for row in ledger.data_steps],
         **_candidates(rows, stops(ledger, rows, layers, metric)),
     }
@@ -204,11 +204,6 @@ def _conditions(run: Mapping[str, Json], metric: words.Metric) -> list[tuple[str
         if value is not None:
             conditions.append((names.get(name, name.replace("_", " ")), said.get(name, str)(value)))
     return conditions + [(name.replace("_", " "), str(value)) for name, value in machine.items() if value is not None]
-
-
-def _texts(value: Json) -> list[str]:
-    """The items of a list as text; empty for anything else."""
-    return [str(item) for item in value if item] if isinstance(value, list | tuple) else []
 
 
 def _frontier(rows: Sequence[Tried], metric: words.Metric, limit: float | None, before: float | None) -> Chart | None:

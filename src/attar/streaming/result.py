@@ -30,6 +30,13 @@ class Streamed:
     calibration: None = None
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """What a reader of the certificate should know: splits, outputs and labels that are not what they seem."""
+        from attar.report.ledger import gather
+
+        return gather(self.events).warnings
+
+    @property
     def ratio(self) -> float:
         """How many times smaller the .attar file is than the folder's files."""
         return self.bytes_before / self.bytes_after
