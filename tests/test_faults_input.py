@@ -247,6 +247,13 @@ def test_a_folder_is_no_model(place: Path) -> None:
     assert bad.returncode == 4 and "a folder must hold a config.json" in bad.stderr
 
 
+def test_checkpoints_of_jax_are_told_how_they_go_in(place: Path) -> None:
+    (place / "orbax").mkdir()
+    (place / "orbax" / "_METADATA").touch()
+    bad = attar(place, "inspect", "orbax")
+    assert bad.returncode == 4 and "Received one of JAX (orbax). Write" in bad.stderr
+
+
 def test_json_has_no_infinities() -> None:
     from attar.stdout import json_line
 
