@@ -203,3 +203,15 @@ def test_another_output_leads():
     adapter.lead(second)
     np.testing.assert_allclose(adapter.run(batch), batch["x"] @ random(9, 7).T + random(9), rtol=1e-5)
     assert [spec.name for spec in adapter.outputs()] == [second, first]
+
+
+@pytest.mark.parametrize(
+    ("operator", "numbers", "takes"),
+    [("MUL", [1 / 255], True), ("DIV", [255.0], True), ("DIV", [0.2], False), ("MUL", [2.0], False), (None, [], False)],
+)
+def test_graphs_that_scale_pixels_take_them_as_they_are(operator, numbers, takes):
+    g = Graph([7])
+    shifted = g.op("ADD", [g.input, g.stored("mean", np.float32([-100.0]))], [7], fusedActivationFunction=0)
+    by = g.stored("by", np.float32(numbers)) if operator else None
+    x = g.op(operator, [shifted, by], [7], fusedActivationFunction=0) if operator else shifted
+    assert TfliteAdapter.open(g.model(dense(g, x, "w", 4, 7))).inputs()[0].scales_pixels == takes

@@ -73,7 +73,7 @@ OPTIONS = {
     "FullyConnectedOptions", "TRANSPOSE_CONV": "TransposeConvOptions", "CONV_3D": "Conv3DOptions", "GATHER":
     "GatherOptions", "BATCH_MATMUL": "BatchMatMulOptions", "UNIDIRECTIONAL_SEQUENCE_LSTM":
     "UnidirectionalSequenceLSTMOptions", "ADD": "AddOptions", "RESHAPE": "ReshapeOptions", "MEAN": "ReducerOptions",
-    "MUL": "MulOptions", "CONCATENATION": "ConcatenationOptions", "SOFTMAX": "SoftmaxOptions",
+    "MUL": "MulOptions", "DIV": "DivOptions", "CONCATENATION": "ConcatenationOptions", "SOFTMAX": "SoftmaxOptions",
     "MAX_POOL_2D": "Pool2DOptions", "STRIDED_SLICE": "StridedSliceOptions",
 }  # fmt: skip
 PLAIN = {"strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1}

@@ -16,6 +16,8 @@ from attar.types import Array, Scaled
 MOST_VALUES = 3 << 17
 """Values of inputs that are run at once: two pictures of 224 x 224."""
 
+FEW = 16
+"""Numbers of which there is one for each channel, at most."""
 WIDE = 16.0
 """What 8-bit pixels are divided by, at least, where a model scales them itself; numbers from 0 to 1 are not."""
 

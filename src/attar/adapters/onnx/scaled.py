@@ -7,13 +7,11 @@ from onnx import NodeProto
 
 from attar.adapters.onnx.chain import resolve
 from attar.adapters.onnx.graph import Scope, is_op
-from attar.adapters.parts import WIDE
+from attar.adapters.parts import FEW, WIDE
 from attar.types import Array
 
 PASSING = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Resize", "Pad", "Gather")
 """Operators that leave the range of pixels as wide as it is, as Add and Sub of a stored mean do."""
-FEW = 16
-"""Numbers of which there is one for each channel, at most."""
 
 
 def takes_pixels(root: Scope, name: str) -> bool:

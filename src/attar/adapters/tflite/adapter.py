@@ -8,6 +8,7 @@ graphs of If and While have layers too, whose inputs are not seen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -32,6 +33,7 @@ class TfliteAdapter:
 
     def __init__(self, store: Store) -> None:
         from attar.adapters.tflite.run import Runner
+        from attar.adapters.tflite.scaled import takes_pixels
         from attar.adapters.tflite.session import ports, signature_names
         from attar.adapters.tflite.sites import find_sites
 
@@ -49,6 +51,9 @@ class TfliteAdapter:
         graph = store.model.subgraphs[0]
         names = signature_names(store.model)
         self._inputs, self._outputs = ports(graph, graph.inputs, names), ports(graph, graph.outputs, names)
+        for place, port in enumerate(self._inputs):
+            spec = replace(port.spec, scales_pixels=takes_pixels(store, port.index))
+            self._inputs[place] = replace(port, spec=spec)
         self._runner = Runner(store, sites, self._inputs, self._outputs)
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import fx, nn
 from attar.adapters.torch.calls import Call, Operand, name_of, parse
 from attar.adapters.torch.forms import dtype_name, memory
 from attar.adapters.torch.inputs import Signature, expected
+from attar.adapters.torch.scaled import is_transform, origin, scaled_inputs
 from attar.errors import ModelError
 from attar.types import TensorSpec
 
@@ -49,12 +51,17 @@ class Graph:
     calls: tuple[Call, ...] = ()
     norms: tuple[Norm, ...] = ()
     inputs: Mapping[str, TensorSpec] = field(default_factory=dict)
+    scaled: frozenset[str] = frozenset()
+    """Inputs that are pixels from 0 to 255."""
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Layers with a weight are opened; other torch modules are leaves."""
-        return type(m) not in OPENED and super().is_leaf_module(m, module_qualified_name)
+        """Layers with a weight are opened; other torch modules are leaves, and torchvision's transforms.
+
+        These ask for the type of what they get, which would end the trace.
+        """
+        return is_transform(m) or (type(m) not in OPENED and super().is_leaf_module(m, module_qualified_name))
 
 
 def trace(model: nn.Module, names: dict[tuple[int, ...], str]) -> Graph:
@@ -65,10 +72,15 @@ def trace(model: nn.Module, names: dict[tuple[int, ...], str]) -> Graph:
         return Graph(inputs=_supposed(model))
     tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     constants: dict[fx.Node, str] = {}
+    held: dict[fx.Node, Any] = {}
     for node in graph.nodes:
-        if node.op == "get_attr" and node.target in tensors:
-            constants[node] = names.get(memory(tensors[node.target]), str(node.target))
-    return _read(graph, constants, {n: tuple(t.shape) for n, t in tensors.items()}, dict(model.named_modules()))
+        if node.op == "get_attr":
+            held[node] = reduce(getattr, str(node.target).split("."), model)  # made of buffers, too
+            if node.target in tensors:
+                constants[node] = names.get(memory(held[node]), str(node.target))
+    modules = dict(model.named_modules())
+    found = _read(graph, constants, {n: tuple(t.shape) for n, t in tensors.items()}, modules)
+    return replace(found, scaled=frozenset(scaled_inputs(graph, held.get, modules)))
 
 
 def _supposed(model: nn.Module) -> dict[str, TensorSpec]:
@@ -97,6 +109,15 @@ def exported(program: torch.export.ExportedProgram) -> Graph:
             constants[node] = first
             shapes[first] = tuple(tensor.shape)
     return replace(_read(program.graph, constants, shapes, {}), inputs=described(program))
+
+
+def scaled_by(program: torch.export.ExportedProgram, tensors: Mapping[str, torch.Tensor]) -> frozenset[str]:
+    """Inputs of an exported program that are pixels from 0 to 255, by its tensors as they are now."""
+    signature, stored = program.graph_signature, {**program.constants, **tensors}
+    names = {
+        **signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants,
+    }  # fmt: skip
+    return frozenset(scaled_inputs(program.graph, lambda node: stored.get(names.get(node.name, "")), {}))
 
 
 def described(program: torch.export.ExportedProgram) -> dict[str, TensorSpec]:
@@ -138,9 +159,10 @@ def _read(
         if norm is not None:
             norms.append(norm)
     inputs = {
-        str(call.x.target): expected(call, str(call.x.target))
+        str(given.target): expected(call, str(given.target))
         for call in reversed(calls)
-        if isinstance(call.x, fx.Node) and call.x.op == "placeholder"
+        for given in [origin(call.x)]
+        if isinstance(given, fx.Node) and given.op == "placeholder"
     }
     for node in graph.nodes:
         if node.op == "call_module" and isinstance(modules[str(node.target)], LOOKUPS):

@@ -23,7 +23,7 @@ from attar.adapters.torch.fisher import fisher
 from attar.adapters.torch.fold import fold
 from attar.adapters.torch.forms import COUNTER, Site, covered, memory
 from attar.adapters.torch.gradients import pullback
-from attar.adapters.torch.graph import exported, trace
+from attar.adapters.torch.graph import exported, scaled_by, trace
 from attar.adapters.torch.layers import find_sites, first_names
 from attar.adapters.torch.moments import gathered
 from attar.adapters.torch.products import Product
@@ -49,6 +49,7 @@ class TorchModel(TorchAdapter):
         self._constants = dict(constants)
         self._runner = Runner(source, self._sites)
         self._declared: Mapping[str, TensorSpec] = {}
+        self._scaled = frozenset[str]()
         self._exact: dict[str, tuple[Array, Tensor]] = {}
         self.suffixes = torch_files.SUFFIXES[source.kind]
         if source.kind == "script":
@@ -76,6 +77,7 @@ class TorchModel(TorchAdapter):
         sites, constants = fold(graph.norms, found.sites, source.tensors)
         adapter = cls(source, sites, found.skipped, constants)
         adapter._declared = graph.inputs
+        adapter._scaled = graph.scaled if source.program is None else scaled_by(source.program, source.tensors)
         adapter._runner.flat = [norm.layer for norm in graph.norms if norm.flat and norm.weight in constants]
         return adapter
 
@@ -91,6 +93,9 @@ class TorchModel(TorchAdapter):
 
     def inputs(self) -> Sequence[TensorSpec]:
         """The model's inputs as the graph or the first batch shows them; an empty shape says that it is not known."""
+        return [replace(spec, scales_pixels=spec.name in self._scaled) for spec in self._specs()]
+
+    def _specs(self) -> list[TensorSpec]:
         if self._runner.example:
             return [torch_inputs.specification(name, array) for name, array in self._runner.example.items()]
         names = self._runner.signature.required or self._runner.signature.names[:1] or ("input",)
@@ -223,6 +228,8 @@ class TorchModel(TorchAdapter):
         adapter = cls(parts.source, parts.sites, parts.skipped, parts.constants)
         adapter._runner.example = parts.example
         adapter.restore(remainder)
+        if parts.source.program is not None:
+            adapter._scaled = scaled_by(parts.source.program, parts.source.tensors)
         return adapter
 
     def program(self) -> torch.export.ExportedProgram:
