@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attar.adapters.base import Leading, Texted
+from attar.adapters.base import Leading
 from attar.evaluate.certificate import least_bound
 from attar.job import Job
 from attar.types import Score
@@ -20,7 +20,7 @@ def forewarned(job: Job) -> list[str]:
 
 def _unseen(job: Job) -> list[str]:
     """That the model has more outputs than the metric looks at, where nobody has said which counts."""
-    if job.recipe.output_name is not None or not isinstance(job.adapter, Leading) or isinstance(job.adapter, Texted):
+    if job.recipe.output_name is not None or not isinstance(job.adapter, Leading):
         return []
     first, *others = [repr(spec.name) for spec in job.adapter.outputs()]
     if not others:

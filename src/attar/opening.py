@@ -57,10 +57,10 @@ def observing(adapter: Adapter, metric: str, output: str | None = None) -> Adapt
 
 def led(adapter: Adapter, output: str) -> Adapter:
     """The adapter, of whose outputs another than the first is looked at; raises UsageError."""
-    if isinstance(adapter, Texted) or not isinstance(adapter, Leading):
+    if not isinstance(adapter, Leading):
         raise UsageError(
-            f"output {output!r}: of {adapter.framework} models the metric decides which is looked at. Received one. "
-            "Leave it out, or wrap the model in a torch module that returns what counts."
+            f"output {output!r}: of {adapter.framework} models, and of what is streamed, none can be named. Received "
+            "one. Leave it out."
         )
     adapter.lead(output)
     return adapter

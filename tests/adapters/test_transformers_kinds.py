@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 hf = pytest.importorskip("transformers")
 
 from attar.adapters.transformers.adapter import TransformersAdapter  # noqa: E402
-from attar.errors import ModelError  # noqa: E402
+from attar.errors import ModelError, UsageError  # noqa: E402
 from attar.types import Weight  # noqa: E402
 
 WIDTHS: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 24}
@@ -118,3 +118,16 @@ def test_what_compares_examples_with_each_other_is_refused(tmp_path: Path) -> No
     parts = {"text_config": TEXT, "vision_config": {**WIDTHS, "image_size": 32, "patch_size": 8}}
     with pytest.raises(ModelError, match=r"CLIPModel: it must answer each example from input_ids \[2, 6\] alone"):
         opened(lambda: hf.CLIPModel(hf.CLIPConfig(**parts, projection_dim=8)), tmp_path)
+
+
+def test_other_scores_may_lead(tmp_path: Path) -> None:
+    adapter, batch = opened(detr, tmp_path / "detr"), BATCHES[detr]
+    assert adapter.run(batch).shape == (3, 4, 4)
+    assert [spec.name for spec in adapter.outputs()] == ["logits", "pred_boxes"]
+    adapter.lead("pred_boxes")
+    boxes = adapter.run(batch)
+    assert boxes.shape == (3, 4, 4) and boxes.min() > 0 and boxes.max() < 1
+    assert [spec.name for spec in adapter.outputs()] == ["pred_boxes", "logits"]
+    assert adapter.fisher([batch])["bbox_predictor.layers.2.weight"].any()
+    with pytest.raises(UsageError, match="the task decides"):
+        opened(bloom, tmp_path / "bloom").lead("logits")

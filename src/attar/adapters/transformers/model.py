@@ -32,7 +32,7 @@ from attar.adapters.transformers.skeleton import damaged, dumped, parsed
 from attar.adapters.transformers.speech import Speech
 from attar.adapters.transformers.tasks import Task, specs
 from attar.adapters.transformers.text import examples, labelled, tokenizer_of
-from attar.errors import FormatError, ModelError
+from attar.errors import FormatError, ModelError, UsageError
 from attar.structure.base import Structure
 from attar.types import Array, Capture, Dataset, Json, Recordings, Stats, TensorSpec, Texts, Weight
 
@@ -85,6 +85,15 @@ class TransformersModel(TorchModel):
     def observe(self, metric: str) -> None:
         """From now on, outputs are what this metric needs; see tasks.py."""
         self._task = self._runner.task = self._task.observing(metric)
+
+    def lead(self, output: str) -> None:
+        """From now on these scores are looked at; raises UsageError where the task decides what is."""
+        if self._task.kind != "scores":
+            raise UsageError(
+                f"output {output!r}: of language models and of encoders the task decides what is looked at. Received "
+                "one. Leave it out, or wrap the model in a torch module that returns what counts."
+            )
+        super().lead(output)
 
     def read_texts(self, texts: Texts, window: int) -> Dataset:
         """Windows of the model's own tokens; see text.py."""
@@ -158,7 +167,7 @@ class TransformersModel(TorchModel):
     def copied(self) -> Self:
         """A new adapter over a copy of the model."""
         adapter = type(self)(transformers_load.source_of(deepcopy(self.network)), self._files, self._dtype, self._task)
-        adapter._beside = list(self._beside)
+        adapter._beside, adapter._runner.wanted = list(self._beside), self._runner.wanted
         return adapter
 
     def inputs(self) -> Sequence[TensorSpec]:

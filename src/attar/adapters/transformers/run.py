@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,9 @@ from attar.adapters.torch import inputs as torch_inputs
 from attar.adapters.torch.run import Runner, undisturbed
 from attar.adapters.transformers.tasks import Task
 from attar.errors import AttarError, ModelError
+
+INNER = re.compile("hidden_state|attention|past_key|loss")
+"""In names of what a network gives beside its answers."""
 
 
 class Running(Runner):
@@ -25,8 +29,10 @@ class Running(Runner):
             arguments = self.arguments(batch)
             made = self._network(arguments)
             if self.raw and self.task.kind != "vector":
-                return torch_inputs.first_tensor(made)
-            return self.task.output(made, arguments)
+                return torch_inputs.first_tensor(made, self.wanted)
+            if self.task.kind == "scores":
+                self.names = [name for name in torch_inputs.in_order(made, self.wanted) if not INNER.search(name)]
+            return self.task.output(made, arguments, self.wanted)
 
     def tried(self, made: Batch) -> Tensor:
         """The output for inputs that were made up; raises ModelError where the network does not take such."""

@@ -19,8 +19,9 @@ from attar.adapters.transformers.load import Slices
 from attar.types import Array, TensorSpec
 
 TOKENS, EXAMPLES = 6, 2
-FREE, SAMPLES = 64, 4000
-"""What a free size of an image or of features is in the run, and of a sound, of which models take 400 at least."""
+FREE, SAMPLES = 224, 4000
+"""What a free size of an image or of features is in the run, of which RT-DETR looks at 300 places at least, and of a
+sound, of which models take 400 at least."""
 
 
 @dataclass(frozen=True, slots=True)

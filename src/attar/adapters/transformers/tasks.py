@@ -63,14 +63,14 @@ class Task:
         """The task whose outputs a metric needs."""
         return replace(self, best=metric in ("accuracy", "agreement", "top5") and self.kind in ("next", "same"))
 
-    def output(self, made: Any, arguments: Mapping[str, Any]) -> Tensor:
+    def output(self, made: Any, arguments: Mapping[str, Any], wanted: str | None = None) -> Tensor:
         """What metrics look at, float32: [n, t', classes + 1] log-probabilities, [n, width] vectors or scores.
 
-        Even scores stand at padding.
+        Even scores stand at padding. wanted: which scores, if not the first.
         """
         if self.kind == "vector":
             return _pooled(made, arguments.get(self.mask), self.pooling)
-        logits, mask = first_tensor(made), arguments.get(self.mask)
+        logits, mask = first_tensor(made, wanted), arguments.get(self.mask)
         if self.kind != "scores":
             ids = arguments[self.ids]
             if self.kind == "next":
