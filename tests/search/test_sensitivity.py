@@ -10,7 +10,7 @@ from attar.search import sensitivity
 from attar.search.divergence import divergence, kind_of
 from attar.search.sensitivity import FLOOR, by_gradients, measure_rows, row_deviation, tempered
 from attar.types import Layer, Stats, Weight
-from fakes import trained
+from fakes import NumpyNet, trained
 
 pytestmark = pytest.mark.usefixtures("fine_sensitivities")
 
@@ -144,6 +144,34 @@ def test_measuring_stops_when_rows_are_known(monkeypatch: pytest.MonkeyPatch) ->
     coarse, fine, all_of_it = spent(1 << 19, 0.5), spent(1 << 19, 0.01), spent(4096, 1e-9)
     assert coarse == sensitivity.ROUND < fine < 1 << 18
     assert all_of_it == 4096
+
+
+def test_what_the_output_does_not_show_counts_though_most_layers_are_empty() -> None:
+    class More(NumpyNet):
+        """With a second head, behind layers of zeros."""
+
+        def layers(self) -> list[Layer]:
+            others = [Layer(name, "dense", 4, 64, (4, 64)) for name in ("head", "z1", "z2", "z3")]
+            return [*super().layers(), *others]
+
+        def can_perturb(self, name: str) -> bool:
+            return True
+
+    base, data = trained()
+    net = More(base.weights)
+    rng = np.random.default_rng(0)
+    weights = {layer.name: base.read(layer.name) for layer in base.layers()}
+    weights |= {name: Weight(np.zeros((4, 64), np.float32), None) for name in ("z1", "z2", "z3")}
+    weights["head"] = Weight(rng.normal(size=(4, 64)).astype(np.float32), None)
+    stats = dict(base.moments(data.batches()))
+    stats |= dict.fromkeys(("head", "z1", "z2", "z3"), stats["w2"])
+    found = measure_rows(net, net.layers(), weights, stats, data, "logits", seed=0, progress=Silent())
+    costs = {}
+    for layer in net.layers():
+        deviation = row_deviation(layer, weights[layer.name], stats[layer.name])
+        costs[layer.name] = float(np.sum(found[layer.name].sensitivity * deviation**2)) / layer.size
+    low, high = sorted((costs["w1"], costs["w2"]))
+    assert low * 0.9 < costs["head"] < high * 1.1
 
 
 def test_a_layer_whose_gradients_cancel_counts_like_the_others() -> None:

@@ -36,7 +36,7 @@ PRIOR = 4
 FLOOR = 0.03
 """Share of a layer's sensitivity that its rows have in equal parts where it was found by gradients."""
 CANCELLED = 1e-6
-"""Of what a weight costs in the median layer: less is what rounding leaves of gradients that cancel."""
+"""Of what a weight costs in the median layer: less is what rounding leaves of what does nothing, or cancels."""
 BATCH = 256
 TOGETHER = 1 << 22
 """Weights that are taken to float64 at once."""
@@ -131,18 +131,22 @@ def by_gradients(
             costs[layer.name] = float(np.sum(sensitivity * np.square(deviation))) / layer.size
         if told is None or layer.name not in rows:
             lost.append((layer, deviation))
-    known = list(costs.values())
-    least = CANCELLED * float(np.median(known or [1.0]))
-    for layer, deviation in lost:
-        if costs.get(layer.name, 0.0) <= least:
-            found[layer.name] = _usual(layer, deviation, known)
-    return with_sensitivity(stats, found)
+    return with_sensitivity(stats, {**found, **_usual(lost, costs)})
 
 
-def _usual(layer: Layer, deviation: NDArray[np.float64], costs: Sequence[float]) -> NDArray[np.float64]:
-    """Sensitivities [rows] of a layer that does nothing for the output: as much for a weight as layers have that do."""
-    even = relative_prior(layer, deviation) * float(np.median(costs or [1.0])) * layer.size / 2
-    return rounded(even)
+def _usual(
+    layers: Sequence[tuple[Layer, NDArray[np.float64]]], costs: Mapping[str, float]
+) -> dict[str, NDArray[np.float64]]:
+    """Sensitivities [rows] of those layers that do nothing for the output: as much for a weight as in the median layer.
+
+    layers: with the deviation [rows] of their outputs. costs: for each weight, by name, where they were found.
+    """
+    usual = float(np.median([cost for cost in costs.values() if cost] or [1.0]))
+    return {
+        layer.name: rounded(relative_prior(layer, deviation) * usual * layer.size / 2)
+        for layer, deviation in layers
+        if costs.get(layer.name, 0.0) <= CANCELLED * usual
+    }
 
 
 def _spread(sums: NDArray[np.float64]) -> float:
@@ -196,8 +200,8 @@ def measure_rows(
     work = sum(size * seen.count / max(seen.samples, 1) for size, seen in counts)
     most = int(np.clip(min(WORK, TOTAL / len(layers)) / max(work, 1.0), LEAST, MOST))
     progress.stage("sensitivities", len(layers))
-    costs: list[float] = []
-    unseen: list[tuple[Layer, NDArray[np.float64]]] = []
+    costs: dict[str, float] = {}
+    deviations: list[tuple[Layer, NDArray[np.float64]]] = []
     for index, layer in enumerate(layers):
         # By place, not by name: frameworks name the same layer differently, and the plan should be the same.
         rng = generator(seed, f"sensitivity/{index}")
@@ -207,9 +211,7 @@ def measure_rows(
             with suppress(KeyError):  # a layer that only some batches reach, or whose outputs no example has alone
                 rows = rows_of(adapter, layer, deviation, data, original, kind, most=most, rng=rng)
         result[layer.name] = rows
-        if rows.any():
-            costs.append(float(np.sum(rows * np.square(deviation))) / layer.size)
-        else:
-            unseen.append((layer, deviation))
+        costs[layer.name] = float(np.sum(rows * np.square(deviation))) / layer.size
+        deviations.append((layer, deviation))
         progress.step()
-    return with_sensitivity(stats, {**result, **{one.name: _usual(one, dev, costs) for one, dev in unseen}})
+    return with_sensitivity(stats, {**result, **_usual(deviations, costs)})

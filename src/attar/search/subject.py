@@ -226,7 +226,7 @@ class Subject:
                 for layer in layers:
                     self.adapter.write(layer.name, self.weights[layer.name])
                 give_back()  # layers are rounded on other threads meanwhile, between whose arrays a run leaves holes
-            least = UNSEEN * 1e-3 if alike is not None else 0.0  # else nothing that the output shows
+            least = UNSEEN * (1e-3 if alike is not None else 1e-6)  # what rounding leaves shows nothing
             if alike is None and measured > max(CORRECTION[1] * predicted, UNSEEN):
                 even = self._even(layer)
                 rows[layer.name] = even.sensitivity
