@@ -163,6 +163,11 @@ def killed(command: list[str], cwd: Path, delay: float) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
+def complete(out: Path) -> bool:
+    """Whether all files are where they belong: what was killed then had only to leave."""
+    return (out / "ledger.jsonl").exists() and not (out / MOVING).exists()
+
+
 def test_killed_for_real_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
     x, y = small_model(tmp_path / "small.onnx")
     np.savez(tmp_path / "data.npz", x=x, y=y)
@@ -187,7 +192,7 @@ def test_killed_at_fifty_random_moments_it_ends_with_the_same_bytes(tmp_path: Pa
     whole = (tmp_path / "whole" / "lenet300.attar").read_bytes()
     for number in range(50):
         out = tmp_path / str(number)
-        while not killed(command(out.name), tmp_path, float(rng.uniform(0, length))):
+        while not killed(command(out.name), tmp_path, float(rng.uniform(0, length))) or complete(out):
             shutil.rmtree(out)
             length *= 0.9  # it had ended before: what runs beside it has
         seconds(out.name)
