@@ -19,7 +19,6 @@ namespace {
 constexpr uint8_t kConstant = 0, kSplit = 1, kCut = 2;
 constexpr unsigned kCutBits = 16;     // sections of an array that is cut are so many words, or a multiple
 constexpr size_t kMost = 8;           // planes
-constexpr size_t kBatch = size_t{1} << 20;  // numbers of arrays that are decoded together
 constexpr size_t kBlock = size_t{1} << 13;  // numbers that are joined while they are in the cache; whole steps of any lanes
 
 // One plane: its bytes, or what they are decoded from where it is a static array.
@@ -181,8 +180,6 @@ void take_section(Reader& reader, uint8_t form, size_t width, size_t count, uint
 struct Place {
     Section* section;
     size_t start;
-    size_t width() const { return section->planes.size(); }
-    size_t words() const { return std::min(section->step, section->count - start); }
 };
 
 void decode_sections(std::vector<Section>& sections, size_t threads, Path path) {
@@ -190,10 +187,7 @@ void decode_sections(std::vector<Section>& sections, size_t threads, Path path) 
     for (Section& section : sections) {
         for (size_t start = 0; start < section.count; start += section.step) parts.push_back({&section, start});
     }
-    // Two by two, of nearly the same size, as far as all threads have as many of them; then one by one.
-    std::stable_sort(parts.begin(), parts.end(), [](const Place& a, const Place& b) {
-        return a.width() != b.width() ? a.width() > b.width() : a.words() > b.words();
-    });
+    // Two by two as far as all threads have as many of them; then one by one.
     Crew crew(std::min(threads, parts.size() / 2));
     const size_t pairs = has_vbmi2() ? parts.size() / (2 * crew.size()) * crew.size() : 0, work = parts.size() - pairs;
     crew.run(work, [&](auto next) {
@@ -202,8 +196,7 @@ void decode_sections(std::vector<Section>& sections, size_t threads, Path path) 
             PartOfWords one(*at[0].section, at[0].start, path);
             if (p < pairs) {
                 PartOfWords other(*at[1].section, at[1].start, path);
-                if (at[0].width() == at[1].width()) PartOfWords::decode_both(one, other);
-                else other.decode();
+                PartOfWords::decode_both(one, other);
             }
             one.decode();
         }
@@ -236,13 +229,6 @@ void take_sections(const PlaneArray& array, Path path, std::vector<Section>& sec
     reader.finish();
 }
 
-// How many arrays, from the first on, are decoded together.
-size_t batch_of(const PlaneArray* first, const PlaneArray* end) {
-    const PlaneArray* last = first;
-    for (size_t words = 0; last != end && words < kBatch; ++last) words += last->count;
-    return static_cast<size_t>(last - first);
-}
-
 }  // namespace
 
 void decode_planes(const PlaneArray& array, size_t threads, Path path) {
@@ -252,17 +238,11 @@ void decode_planes(const PlaneArray& array, size_t threads, Path path) {
 }
 
 void decode_planes(const std::vector<PlaneArray>& arrays, size_t threads, Path path) {
-    std::vector<std::pair<size_t, size_t>> batches;
-    for (size_t k = 0, size; k < arrays.size(); k += size) {
-        size = batch_of(&arrays[k], arrays.data() + arrays.size());
-        batches.emplace_back(k, k + size);
-    }
-    Crew(std::min(threads, batches.size())).run(batches.size(), [&](auto next) {
-        for (size_t b; (b = next()) < batches.size();) {
-            std::vector<Section> sections;
-            for (size_t k = batches[b].first; k < batches[b].second; ++k) take_sections(arrays[k], path, sections);
-            decode_sections(sections, 1, path);
-        }
+    size_t words = 0;
+    for (const PlaneArray& array : arrays) words += array.count;
+    // One after the other: parts of several arrays in turn read and write memory here and there, and wait for it.
+    Crew(std::min({threads, arrays.size(), words / (2 * kChunk)})).run(arrays.size(), [&](auto next) {
+        for (size_t k; (k = next()) < arrays.size();) decode_planes(arrays[k], 1, path);
     });
 }
 
