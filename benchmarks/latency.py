@@ -6,8 +6,8 @@
 candidates are trained on the first training images. Rivals are those of int8.py that are not slower than float
 everywhere: onnxruntime's static quantiser with uint8 activations and a scale for each channel, NNCF, and `attar export
 --to onnx-int8`. Drops are on the 10,000 test images, of which no search has seen one (EfficientNet-Lite0: agreement on
-4,000 random crops of ten pictures; the search has 4,000 others of these, and 300 of sixteen other pictures are calibrated
-on). All files are timed in turn, one thread.
+4,000 random crops of ten pictures; the search has 4,000 others of these, and 300 of sixteen other pictures calibrate).
+All files are timed in turn, one thread.
 """
 
 from __future__ import annotations
