@@ -197,8 +197,9 @@ void decode_sections(std::vector<Section>& sections, size_t threads, Path path) 
             if (p < pairs) {
                 PartOfWords other(*at[1].section, at[1].start, path);
                 PartOfWords::decode_both(one, other);
+            } else {
+                one.decode();
             }
-            one.decode();
         }
     });
     for (const Section& section : sections) {
