@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import attar
+from attar import show
 from attar.archive import read_archive
 from attar.errors import DataError, ModelError, OutputError, UsageError
 from attar.opening import from_archive
@@ -110,7 +111,8 @@ def test_labels_that_are_numbered_otherwise_are_doubted(net_and_data) -> None:
     for labels, doubted in ((y, False), ((y + 1) % 4, True)):
         said: list[str] = []
         result = attar.compress(net, (x, labels), max_drop=50.0, evaluations=2, progress=Notes())
-        for told in (said, result.warnings, [render(result.events)], [result._repr_html_()]):
+        closing = show.closing_lines(result, Path("report.html"))
+        for told in (said, result.warnings, closing, [render(result.events)], [result._repr_html_()]):
             assert any("numbered as its outputs" in text for text in told) == doubted
 
 

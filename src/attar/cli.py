@@ -364,7 +364,7 @@ def _print_preview(events: Any, as_json: bool) -> None:
 
 
 def _print_result(result: Result | Blind | Streamed, out: Path, as_json: bool) -> None:
-    """The six closing lines, or one JSON object."""
+    """The closing lines, or one JSON object."""
     from dataclasses import asdict
 
     from attar import show

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def closing_lines(result: Result | Streamed, report: Path) -> list[str]:
-    """The six lines that end a run."""
+    """The lines that end a run: six, and what speaks against them."""
     c = result.certificate
     unit = " points" if result.points else ""
     digits = 2 if result.points else 4
@@ -36,6 +36,7 @@ def closing_lines(result: Result | Streamed, report: Path) -> list[str]:
         f"drop      {c.drop:+.{digits}f}{unit}, {c.confidence:.0%} upper bound {c.upper:+.{fine}f}, "
         f"allowed {c.max_drop:g}: {verdict(c)}",
         *([] if result.fast is None else fast_lines(result.fast)),
+        *(f"warning   {warning}" for warning in result.warnings),
         f"report    {report}",
     ]
 
