@@ -11,6 +11,7 @@ import numpy as np
 
 from attar import registry
 from attar.adapters.base import Adapter, Leading, Packable, Texted
+from attar.adapters.foreign import refusal
 from attar.archive import Archive, read_archive
 from attar.coding.kernel import over_chunks
 from attar.errors import AttarError, FormatError, ModelError, UsageError
@@ -20,8 +21,6 @@ from attar.user_code import user_function
 
 TOGETHER = 1 << 24
 """Weights that are decoded at once."""
-ORBAX = ("_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint.msgpack")
-"""What lies in folders of checkpoints of JAX."""
 PICKLE_OPCODES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -90,12 +89,9 @@ def made_by(factory: str | None) -> object | None:
 def _refusal(model: object) -> AttarError:
     """Why no adapter takes it."""
     suffixes = sorted({s for name in registry.names("adapter") for s in registry.get("adapter", name).suffixes if s})
-    if _of_jax(model):
-        return ModelError(
-            f"model: it must be an ONNX, PyTorch, Keras or TFLite model. Received one of JAX ({_named(model)}). Write "
-            "the leaves of its parameters to an .npz or .safetensors file and give --bits, without data: "
-            "docs/weights.md shows it."
-        )
+    foreign = refusal(model)
+    if foreign is not None:
+        return foreign
     if isinstance(model, Mapping):
         return ModelError(
             f"model: it must be an ONNX, PyTorch, Keras or TFLite model. Received a {type(model).__name__}. Give a "
@@ -125,17 +121,6 @@ def _refusal(model: object) -> AttarError:
         f"model {model.name!r}: the ending must be one of {', '.join(suffixes)}. Received {model.suffix!r}. "
         "Export the model to one of these, or give --factory for a PyTorch state dict."
     )
-
-
-def _of_jax(model: object) -> bool:
-    """Whether it is a module of a JAX library, or a checkpoint that Orbax or Flax wrote."""
-    if isinstance(model, Path):
-        return model.suffix == ".msgpack" or any((model / name).exists() for name in ORBAX)
-    return any(cls.__module__.split(".")[0] in ("flax", "haiku", "equinox", "jax") for cls in type(model).__mro__)
-
-
-def _named(model: object) -> str:
-    return model.name if isinstance(model, Path) else type(model).__name__
 
 
 def from_archive(archive: Archive, into: object | None = None) -> Adapter:
