@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from attar import registry
 from attar.methods import coupled, feedback, grid
 from attar.methods.base import distortion
 from attar.methods.uniform import Uniform, rate_of, solve
@@ -38,15 +39,25 @@ def table(rows: int = 24, tokens: int = 300) -> tuple[Layer, Weight, Stats]:
     return layer, weight, stats
 
 
-@pytest.mark.parametrize("name", ["uniform", "keep", "fixed", "lowrank"])
+@pytest.mark.parametrize("name", registry.names("method"))
 @pytest.mark.parametrize("bias", [True, False])
 def test_laws(name: str, bias: bool) -> None:
     check_method(name, *coupled_problem(40, 70, bias=bias), SLOPES)
 
 
-@pytest.mark.parametrize("name", ["uniform", "keep"])
+@pytest.mark.parametrize("name", registry.names("method"))
 def test_laws_of_a_table(name: str) -> None:
     check_method(name, *table(), SLOPES)
+
+
+@pytest.mark.parametrize("name", ["lowrank", "residual"])
+@pytest.mark.parametrize("made", [coupled_problem(40, 70), table()], ids=["dense", "table"])
+def test_laws_of_thin_factors(name: str, made: tuple[Layer, Weight, Stats]) -> None:
+    """Fewer ranks than rows: a coupling is of the layer's rows, and the right factor has others."""
+    layer, weight, stats = made
+    rng = np.random.default_rng(5)
+    thin = rng.normal(0, 1, (layer.rows, 3)) @ rng.normal(0, 1, (3, layer.cols))
+    check_method(name, layer, Weight(thin.astype(np.float32), weight.bias), stats, (1e-3, 1e-2))
 
 
 def test_a_table_of_two_words() -> None:
@@ -171,3 +182,13 @@ def test_the_kernel_refuses_what_does_not_fit(wrong: str) -> None:
     arrays[wrong] = arrays[wrong][:0] if wrong == "price" else np.zeros((3, 5), arrays[wrong].dtype)
     with pytest.raises(ValueError, match="feedback"):
         feedback.kernel().descend_rows(**arrays, radius=1, slope=0.0)
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e-30])
+def test_a_layer_of_next_to_nothing(largest: float) -> None:
+    """Its steps are so small that stiffness is none in single floats; codes stay codes."""
+    layer, weight, stats = coupled_problem(24, 30, bias=False)
+    small = weight.matrix * np.float32(largest / np.abs(weight.matrix).max())
+    encoded = Uniform.encode(layer, Weight(small), stats, {"method": "uniform", "slope": 1e-2})
+    assert np.abs(encoded.arrays["codes"]).max() <= 1 << 16
+    assert np.abs(Uniform.decode(encoded).matrix).max() <= 2 * largest

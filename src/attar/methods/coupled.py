@@ -20,6 +20,8 @@ BLOCK = 16
 """Rows that are rounded at once."""
 SWEPT = 64
 """Rows of a sweep between two products with G and H."""
+LEAST = 1e-17
+"""A row's own coupling in units of its step, squared, at least."""
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -46,6 +48,8 @@ class Rows:
         """The same for errors in units of steps [rows]."""
         step = row_step[self.order].astype(np.float64)
         matrix, ahead = self.matrix * step[:, None] * step, self.ahead * step[:, None] / step
+        diagonal = np.einsum("rr->r", matrix)
+        np.maximum(diagonal, LEAST, out=diagonal)  # of next to no weights: a descent divides by it in single floats
         return replace(self, matrix=matrix, ahead=ahead, pivots=self.pivots * np.square(row_step, dtype=np.float64))
 
 

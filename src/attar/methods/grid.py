@@ -25,6 +25,7 @@ FEW_ROWS = 4
 """Rows of a group from which on columns get steps of their own."""
 BIAS_SPAN = 2.0**-20
 """Least reach of a row's steps, relative to the largest bias: bias codes are 32 bits wide."""
+MOST_EXPONENT = 20000
 LOWEST_STEP, LOWEST_ROW = 2.0**-8, 2.0**-12
 """Smallest column and row factors, relative to the largest: a step for what hardly matters need not grow without end.
 Rows may be the words of a vocabulary, of which most hardly ever come next."""
@@ -249,14 +250,17 @@ def bias_codes(layer: Layer, weight: Weight, stats: Stats, decoded: F32, row_ste
 def _longest(weight: Weight, step: float, column_exponent: NDArray[np.int16]) -> np.int16:
     """The exponent of a row's step above which nothing is left of any weight: larger ones would end in infinity.
 
-    Where weights are nothing beside the bias, one at which the bias is no huge number.
+    Where weights are nothing beside the bias, one at which the bias is no huge number; for zeros alone no bound.
     """
-    largest = max(float(np.abs(weight.matrix).max(initial=0)), float(np.finfo(np.float32).tiny))
+    largest = float(np.abs(weight.matrix).max(initial=0))
     if weight.bias is not None:
         largest = max(largest, BIAS_SPAN * float(np.abs(weight.bias).max(initial=0)))
+    if not largest:
+        return np.int16(MOST_EXPONENT)
+    largest = max(largest, float(np.finfo(np.float32).tiny))
     lowest = int(column_exponent.min(initial=0))
     octaves = float(np.log2(largest / step)) - lowest / OCTAVE
-    return np.int16(np.clip(np.ceil(OCTAVE * (octaves + 8)), -20000, 20000))
+    return np.int16(np.clip(np.ceil(OCTAVE * (octaves + 8)), -MOST_EXPONENT, MOST_EXPONENT))
 
 
 def diagonal(hessian: F64) -> F64:

@@ -153,7 +153,8 @@ def factors(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Jso
     thin = replace(layer, kind="dense", rows=len(start), shape=start.shape)
     # What the mean does to the output goes into the bias, if there is one, so that it is none of the factor's business.
     mean = stats.mean if weight.bias is None else np.zeros_like(stats.mean)
-    right = Uniform.encode(thin, Weight(start), replace(stats, sensitivity=None, mean=mean), form)
+    alike = replace(stats, sensitivity=None, mean=mean, coupling=None)  # its rows are none of the layer's
+    right = Uniform.encode(thin, Weight(start), alike, form)
     decoded = Uniform.decode(right).matrix.astype(np.float64).reshape(groups, -1, layer.cols)
     hessian, fitted = _refitted(layer, weight, stats, decoded, float(choice["shrink"]))
     seen = replace(
