@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from attar.methods import grid
-from attar.methods.base import bounded, made, row_sensitivity
+from attar.methods.base import bounded, distortion, row_sensitivity
 from attar.methods.feedback import upper_factor
 from attar.methods.grid import F32, F64
 from attar.methods.rates import coded_bits
@@ -26,6 +26,8 @@ from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
 
 FACTOR_BITS = 2.0
 """About what a number of a factor costs: a singular vector pays for itself above slope times this for each."""
+PIECE = 1 << 15
+"""Values of a product that are summed at once: they stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,21 @@ class Lowrank:
     ) -> Iterable[Point]:
         """For each slope the rank at which a further vector would not pay, and one above it."""
         params = params or LowrankParams()
-        values = None if params.rank else whitened(layer, weight, stats, params.shrink).values
+        best = whitened(layer, weight, stats, params.shrink)
         for slope in slopes:
-            paying = params.rank if values is None else paying_rank(layer, values, slope)
+            paying = params.rank or paying_rank(layer, best.values, slope)
             most = min(layer.rows // layer.groups, layer.cols)
-            ranks = {paying} if values is None else {paying, min(paying + -(-paying // 3), most)}
-            for rank in sorted(ranks):
+            for rank in sorted({paying} if params.rank else {paying, min(paying + -(-paying // 3), most)}):
                 choice = {"method": Lowrank.name, "slope": slope, **asdict(params), "rank": rank}
-                yield made(Lowrank, (layer, weight, stats), choice, coded_bits)
+                encoded = _joined(*factors(layer, weight, stats, choice, best))
+                loss = distortion(layer, weight, Lowrank.decode(encoded), stats)
+                yield Point(coded_bits(encoded), loss, choice, encoded)
 
     @staticmethod
     def encode(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> Encoded:
         """The arrays of `uniform` for the left and the right factor; the bias is the left one's."""
-        return _joined(*factors(layer, weight, stats, choice))
+        best = whitened(layer, weight, stats, float(choice["shrink"]))
+        return _joined(*factors(layer, weight, stats, choice, best))
 
     @staticmethod
     def shape(encoded: Encoded) -> tuple[int, int]:
@@ -131,24 +135,32 @@ class Whitened:
 
 def whitened(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> Whitened:
     """See `Whitened`; dead inputs have no part in it where there is a bias."""
-    hessian = grid.regularised(layer, weight, stats, shrink)
-    root = np.sqrt(_sensitivity(layer, stats)).reshape(layer.groups, -1, 1)
-    turned = root * _live(layer, weight, stats)
-    if hessian.ndim == 2:
-        scale = np.sqrt(hessian)[:, None]
-        u, values, vt = np.linalg.svd(turned * scale, full_matrices=False)
-        return Whitened(u / root, values, vt / scale)
-    factor = upper_factor(hessian)
-    u, values, vt = np.linalg.svd(turned @ factor, full_matrices=False)
+    turned, root, factor = _turned(layer, weight, stats, shrink)
+    u, values, vt = np.linalg.svd(turned, full_matrices=False)
+    if factor.ndim == 2:
+        return Whitened(u / root, values, vt / factor[:, None])
     right = np.linalg.solve(factor.transpose(0, 2, 1), vt.transpose(0, 2, 1)).transpose(0, 2, 1)
     return Whitened(u / root, values, right)
 
 
-def factors(layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json]) -> tuple[Encoded, Encoded]:
+def _turned(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> tuple[F64, F64, F64]:
+    """S^1/2 W R [groups, rows, cols], S^1/2 [groups, rows, 1], and R [groups, cols, cols] or its diagonal."""
+    hessian = grid.regularised(layer, weight, stats, shrink)
+    root = np.sqrt(_sensitivity(layer, stats)).reshape(layer.groups, -1, 1)
+    turned = root * _live(layer, weight, stats)
+    if hessian.ndim == 2:
+        scale = np.sqrt(hessian)
+        return turned * scale[:, None], root, scale
+    factor = upper_factor(hessian)
+    return turned @ factor, root, factor
+
+
+def factors(
+    layer: Layer, weight: Weight, stats: Stats, choice: Mapping[str, Json], best: Whitened
+) -> tuple[Encoded, Encoded]:
     """The left [rows, rank] and the right factor [groups * rank, cols] as `uniform` encodes them."""
     form = {name: choice[name] for name in ("slope", "step", "shrink")}
     rank, groups = int(choice["rank"]), layer.groups
-    best = whitened(layer, weight, stats, float(choice["shrink"]))
     start = (best.values[:, :rank, None] * best.right[:, :rank]).reshape(-1, layer.cols).astype(np.float32)
     thin = replace(layer, kind="dense", rows=len(start), shape=start.shape)
     # What the mean does to the output goes into the bias, if there is one, so that it is none of the factor's business.
@@ -236,6 +248,10 @@ def product(encoded: Encoded, left: F32, right: F32) -> F32:
     bounded(encoded, len(left), right.shape[1])
     tall, wide = left.reshape(groups, -1, rank), right.reshape(groups, rank, -1)
     result = np.zeros((groups, tall.shape[1], wide.shape[2]), np.float32)
-    for k in range(rank):
-        result += tall[:, :, k, None] * wide[:, None, k]
+    rows = max(1, PIECE // (groups * wide.shape[2]))
+    for first in range(0, tall.shape[1], rows):
+        piece, some = result[:, first : first + rows], tall[:, first : first + rows]
+        term = np.empty_like(piece)
+        for k in range(rank):
+            piece += np.multiply(some[:, :, k, None], wide[:, None, k], out=term)
     return result.reshape(len(left), -1)
