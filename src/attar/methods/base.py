@@ -7,7 +7,7 @@ the point's; the coded size does not exceed the point's rate by more than `RATE_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +18,7 @@ from attar.types import Encoded, Json, Layer, Point, Stats, Weight
 RATE_MARGIN = 1.05
 """Coded size / stated rate that the kit allows, above a fixed 64 bytes for headers and tables."""
 
+RIVAL = "uniform"
 BIAS_PART = "bias"
 MOST_EXPANSION = 1 << 14
 """Weights that one stored number may stand for."""
@@ -129,6 +130,16 @@ class Expanding(Protocol):
     @staticmethod
     def shape(encoded: Encoded) -> tuple[int, int]:
         """Rows and columns of the decoded matrix; nothing is allocated. May raise what `decode` raises."""
+        ...
+
+
+@runtime_checkable
+class Screened(Protocol):
+    """A method that can tell without encoding where RIVAL, which takes every layer, will be smaller."""
+
+    @staticmethod
+    def worth(layer: Layer, weight: Weight, stats: Stats, slopes: Sequence[float], params: Any) -> Sequence[float]:
+        """Those of the slopes at which the method may win; asked where RIVAL competes too."""
         ...
 
 

@@ -109,11 +109,13 @@ def sensitivities(
     return computed, told
 
 
-def points_key(layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Json, slope: float) -> str:
+def points_key(
+    layer: Layer, weight: Weight, stats: Stats, methods: Sequence[str], settings: Json, slope: float, effort: str
+) -> str:
     """The name of what methods offer for a layer at a slope."""
     told = {name: dict(table) for name, table in settings.items()}
     return key_of(
-        "points", str(layer), weight_parts(weight), stats_parts(stats), list(methods), str(told), slope
+        "points", str(layer), weight_parts(weight), stats_parts(stats), list(methods), str(told), slope, effort
     )  # fmt: skip
 
 

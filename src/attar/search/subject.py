@@ -14,6 +14,7 @@ from attar import opening, registry
 from attar.adapters.base import Adapter
 from attar.adapters.folded import held, with_sensitivity
 from attar.archive import read_archive, to_bytes
+from attar.coding import effort_of
 from attar.methods.base import distortion
 from attar.methods.keep import narrowed
 from attar.plan.planner import Plan, at_slope, earned
@@ -24,7 +25,7 @@ from attar.run.kept import Kept
 from attar.run.memory import at_once, give_back
 from attar.run.progress import Progress, Silent
 from attar.search import remember
-from attar.search.offers import every, first
+from attar.search.offers import every, first, sized
 from attar.search.params import Settings
 from attar.search.sensitivity import relative_prior, rounded, row_deviation
 from attar.types import Array, Encoded, Json, Layer, Point, Stats, Weight
@@ -121,17 +122,23 @@ class Subject:
             keys = list(map_in_order(lambda layer: self._key(layer, slope), self.layers, self.engine.jobs))
         known = [None if key is None else remember.points(self.kept, key) for key in keys]
         missing = [layer for layer, points in zip(self.layers, known, strict=True) if points is None]
-        made = self.engine.map(every, [self._sent(layer, slope) for layer in missing])
+        made = self.engine.map(sized, [(self._effort, *self._sent(layer, slope)) for layer in missing])
         for key, points in zip(keys, known, strict=True):
             if points is None:
                 points = next(made)
                 remember.keep_points(self.kept, key, points)
             yield points
 
+    @property
+    def _effort(self) -> str:
+        """How much time a file's decoding may take for the sake of size."""
+        return effort_of(self.coder, self.weight_count)
+
     def _key(self, layer: Layer, slope: float) -> str:
         """The name under which offers are kept."""
         return remember.points_key(
-            layer, self.weights[layer.name], held(self.stats, layer.name).stats, *self.allowed(layer), slope
+            layer, self.weights[layer.name], held(self.stats, layer.name).stats, *self.allowed(layer), slope,
+            self._effort,
         )  # fmt: skip
 
     @at_once()
