@@ -17,6 +17,8 @@ from attar.errors import UsageError
 Preset = Literal["quick", "balanced", "smallest", "fastest", "data-free"]
 PRESETS = get_args(Preset)
 """Recipes that come with attar, in presets/: what else is given wins over them."""
+METHODS = ("uniform", "lowrank", "keep")
+"""The methods that compete in a search where a recipe does not say which."""
 
 
 class LayerRule(BaseModel):
@@ -92,7 +94,7 @@ class Recipe(BaseModel):
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )
-    methods: list[str] = Field(["uniform", "keep"], min_length=1, description="methods that compete")
+    methods: list[str] = Field(list(METHODS), min_length=1, description="methods that compete")
     remove: float = Field(
         0.0, ge=0, lt=1, description="share of the multiply-adds that goes as whole channels, before compression"
     )
@@ -166,6 +168,11 @@ class Recipe(BaseModel):
 
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def methods_of(recipe: Recipe, otherwise: Sequence[str]) -> Sequence[str]:
+    """The methods that a recipe names; others where it says no more than the default."""
+    return otherwise if recipe.methods == list(METHODS) else recipe.methods
 
 
 def milliseconds(text: str) -> float:

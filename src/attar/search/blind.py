@@ -15,7 +15,7 @@ import numpy as np
 
 from attar.errors import ModelError
 from attar.plan.planner import at_slope
-from attar.recipe import Recipe
+from attar.recipe import Recipe, methods_of
 from attar.run.executor import map_in_order
 from attar.search.subject import Subject
 from attar.types import Layer, Point, Stats, Weight
@@ -27,6 +27,8 @@ SAMPLES = 10**6
 NEAR = 0.002
 """Relative distance from the wished rate at which the search on samples ends."""
 TRIES = 16
+METHODS = ("uniform",)
+"""What rounds where a recipe says nothing: floats would win nowhere, and what rows have in common is small."""
 FINEST = 2.0**-14
 """Relative error below which floats are no larger than codes."""
 
@@ -42,19 +44,13 @@ class Rounding:
         """What the methods offer for a matrix at a slope."""
         subject = Subject(
             self.adapter, [layer], {layer.name: weight}, {layer.name: stats_of(layer, weight)}, {}, None, {},
-            methods_of(self.recipe), self.recipe.settings, rules=self.recipe.layers,
+            methods_of(self.recipe, METHODS), self.recipe.settings, rules=self.recipe.layers,
         )  # fmt: skip
         return subject.points(layer, slope)
 
     def best(self, layer: Layer, weight: Weight, slope: float) -> Point:
         """The one of least distortion and rate together."""
         return at_slope({layer.name: self.points(layer, weight, slope)}, slope).choices[layer.name]
-
-
-def methods_of(recipe: Recipe) -> Sequence[str]:
-    """The methods that compete; without a wish `uniform` alone, since floats would win nowhere."""
-    chosen = recipe.methods
-    return ("uniform",) if chosen == type(recipe).model_fields["methods"].default else chosen
 
 
 def stats_of(layer: Layer, weight: Weight) -> Stats:

@@ -13,6 +13,7 @@ import numpy as np
 
 from attar.methods.uniform import Uniform
 from attar.plan.planner import at_slope
+from attar.recipe import methods_of
 from attar.search.subject import Subject
 from attar.streaming.base import Stream
 from attar.types import Array, Encoded, Layer, Stats, Weight
@@ -21,6 +22,9 @@ SLICE = 1 << 23
 """Weights of a slice; a layer of twice as many is cut."""
 FACTORED = 2
 """Weights of a slice at least, in second moments: factoring one is done again for each slice."""
+METHODS = ("uniform", "keep")
+"""What competes where a recipe says nothing: factors of low rank were larger in every layer of a transformer looked at,
+and to find that out takes as long as rounding."""
 WHOLE = np.int32
 """Of codes that are whole again."""
 Made = tuple[Encoded, float, float]
@@ -62,7 +66,8 @@ def subject_of(stream: Stream, layer: Layer, weight: Weight, stats: Stats) -> Su
     recipe = stream.job.recipe
     return Subject(
         stream.job.adapter, [layer], {layer.name: weight}, {layer.name: stats}, {}, None, {},
-        tuple(recipe.methods), recipe.settings, coder=recipe.coder, exclude=tuple(recipe.exclude), rules=recipe.layers,
+        tuple(methods_of(recipe, METHODS)), recipe.settings, coder=recipe.coder, exclude=tuple(recipe.exclude),
+        rules=recipe.layers,
     )  # fmt: skip
 
 
