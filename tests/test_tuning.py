@@ -56,7 +56,8 @@ def test_what_is_declared_can_be_tried(cls: type) -> None:
 
 def test_the_space_is_what_a_recipe_does_not_name() -> None:
     whole = tuning.space_of(recipes.make(max_drop=1))
-    assert set(whole) == {("uniform", name) for name in ("step", "shrink", "sweeps", "columns")}
+    uniform = {("uniform", name) for name in ("step", "shrink", "sweeps", "columns")}
+    assert set(whole) == uniform | {("lowrank", "step"), ("lowrank", "shrink")}
     named = recipes.make(max_drop=1, settings={"uniform": {"step": 1.2}}, methods=["uniform", "fixed"], remove=0.3)
     space = tuning.space_of(named)
     assert ("uniform", "step") not in space and ("fixed", "part") in space and ("removal", "floor") in space
@@ -116,7 +117,8 @@ def test_a_tuned_run_is_its_recipe_without_trials(tmp_path: Path) -> None:
 def test_what_does_best_is_taken_where_it_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """A confirmation that says no leaves the recipe as it is."""
     monkeypatch.setattr(tuning, "_confirmed", lambda *_: (100.0, 99.0))
-    taken = compress(tune=3)
+    taken = compress(tune=3, methods=["uniform", "lowrank", "keep"])  # low rank takes no layer of this one
+    assert taken.recipe.settings.keys() == {"uniform"}
     assert told(taken, "tuned")[0]["taken"] and taken.recipe.settings["uniform"].keys() == {
         "step", "shrink", "sweeps", "columns"
     }  # fmt: skip

@@ -34,7 +34,7 @@ from attar.search.in_order import Stop
 from attar.search.loop import Loop
 from attar.search.params import REMOVAL
 from attar.search.pieces import order_of
-from attar.search.subject import Subject
+from attar.search.subject import Candidate, Subject
 from attar.search.tune import Place, Values, needs_optuna, tried
 from attar.structure.select import RemovalSettings
 from attar.types import Array, Dataset, Json
@@ -186,10 +186,11 @@ def tuned(job: Job, ledger: Ledger, progress: Progress, stop: Stop) -> Job:
         slope = _landed(loop, plain.evaluations, stop)
         trials, others = _rows(loop)
         bench = Bench.of(job, loop, slope, trials)
-        number, best = 0, {place: one.default for place, one in space_of(plain).items()}
+        space = _used(space_of(plain), loop.subject.build(slope))
+        number, best = 0, {place: one.default for place, one in space.items()}
         first = least = bench.aim and np.inf
         progress.stage("tuning", most or 1)
-        for one in tried(space_of(plain), lambda values: _cost(bench, values, ledger), plain.seed):
+        for one in tried(space, lambda values: _cost(bench, values, ledger), plain.seed):
             number, first = number + 1, one.cost if number == 0 else first
             if one.cost < least:
                 least, best = one.cost, dict(one.values)
@@ -205,6 +206,12 @@ def tuned(job: Job, ledger: Ledger, progress: Progress, stop: Stop) -> Job:
     )  # fmt: skip
     progress.note(_said(number, before, after))
     return replace(job, recipe=found if better else plain, trials=number)
+
+
+def _used(space: Mapping[Place, Range], candidate: Candidate) -> Mapping[Place, Range]:
+    """The parameters of methods that take a layer of a candidate, and of stages; all where these are none."""
+    taken = {"", REMOVAL, *(point.choice["method"] for point in candidate.plan.choices.values())}
+    return {place: one for place, one in space.items() if place[0] in taken} or space
 
 
 def _landed(loop: Loop, most: int, stop: Stop) -> float:
