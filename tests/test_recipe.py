@@ -32,6 +32,15 @@ def test_round_trip(one: recipe.Recipe) -> None:
     assert recipe.to_toml(again) == recipe.to_toml(one)
 
 
+def test_low_rank_competes_where_nothing_is_trained() -> None:
+    assert recipe.make().methods == ["uniform", "lowrank", "keep"]
+    assert recipe.make(train="train.npz").methods == ["uniform", "keep"]
+    assert recipe.make(train="train.npz", preset="balanced").methods == ["uniform", "keep"]
+    assert recipe.make(train="train.npz", methods=["lowrank", "keep"]).methods == ["lowrank", "keep"]
+    again = recipe.make(**recipe.make(train="train.npz").model_dump(exclude_none=True))
+    assert again.methods == ["uniform", "keep"]
+
+
 def test_tables_within_tables_survive(tmp_path: Path) -> None:
     given = {"augment": {"shift": {"reach": 0.1, "fill": "black"}, "flip": {}}, "recovery": {"augment": ["shift"]}}
     one = recipe.make(max_drop=1, settings=given, layers={"a.*": {"settings": {"uniform": {"step": 1.2}}}})

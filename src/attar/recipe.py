@@ -19,6 +19,8 @@ PRESETS = get_args(Preset)
 """Recipes that come with attar, in presets/: what else is given wins over them."""
 METHODS = ("uniform", "lowrank", "keep")
 """The methods that compete in a search where a recipe does not say which."""
+TRAINED = ("uniform", "keep")
+"""The same where candidates are trained: of three networks two ended smaller so, certified (docs/benchmarks)."""
 
 
 class LayerRule(BaseModel):
@@ -94,7 +96,9 @@ class Recipe(BaseModel):
     coder: Literal["auto", "fast", "dense"] = Field(
         "auto", description="fast decodes at once, dense is smaller; auto: dense where that decodes within a second"
     )
-    methods: list[str] = Field(list(METHODS), min_length=1, description="methods that compete")
+    methods: list[str] = Field(
+        list(METHODS), min_length=1, description="methods that compete; uniform and keep with train"
+    )
     remove: float = Field(
         0.0, ge=0, lt=1, description="share of the multiply-adds that goes as whole channels, before compression"
     )
@@ -109,6 +113,14 @@ class Recipe(BaseModel):
         default_factory=dict,
         description="parameters by method, of data, calibration, recovery, augment, removal, scaling, text and stream",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _competing(cls, given: Any) -> Any:
+        """The default of methods goes by whether there is a training set."""
+        if isinstance(given, Mapping) and given.get("train") is not None and given.get("methods") is None:
+            return {**given, "methods": list(TRAINED)}
+        return given
 
     @field_validator("*")
     @classmethod
