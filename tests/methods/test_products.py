@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.methods.base import bounded, declined, distortion
-from attar.methods.lowrank import Lowrank, LowrankParams, product, whitened
+from attar.methods.lowrank import Lowrank, LowrankParams, product, spectrum, whitened
 from attar.methods.residual import Residual, ResidualParams
 from attar.methods.rotated import Rotated, blocks, hadamard, turned
 from attar.methods.uniform import Uniform
@@ -46,6 +46,25 @@ def test_low_rank_wins_where_the_matrix_is_of_low_rank_and_loses_where_it_is_not
     slope = 1e-4
     assert objective(Lowrank, thin(), slope) < 0.4 * objective(Uniform, thin(), slope)
     assert objective(Lowrank, problem(60, 80), slope) > objective(Uniform, problem(60, 80), slope)
+
+
+@pytest.mark.parametrize("form", [(30, 50), (50, 30), (24, 8, 4)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_spectrum_is_that_of_the_vectors(form: tuple[int, ...], bias: bool) -> None:
+    given = problem(*form, bias=bias)
+    np.testing.assert_allclose(spectrum(*given, 0.2), whitened(*given, 0.2).values, rtol=1e-6, atol=1e-9)
+    layer, weight, stats = given
+    seldom = replace(stats, hessian=np.diagonal(stats.hessian, axis1=1, axis2=2).copy())
+    np.testing.assert_allclose(
+        spectrum(layer, weight, seldom, 0.2), whitened(layer, weight, seldom, 0.2).values, rtol=1e-6, atol=1e-9
+    )
+
+
+def test_slopes_at_which_low_rank_is_worth_a_look() -> None:
+    params = LowrankParams()
+    assert list(Lowrank.worth(*thin(), [1e-2, 1e-4], params)) == [1e-2, 1e-4]
+    assert list(Lowrank.worth(*problem(60, 80), [1e-4, 1e-6], params)) == []
+    assert list(Lowrank.worth(*problem(60, 80), [1e-6], LowrankParams(rank=40))) == [1e-6]
 
 
 def test_residual_wins_where_both_are_needed() -> None:

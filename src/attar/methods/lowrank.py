@@ -69,7 +69,7 @@ class Lowrank:
         """The slopes at which the vectors that pay have few enough numbers; all of them for a rank that is given."""
         if params.rank:
             return slopes
-        rows, values = layer.rows // layer.groups, _spectrum(layer, weight, stats, params.shrink)
+        rows, values = layer.rows // layer.groups, spectrum(layer, weight, stats, params.shrink)
         most = MOST_NUMBERS * rows * layer.cols / (rows + layer.cols)
         return [slope for slope in slopes if paying_rank(layer, values, slope) <= most]
 
@@ -149,29 +149,33 @@ class Whitened:
 
 def whitened(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> Whitened:
     """See `Whitened`; dead inputs have no part in it where there is a bias."""
-    turned, root, factor = _turned(layer, weight, stats, shrink)
-    u, values, vt = np.linalg.svd(turned, full_matrices=False)
-    if factor.ndim == 2:
-        return Whitened(u / root, values, vt / factor[:, None])
-    right = np.linalg.solve(factor.transpose(0, 2, 1), vt.transpose(0, 2, 1)).transpose(0, 2, 1)
-    return Whitened(u / root, values, right)
-
-
-def _spectrum(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F64:
-    """The singular values alone, [groups, n]."""
-    return np.asarray(np.linalg.svd(_turned(layer, weight, stats, shrink)[0], compute_uv=False))
-
-
-def _turned(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> tuple[F64, F64, F64]:
-    """S^1/2 W R [groups, rows, cols], S^1/2 [groups, rows, 1], and R [groups, cols, cols] or its diagonal."""
     hessian = grid.regularised(layer, weight, stats, shrink)
     root = np.sqrt(_sensitivity(layer, stats)).reshape(layer.groups, -1, 1)
     turned = root * _live(layer, weight, stats)
     if hessian.ndim == 2:
-        scale = np.sqrt(hessian)
-        return turned * scale[:, None], root, scale
+        scale = np.sqrt(hessian)[:, None]
+        u, values, vt = np.linalg.svd(turned * scale, full_matrices=False)
+        return Whitened(u / root, values, vt / scale)
     factor = upper_factor(hessian)
-    return turned @ factor, root, factor
+    u, values, vt = np.linalg.svd(turned @ factor, full_matrices=False)
+    right = np.linalg.solve(factor.transpose(0, 2, 1), vt.transpose(0, 2, 1)).transpose(0, 2, 1)
+    return Whitened(u / root, values, right)
+
+
+def spectrum(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F64:
+    """The singular values alone, [groups, n], falling: roots of the eigenvalues of the smaller Gram matrix."""
+    hessian = grid.regularised(layer, weight, stats, shrink)
+    scaled = np.sqrt(_sensitivity(layer, stats)).reshape(layer.groups, -1, 1) * _live(layer, weight, stats)
+    if scaled.shape[1] <= scaled.shape[2]:
+        seen = scaled * hessian[:, None] if hessian.ndim == 2 else scaled @ hessian
+        gram = seen @ scaled.transpose(0, 2, 1)
+    elif hessian.ndim == 2:
+        scaled *= np.sqrt(hessian)[:, None]
+        gram = scaled.transpose(0, 2, 1) @ scaled
+    else:
+        factor = upper_factor(hessian)
+        gram = factor.transpose(0, 2, 1) @ (scaled.transpose(0, 2, 1) @ scaled) @ factor
+    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[:, ::-1], 0))
 
 
 def factors(
