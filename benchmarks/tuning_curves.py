@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,9 @@ class Curve:
     lost: Array
 
     @staticmethod
-    def of(loop: Loop, settings: Mapping[str, Mapping[str, Any]]) -> Curve:
-        """The files of some settings, made and run."""
-        subject = replace(loop.subject, settings=settings, kept=Kept())
+    def of(loop: Loop, **changed: Any) -> Curve:
+        """The files of other settings or methods, made and run."""
+        subject = replace(loop.subject, **changed, kept=Kept())
         splits = ("select", "certify")
         before, labels = (np.concatenate([getattr(loop.before[s], of) for s in splits]) for of in ("outputs", "labels"))
         right, sizes, kls, lost = before.argmax(1) == labels, [], [], []
@@ -80,11 +79,24 @@ class Curve:
         return float(middle + (level - np.log(drop)) / fall)
 
 
-def saved(plain: Curve, tuned: Curve, rows: Array) -> list[float]:
-    """Share of the bytes that tuned parameters save at each KL, then at each drop."""
-    apart = [tuned.at_kl(kl, rows) - plain.at_kl(kl, rows) for kl in KLS]
-    apart += [tuned.at_drop(drop, rows) - plain.at_drop(drop, rows) for drop in DROPS]
+def saved(plain: Curve, other: Curve, rows: Array) -> list[float]:
+    """Share of the bytes that the other curve saves at each KL, then at each drop."""
+    apart = [other.at_kl(kl, rows) - plain.at_kl(kl, rows) for kl in KLS]
+    apart += [other.at_drop(drop, rows) - plain.at_drop(drop, rows) for drop in DROPS]
     return [float(1 - np.exp(one)) for one in apart]
+
+
+def compare(name: str, plain: Curve, other: Curve) -> None:
+    """A line for each place: what the other curve saves, and the interval of that."""
+    count, rng = plain.lost.shape[1], np.random.default_rng(0)
+    for title, curve in (("plain", plain), ("other", other)):
+        points = zip(curve.sizes, curve.kls.mean(1), 100 * curve.lost.mean(1), strict=True)
+        print(f"{name} {title}: " + "; ".join(f"{size:,.0f} {kl:.4f} {drop:+.2f}" for size, kl, drop in points))
+    drawn = [saved(plain, other, np.asarray(rng.integers(0, count, count))) for _ in range(DRAWS)]
+    low, high = np.percentile(drawn, (5, 95), axis=0)
+    places = [f"KL {kl}" for kl in KLS] + [f"drop {drop}" for drop in DROPS]
+    for place, one, least, most in zip(places, saved(plain, other, np.arange(count)), low, high, strict=True):
+        print(f"{name} at {place}: saves {one:.1%} ({least:.1%} to {most:.1%})", flush=True)
 
 
 def main() -> None:
@@ -99,16 +111,7 @@ def main() -> None:
             settings.setdefault(table, {})[field] = value
         job = job_of(MODELS / file, DATA, None, {"max_drop": 0.5, "methods": methods})
         loop = pipeline.loop_of(job, Ledger(), Silent())
-        plain, tuned = Curve.of(loop, {}), Curve.of(loop, settings)
-        count, rng = plain.lost.shape[1], np.random.default_rng(0)
-        for title, curve in (("defaults", plain), ("tuned", tuned)):
-            points = zip(curve.sizes, curve.kls.mean(1), 100 * curve.lost.mean(1), strict=True)
-            print(f"{name} {title}: " + "; ".join(f"{size:,.0f} {kl:.4f} {drop:+.2f}" for size, kl, drop in points))
-        drawn = [saved(plain, tuned, np.asarray(rng.integers(0, count, count))) for _ in range(DRAWS)]
-        low, high = np.percentile(drawn, (5, 95), axis=0)
-        places = [f"KL {kl}" for kl in KLS] + [f"drop {drop}" for drop in DROPS]
-        for place, one, least, most in zip(places, saved(plain, tuned, np.arange(count)), low, high, strict=True):
-            print(f"{name} at {place}: saves {one:.1%} ({least:.1%} to {most:.1%})", flush=True)
+        compare(name, Curve.of(loop, settings={}), Curve.of(loop, settings=settings))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import calibrated_on
 import memory
+import methods_curves
 import tuning
 import tuning_curves
 from attar.data.read import read
@@ -83,6 +84,11 @@ def test_trials_are_told_beside_a_run_without(few: Path, monkeypatch: pytest.Mon
     plain, tuned, *places = capsys.readouterr().out.strip().splitlines()
     assert plain.count(";") == tuned.count(";") == 4 and len(places) == 6
     assert all(line.startswith("lenet5 at ") and "saves" in line for line in places)
+    monkeypatch.setattr(methods_curves, "DATA", few)
+    monkeypatch.setattr(sys, "argv", ["methods_curves.py", "--models", "lenet300", "--methods", "uniform", "keep"])
+    methods_curves.main()
+    plain, same, *places = capsys.readouterr().out.strip().splitlines()
+    assert plain.split(": ")[1] == same.split(": ")[1] and all("saves 0.0% (0.0% to 0.0%)" in one for one in places)
 
 
 def test_data_are_compared_with_what_they_were(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
