@@ -1,6 +1,6 @@
 """What a certified file's size owes to luck, and to evaluations that stop early, on a real model.
 
-    python benchmarks/resampled.py [--only lenet300 lenet5] [--runs 300]
+    python benchmarks/resampled.py [--only lenet300 lenet5] [--methods uniform keep] [--runs 300]
 
 One run says little: all seeds share the examples that certify, and half of the luck of a candidate is its own. So every
 candidate along the slope is made once and run on the select and the certify split of the examples. Each simulated run
@@ -11,6 +11,7 @@ candidates. A certificate is false where all 14,000 lose more than the limit.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.stats import beta
 from acceptance import markdown
 from attar import pipeline
 from attar.beginning import job_of
+from attar.recipe import METHODS
 from attar.run.ledger import Ledger
 from attar.run.progress import Silent
 from attar.search.bracket import slope_of, step_of
@@ -46,9 +48,9 @@ class Pool:
     weights: int
 
     @staticmethod
-    def of(name: str) -> Pool:
+    def of(name: str, methods: Sequence[str]) -> Pool:
         """The candidates of an example model, made and run."""
-        job = job_of(MODELS / f"{name}.onnx", DATA, None, {"max_drop": LIMIT})
+        job = job_of(MODELS / f"{name}.onnx", DATA, None, {"max_drop": LIMIT, "methods": list(methods)})
         loop = pipeline.loop_of(job, Ledger(), Silent())
         middle = step_of(first_slope(loop.subject))
         after, sizes = [], []
@@ -84,7 +86,7 @@ class Drawn:
     def moved(self, slope: float, split: str, rows: Array) -> float:
         chosen = self.rows[split][rows]
         before, after = self.pool.before[chosen], self.pool.after[self.pool.at(slope)][chosen]
-        return float(divergence(before, after, "classification").mean())
+        return float(divergence(before, after, "logits").mean())
 
 
 class Resampled(Simulated):
@@ -130,11 +132,12 @@ def row(name: str, way: str, found: Array) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=["lenet300", "lenet5"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--runs", type=int, default=300)
     given = parser.parse_args()
     rows = []
     for name in given.only:
-        pool = Pool.of(name)
+        pool = Pool.of(name, given.methods)
         for way, early in (("stopping early", True), ("whole", False)):
             rows.append(row(name, way, outcomes(pool, given.runs, early)))
     head = [

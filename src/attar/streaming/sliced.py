@@ -23,8 +23,8 @@ SLICE = 1 << 23
 FACTORED = 2
 """Weights of a slice at least, in second moments: factoring one is done again for each slice."""
 METHODS = ("uniform", "keep")
-"""What competes where a recipe says nothing: factors of low rank were larger in every layer of a transformer looked at,
-and to find that out takes as long as rounding."""
+"""What competes where a recipe says nothing: of a transformer looked at, factors of low rank were larger for every
+matrix but the table of positions, and to see that takes a product as large as those of rounding."""
 WHOLE = np.int32
 """Of codes that are whole again."""
 Made = tuple[Encoded, float, float]
