@@ -175,7 +175,7 @@ def spectrum(layer: Layer, weight: Weight, stats: Stats, shrink: float) -> F64:
     else:
         factor = upper_factor(hessian)
         gram = factor.transpose(0, 2, 1) @ (scaled.transpose(0, 2, 1) @ scaled) @ factor
-    return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[:, ::-1], 0))
+    return np.asarray(np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[:, ::-1], 0)))
 
 
 def factors(
