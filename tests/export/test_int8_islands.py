@@ -122,3 +122,18 @@ def test_multiply_adds_of_a_work():
     work = Work("Conv", (("group", (1,)), ("strides", (2, 2))), (1, 8, 8), (16, 4, 3, 3))
     assert multiplied(work) == 16 * 4 * 9 * 16
     assert multiplied(Work("MatMul", (), (3,), (10, 20))) == 600
+
+
+def test_routes_are_compared_by_the_ranges_that_they_have(data, monkeypatch):
+    """Ranges become better for all routes while the first one is refined."""
+    adapter, work, judge = opened(chain(), data)
+    dynamic = list[bool]()
+    monkeypatch.setattr(onnx_int8, "refined", lambda *_: 0.0)
+    monkeypatch.setattr(onnx_int8, "first_floats", lambda work, *_: dynamic.append(bool(work.kernels)) or [])
+    monkeypatch.setattr(onnx_int8, "HOPELESS", 1e9)
+    onnx_int8.landed(work, judge, Task(adapter, data, False, lambda made: False, {"x": data.inputs["x"][:1]}))
+    moved = {}
+    for route in (onnx_int8.STATIC, DYNAMIC):
+        onnx_int8.enter(work, route)
+        moved[route] = judge(work.build())
+    assert moved[DYNAMIC] < moved[onnx_int8.STATIC] and dynamic == [True]

@@ -12,7 +12,7 @@ MOST = 1 << 24
 """Bytes of a record that are read."""
 DECIDED: dict[str, type] = {
     "route": str, "in_float": str, "float_for_speed": list, "integer_operators": list, "kept_float": bool,
-    "dynamic": list, "weights": str,
+    "dynamic": list, "weights": str, "float_sums": bool,
 }  # fmt: skip
 """What exporters choose for speed, by its name among the facts."""
 

@@ -32,6 +32,8 @@ def choices_of(work: Int8, harmful: Sequence[str]) -> list[Choice]:
         "operators without weights": CORE,
     }
     found = [Choice(name, ops, kept) for name, ops in wider.items() if set(ops) <= set(work.ops)]
+    if work.sums:  # the others know no sums whose terms are not rounded
+        found = found[:1]
     if not found:
         return [Choice("nothing", (), kept)]
     for kind, names in kinds_of(work.model).items():

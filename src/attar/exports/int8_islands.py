@@ -24,16 +24,19 @@ def harmless_first(
     integers says nothing of a model that integers have broken.
     """
     nodes = [name for name in work.nodes if name not in work.kernels]
-    counts = dict.fromkeys(nodes, 0.0)
-    readers = {node.name: node.input[1] for node in work.model.graph.node if node.name in counts}
-    known = works(work.model, batch)
-    for name, weight in readers.items():
-        counts[name] = sum(map(multiplied, known.get(weight, ())), 0.0)
+    counts = counts_of(work, nodes, batch)
     harms = {}
     for name in nodes:
         harms[name] = max(judge(work.build([other for other in nodes if other != name])) - floor, LEAST)
         step()
     return sorted(nodes, key=lambda name: harms[name] / max(counts[name], 1.0))
+
+
+def counts_of(work: Int8, nodes: Sequence[str], batch: Mapping[str, Array]) -> dict[str, float]:
+    """Multiply-adds of nodes, about."""
+    readers = {node.name: node.input[1] for node in work.model.graph.node if node.name in nodes}
+    known = works(work.model, batch)
+    return {name: sum(map(multiplied, known.get(weight, ())), 0.0) for name, weight in readers.items()}
 
 
 def multiplied(work: Work) -> float:

@@ -19,6 +19,7 @@ from attar.exports.qdq import ALL, Grid, quantised, slim
 from attar.exports.ranges import RULES, Range, Seen
 from attar.exports.recurrent import with_lstm
 from attar.exports.rescaled import Rescaled
+from attar.exports.sums import SUM, with_float_sums
 from attar.exports.tables import with_tables
 from attar.exports.watch import share_of
 from attar.types import Array, Dataset
@@ -48,6 +49,8 @@ class Int8:
     kernels: dict[str, str] = field(default_factory=dict)
     plain: dict[str, onnx.TensorProto] = field(default_factory=dict)
     """What was stored before weights were rounded, where that is another: float nodes get it back."""
+    sums: bool = False
+    """Whether sums of two activations are in float (sums.py)."""
     values: int = 1
     """Values of all activations of one example: what running it costs, about."""
     _last: tuple[Any, onnx.ModelProto] | None = field(default=None, repr=False)
@@ -64,6 +67,8 @@ class Int8:
         """
         out = copy.deepcopy(self._quantised({*floats, *self.kernels}) if self.ops else self.model)
         given_back = set(floats)
+        if self.sums and SUM in self.ops:
+            with_float_sums(out, self.model)
         with_products(out, self.products, {n: BLOCKS if n in given_back else k for n, k in self.kernels.items()})
         with_lstm(out, self.scales, [name for name in self.kernels if name not in given_back])
         with_tables(out, self.tables)
@@ -94,9 +99,10 @@ class Int8:
 
     def _quantised(self, floats: set[str]) -> onnx.ModelProto:
         """The static part; the last one is kept, because the runtime's quantiser takes seconds."""
-        key = (self.ops, tuple(sorted(floats)), tuple(sorted(self.ranges.items())))
+        ops = tuple(op for op in self.ops if op != SUM or not self.sums)
+        key = (ops, tuple(sorted(floats)), tuple(sorted(self.ranges.items())))
         if self._last is None or self._last[0] != key:
-            self._last = key, quantised(self.model, self.grids, self.ranges, self.ops, sorted(floats))
+            self._last = key, quantised(self.model, self.grids, self.ranges, ops, sorted(floats))
         return self._last[1]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from attar.exports.judging import Judge, choices_of, worth_trying
@@ -13,7 +13,10 @@ EVALUATIONS = 8
 """Most full passes over the select split that are spent on giving operators back to float."""
 FIRST, NEARER = 3, 0.2
 """First operators that may stay in float together, and the share of the divergence that each of them has to take."""
+RUN = 4
+"""Most operators behind each other that go to float together where outputs are near already."""
 K = TypeVar("K", bound=Hashable)
+Tried = TypeVar("Tried")
 Operator = TypeVar("Operator", bound=Hashable, contravariant=True)
 
 
@@ -86,6 +89,33 @@ def first_floats(
     return best
 
 
+def runs_first(
+    work: Buildable[K],
+    operators: Sequence[K],
+    judge: Judge,
+    counts: Mapping[K, float],
+    kept: Sequence[K] = (),
+    ends: Collection[K] = (),
+    step: Callable[[], None] = lambda: None,
+) -> list[list[K]]:
+    """Runs of up to RUN operators, cut behind `ends`, by how much nearer the outputs are for their multiply-adds.
+
+    What lies inside of a run is in float with it, so that it gains more than its operators do one by one, which is
+    within the noise of the few examples of a judge where outputs are near already. `kept` are in float.
+    """
+    runs: list[list[K]] = []
+    for one in operators:
+        if one not in kept:
+            if not runs or len(runs[-1]) == RUN or runs[-1][-1] in ends:
+                runs.append([])
+            runs[-1].append(one)
+    least, gains = judge(work.build(kept)), []
+    for run in runs:
+        gains.append((least - judge(work.build([*kept, *run]))) / max(sum(counts.get(one, 0.0) for one in run), 1.0))
+        step()
+    return [runs[k] for k in sorted(range(len(runs)), key=lambda k: -gains[k])]
+
+
 def worst_first(
     work: Buildable[K],
     operators: Sequence[K],
@@ -102,7 +132,9 @@ def worst_first(
     return sorted(gains, key=gains.__getitem__)
 
 
-def fewest_floats(order: Sequence[K], passes: Callable[[Sequence[K]], bool], most: int = EVALUATIONS) -> list[K]:
+def fewest_floats(
+    order: Sequence[Tried], passes: Callable[[Sequence[Tried]], bool], most: int = EVALUATIONS
+) -> list[Tried]:
     """The shortest beginning of an order of operators that passes when in float, in at most `most` tests; else all.
 
     Halved by ratio, since few are the rule: of 50 the first 7 are tried first. `passes` is for a beginning.

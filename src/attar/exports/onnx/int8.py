@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,9 +20,9 @@ from attar.adapters.base import Adapter
 from attar.errors import ModelError
 from attar.exports.base import Artefact, Task
 from attar.exports.int8_floats import NOISE, Choice, fastest
-from attar.exports.int8_islands import harmless_first, most_integers
+from attar.exports.int8_islands import counts_of, harmless_first, most_integers
 from attar.exports.int8_ranges import Int8, best_rule, judge_of, judged, refined
-from attar.exports.int8_search import EVALUATIONS, first_floats, floats_within
+from attar.exports.int8_search import EVALUATIONS, fewest_floats, first_floats, floats_within, runs_first
 from attar.exports.int8_start import dynamic_nodes, measured
 from attar.exports.judging import Judge
 from attar.exports.onnx.model import onnx_model
@@ -30,6 +31,7 @@ from attar.exports.products import DYNAMIC
 from attar.exports.qdq import ALL, CORE, lifted, prepared, weight_axes
 from attar.exports.ranges import RULES
 from attar.exports.recurrent import as_before, lstm_nodes
+from attar.exports.sums import SUM, sums_of, term_makers
 from attar.exports.timing import latencies
 from attar.types import Json
 
@@ -39,6 +41,11 @@ KEPT = 1.05
 """Of the float model's time, beyond which the float model is written."""
 HOPELESS = 0.1
 """Nats of KL, from which on no other range of a tensor here or there is tried."""
+NEAR, NEARER, DEAR = 0.01, 0.1, 0.1
+"""Nats from which on outputs are near; the share of them that sums in float must take, and of the time that they may.
+"""
+RUN_TESTS = 3
+"""Passes that are spent on finding how many runs of nodes go to float."""
 STATIC = "static"
 QUANTISING = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 """Operators of a model that is in integers already."""
@@ -85,7 +92,8 @@ class OnnxInt8:
             "kl": found.kl, "kept_float": keeps, "in_float": chosen.name, "route": route,
             "dynamic_nodes": sorted(work.kernels),
             "ranges": {rule: count for rule, count in used.items() if count and work.ops}, "float_nodes": harmful,
-            "float_for_speed": slow, "integer_operators": list(chosen.ops), "latency_ratio": ratio,
+            "float_sums": work.sums, "float_for_speed": slow, "integer_operators": list(chosen.ops),
+            "latency_ratio": ratio,
         }  # fmt: skip
         if keeps:
             note = f"int8 would take {ratio:.2f} of float's time here: this file is the float model"
@@ -105,6 +113,8 @@ class Landed:
     route: str
     harmful: list[str]
     kl: float
+    bold: list[str] | None = None
+    """Fewer nodes in float that did not pass on the select split, but were near."""
 
 
 def _notes(work: Int8, found: Landed, chosen: Choice, ratio: float) -> list[str]:
@@ -119,6 +129,8 @@ def _notes(work: Int8, found: Landed, chosen: Choice, ratio: float) -> list[str]
         kept = "have finer activations or stay in float" if work.kernels else "stay in float"
         count = len({*work.nodes, *work.kernels})
         notes.append(f"{len(found.harmful)} of {count} nodes with weights {kept}, for the drop")
+    if work.sums:
+        notes.append("sums of two activations are in float, so that rounding does not pile up")
     if len(chosen.floats) > len(found.harmful) or (chosen.ops != ALL and work.ops):
         notes.append(f"in float, because the whole graph is faster so: {chosen.name}")
     if ratio >= SLOWER:
@@ -130,33 +142,83 @@ def landed(work: Int8, judge: Judge, task: Task) -> Landed:
     """The first route, in the order of `routes_of`, that passes as it is, in at most EVALUATIONS passes.
 
     Where none does, the one that moves the outputs less with its first nodes in float, if these bring them nearer; then
-    those of `narrower`; and then that one with integers at weights only and as few nodes in float as pass.
+    what is near to that; then those of `narrower`; and then that one with integers at weights only and as few nodes in
+    float as pass.
     """
     moved: dict[str, float] = {}
     routes = routes_of(work, judge, task, moved)
     for route in routes:
-        _enter(work, route)
+        enter(work, route)
         if route == STATIC and moved[route] < HOPELESS:
             moved[route] = refined(work, judge, moved[route], task.step)
         if task.acceptable(work.build()):
             return Landed(route, [], moved[route])
+    if len(routes) > 1:  # ranges may have become better since the first was judged
+        for route in routes:
+            enter(work, route)
+            moved[route] = judge(work.build())
     route = min(routes, key=moved.__getitem__)
     left, kl = EVALUATIONS - len(routes), moved[route]
-    _enter(work, route)
+    enter(work, route)
     first = first_floats(work, work.operators, judge, task.step) if kl < HOPELESS else []
     if first:
         left -= 1
         if task.acceptable(work.build(first)):
             return Landed(route, first, kl)
+    near, left = nearby(work, judge, task, first, left) if kl < HOPELESS else (None, left)
+    if near is not None:
+        return Landed(route, near, kl, first if near != first else None)
     for part, ops in narrower(work, route):
-        _enter(work, part)
+        enter(work, part)
         work.ops, left = ops, left - 1
         moved[part] = judge(work.build())
         if task.acceptable(work.build()):
             return Landed(part, [], moved[part]) if ops else joined(work, judge, task, (left, moved[part]))
-    _enter(work, route)
+    enter(work, route)
     work.ops = CORE if work.ops else ()
     return Landed(route, floats_within(work, work.operators, judge, task.acceptable, left, task.step), kl)
+
+
+def nearby(work: Int8, judge: Judge, task: Task, first: list[str], left: int) -> tuple[list[str] | None, int]:
+    """Nodes in float that pass where the first ones fall short by little: sums in float too, and then as few runs.
+
+    None where they are not enough; and the passes that are left then.
+    """
+    summed = float_sums(work, judge, task, first)
+    if summed:
+        left -= 1
+        if task.acceptable(work.build(first)):
+            return first, left
+    static = [name for name in work.operators if name not in work.kernels]
+    if (first or summed) and static and judge(work.build(first)) < NEAR and left > RUN_TESTS:
+        counts = counts_of(work, static, task.batch)
+        order = runs_first(work, static, judge, counts, first, term_makers(work.model), task.step)
+
+        def floats(runs: Sequence[list[str]]) -> list[str]:
+            return [*first, *chain.from_iterable(runs)]
+
+        runs = fewest_floats(order, lambda tried: task.acceptable(work.build(floats(tried))), RUN_TESTS)
+        left -= RUN_TESTS
+        if len(runs) < len(order):
+            return floats(runs), left
+    work.sums = False
+    return None, left
+
+
+def float_sums(work: Int8, judge: Judge, task: Task, first: Sequence[str]) -> bool:
+    """Put sums of two activations into float, in place, where that brings outputs nearer for little time."""
+    if SUM not in work.ops or not sums_of(work.model):
+        return False
+    before = judge(work.build(first)), Runtime(work.build(first), task.threads).once(task.batch)
+    work.sums = True
+    built = work.build(first)
+    nearer = judge(built) < (1 - NEARER) * before[0]
+    if nearer and "float_sums" not in task.like:
+        times = latencies({"before": before[1], "sums": Runtime(built, task.threads).once(task.batch)})
+        nearer = times["sums"].low < 1 + DEAR  # a busy machine does not decide
+    task.step()
+    work.sums = bool(task.like.get("float_sums", nearer))
+    return work.sums
 
 
 def joined(work: Int8, judge: Judge, task: Task, found: tuple[int, float]) -> Landed:
@@ -199,10 +261,10 @@ def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> 
     What each moves is put into `moved`.
     """
     if work.grids:
-        _enter(work, STATIC)
+        enter(work, STATIC)
         moved[STATIC] = best_rule(work, judge, task.step)
     if dynamic_nodes(work):
-        _enter(work, DYNAMIC)
+        enter(work, DYNAMIC)
         moved[DYNAMIC] = judge(work.build())
     if not moved:
         raise ModelError(
@@ -214,7 +276,7 @@ def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> 
         return list(moved)
     calls = {}
     for route in (STATIC, DYNAMIC):
-        _enter(work, route)
+        enter(work, route)
         calls[route] = Runtime(work.build(), task.threads).once(task.batch)
     ratio = latencies(calls)[DYNAMIC].ratio
     task.step()
@@ -224,7 +286,7 @@ def routes_of(work: Int8, judge: Judge, task: Task, moved: dict[str, float]) -> 
     return sorted(moved, key=lambda route: route != faster)
 
 
-def _enter(work: Int8, route: str) -> None:
+def enter(work: Int8, route: str) -> None:
     """Take a route, in place."""
     work.kernels = {} if route == STATIC else dict.fromkeys(dynamic_nodes(work), DYNAMIC)
     static = {grid.weight for grid in work.grids} - set(work.products)
