@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from attar.evaluate.budget import Budget
 from attar.evaluate.metrics import resolve_metric
 from attar.latency.problem import levels_of
-from attar.latency.search import FLOAT, TRAINED, WHOLE, fastest, fit, search, thinned
+from attar.latency.search import BOLDER, FLOAT, TRAINED, WHOLE, fastest, fit, search, thinned, with_bolder
 from attar.plan.latency import Stage
 from attar.run.ledger import Ledger
 from attar.search.bracket import Target, Trial
@@ -34,6 +34,9 @@ class NumbersRace:
     training: Any = None
     stages: list[Stage] = field(default_factory=lambda: list(STAGES))
     sizing: None = None
+    bolder: bool = False
+    bold_time: float = 3.0
+    bold_drop: float = 0.9
     made: list[float] = field(default_factory=list)
     tested: list[float] = field(default_factory=list)
 
@@ -50,13 +53,16 @@ class NumbersRace:
     def cost(self, key: float) -> float:
         if key not in self.made:
             self.made.append(key)
-        return 20.0 if key == FLOAT else self.whole if key == WHOLE else self.slower * self.predicted(int(key))
+        known = {FLOAT: 20.0, WHOLE: self.whole, BOLDER: self.bold_time}
+        return known[key] if key in known else self.slower * self.predicted(int(key))
 
     def distortion(self, stage: int) -> float:
         return self.stages[stage].distortion
 
     def drop(self, key: float) -> float:
-        return 0.0 if key == FLOAT else 40 * self.distortion(int(key)) * (0.2 if key % 1 == TRAINED else 1.0)
+        if key in (FLOAT, BOLDER):
+            return 0.0 if key == FLOAT else self.bold_drop
+        return 40 * self.distortion(int(key)) * (0.2 if key % 1 == TRAINED else 1.0)
 
     def trial(self, key: float) -> Trial:
         self.cost(key)
@@ -91,6 +97,19 @@ def test_what_is_handed_back_passed_and_is_the_last_that_did(fails: float) -> No
     assert outcome.candidate == passed[-1] and race.tested[: len(passed)] == passed
     assert len(race.tested) <= len(passed) + 1
     assert race.cost(outcome.candidate) <= race.cost(FLOAT)
+
+
+@pytest.mark.parametrize(("bolder", "time", "drop", "fails", "wins"), [
+    (True, 3.0, 0.9, 1.0, True), (True, 3.0, 0.9, 0.8, False), (True, 3.0, 1.4, 1.0, False),
+    (True, 19.0, 0.9, 1.0, False), (False, 3.0, 0.9, 1.0, False),
+])  # fmt: skip
+def test_integers_that_were_near_the_drop_are_tested_last(bolder, time, drop, fails, wins) -> None:
+    race = NumbersRace(bolder=bolder, bold_time=time, bold_drop=drop, fails=fails)
+    order = fastest(race, 8, TARGET, never)  # type: ignore[arg-type]
+    added = with_bolder(race, order, TARGET, never)  # type: ignore[arg-type]
+    assert added in (order, [*order, BOLDER]) and with_bolder(race, order, TARGET, lambda: True) == order  # type: ignore[arg-type]
+    outcome = search(race, 8)  # type: ignore[arg-type]
+    assert (outcome.candidate == BOLDER) == wins
 
 
 def test_trained_candidates_lie_beyond_the_untrained_and_are_never_first() -> None:

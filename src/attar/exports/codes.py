@@ -17,7 +17,7 @@ from attar.methods import grid
 from attar.methods.columns import fed_back, swept
 from attar.methods.fixed import SHRINK, SWEEPS, Fixed
 from attar.methods.grid import F32
-from attar.types import Array, Layer, Stats, Weight
+from attar.types import Array, Encoded, Layer, Stats, Weight
 
 CHOICE = {"bits": 8, "part": 0, "rounding": "descent", "range": "mse", "alpha": 0.0}
 LOW, HIGH = -8, 7
@@ -54,8 +54,7 @@ def packed(layer: Layer, weight: Weight, stats: Stats, bits: int, block: int = 0
     """A layer as integers, and the weight and bias that they stand for; block is that of 4 bits."""
     if bits == 8:
         rounded, scales = on_grid(layer, weight, stats)
-        codes = np.asarray(np.rint(rounded.matrix / scales[:, None]), np.int8)
-        return Packed(8, layer.cols, codes, np.ones((layer.rows, 1), np.int8), scales), rounded
+        return in_bytes(layer, rounded, scales), rounded
     hessian = grid.regularised(layer, weight, stats, SHRINK)
     worth = np.repeat(grid.diagonal(hessian), layer.rows // layer.groups, axis=0)
     unit, multiples = _scales(weight.matrix, worth, block)
@@ -71,9 +70,19 @@ def packed(layer: Layer, weight: Weight, stats: Stats, bits: int, block: int = 0
 
 def on_grid(layer: Layer, weight: Weight, stats: Stats) -> tuple[Weight, Array]:
     """The weight as 8-bit codes times scales [rows], and the scales; see the module's docstring."""
-    encoded = Fixed.encode(layer, weight, stats, CHOICE)
+    return grid_of(Fixed.encode(layer, weight, stats, CHOICE))
+
+
+def grid_of(encoded: Encoded) -> tuple[Weight, Array]:
+    """The weight that such codes stand for, and its scales [rows]."""
     units, _ = Fixed.units(encoded)
     return Fixed.decode(encoded), np.maximum(np.asarray(units[:, 0], np.float32), np.float32(1e-30))
+
+
+def in_bytes(layer: Layer, rounded: Weight, scales: Array) -> Packed:
+    """A weight that is rounded already, as codes of 8 bits."""
+    codes = np.asarray(np.rint(rounded.matrix / scales[:, None]), np.int8)
+    return Packed(8, layer.cols, codes, np.ones((layer.rows, 1), np.int8), np.asarray(scales, np.float32))
 
 
 def table(values: Array, bits: int, block: int) -> tuple[Codes, F32]:

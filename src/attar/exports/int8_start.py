@@ -10,14 +10,15 @@ import onnx
 from onnx import numpy_helper
 
 from attar.adapters.onnx.adapter import OnnxAdapter
-from attar.exports.codes import on_grid, packed
+from attar.exports.codes import CHOICE, grid_of, in_bytes
 from attar.exports.int8_ranges import Int8
 from attar.exports.products import dense_nodes
 from attar.exports.qdq import CORE, Grid, prepared, weight_axes
 from attar.exports.recurrent import lstm_nodes
 from attar.exports.tables import coded, table_nodes
 from attar.exports.watch import Watched, seen, share_of
-from attar.types import Dataset, Layer, Stats
+from attar.methods.fixed import Fixed
+from attar.types import Dataset, Encoded, Layer, Stats
 
 WATCHED, LEAST = 512, 32
 """Examples whose activations are counted, at most and at least."""
@@ -47,15 +48,25 @@ def measured(adapter: OnnxAdapter, calibrate: Dataset) -> Int8:
 
 def rounded(model: onnx.ModelProto, calibrate: Dataset, values: int = 1) -> Int8:
     """A prepared float model with its weights on the int8 grid; values are those of an example's activations."""
-    axes, dense = weight_axes(model), set(dense_nodes(model).values())
-    recurrent = {name for pair in lstm_nodes(model).values() for name in pair}
-    inner = OnnxAdapter.open(model)
-    layers = [layer for layer in inner.layers() if layer.tied_to is None and layer.name in {*axes, *dense, *recurrent}]
-    stats = _moments(model, calibrate, [layer.name for layer in layers], values)
-    work = Int8(model, [], {}, [])
-    for layer in layers:
+    names = [layer.name for layer in layers_of(OnnxAdapter.open(model))]
+    return on_grids(model, _moments(model, calibrate, names, values))[0]
+
+
+def layers_of(prepared_model: OnnxAdapter) -> list[Layer]:
+    """The layers of a prepared model whose weights may become integers."""
+    model = prepared_model.model()
+    wanted = {*weight_axes(model), *dense_nodes(model).values()}
+    wanted |= {name for pair in lstm_nodes(model).values() for name in pair}
+    return [layer for layer in prepared_model.layers() if layer.tied_to is None and layer.name in wanted]
+
+
+def on_grids(model: onnx.ModelProto, stats: Mapping[str, Stats]) -> tuple[Int8, dict[str, Encoded]]:
+    """The same by the statistics of layers, and their codes; layers without statistics stay as they are."""
+    axes, inner = weight_axes(model), OnnxAdapter.open(model)
+    work, codes = Int8(model, [], {}, []), {}
+    for layer in layers_of(inner):
         if layer.name in stats:
-            _round(work, inner, layer, stats[layer.name], axes)
+            codes[layer.name] = _round(work, inner, layer, stats[layer.name], axes)
     before = {tensor.name: tensor for tensor in model.graph.initializer}
     work.model = inner.model()
     work.plain = {
@@ -65,7 +76,7 @@ def rounded(model: onnx.ModelProto, calibrate: Dataset, values: int = 1) -> Int8
     work.nodes = [node.name for node in work.model.graph.node if node.op_type in CORE]
     stored = {tensor.name: tensor for tensor in work.model.graph.initializer}
     work.tables = {name: coded(numpy_helper.to_array(stored[name]), 8) for name in table_names(work.model)}
-    return work
+    return work, codes
 
 
 def _moments(model: onnx.ModelProto, calibrate: Dataset, names: list[str], values: int) -> dict[str, Stats]:
@@ -86,20 +97,19 @@ def table_names(model: onnx.ModelProto) -> list[str]:
     return sorted(set(table_nodes(model).values()))
 
 
-def _round(work: Int8, inner: OnnxAdapter, layer: Layer, stats: Stats, axes: Mapping[str, Any]) -> None:
-    """One layer, in place, in whatever forms its nodes may take."""
-    name, scales = layer.name, np.zeros(0, np.float32)
-    product = packed(layer, inner.read(name), stats, 8) if layer.groups == 1 and len(layer.shape) == 2 else None
-    if product is not None:
-        work.products[name], weight = product
-        scales = work.products[name].unit
-    else:
-        weight, scales = on_grid(layer, inner.read(name), stats)
+def _round(work: Int8, inner: OnnxAdapter, layer: Layer, stats: Stats, axes: Mapping[str, Any]) -> Encoded:
+    """One layer, in place, in whatever forms its nodes may take; gives its codes."""
+    name, dense = layer.name, layer.groups == 1 and len(layer.shape) == 2
+    encoded = Fixed.encode(layer, inner.read(name), stats, CHOICE)
+    weight, scales = grid_of(encoded)
+    if dense:
+        work.products[name] = in_bytes(layer, weight, scales)
     inner.write(name, weight)
     if name in axes:
         work.grids.append(Grid(name, axes[name][1], scales))
-    elif product is None:
+    elif not dense:
         work.scales[name] = scales
+    return encoded
 
 
 def dynamic_nodes(work: Int8) -> list[str]:

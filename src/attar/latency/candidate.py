@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from attar.exports.timing import Latency
 from attar.latency.made import Fast
 
-FLOAT, WHOLE, TRAINED = -1.0, 0.0, 0.5
-"""Names: the model as it came, integers with all channels, and what is added for a trained one."""
+FLOAT, WHOLE, BOLDER, TRAINED = -1.0, 0.0, 0.25, 0.5
+"""Names: the model as it came, integers with all channels, the same with fewer nodes in float for the drop, and what is
+added for a trained one."""
 SIZED = 1e6
 """From where on names are those of candidates with coarser codes."""
 
@@ -33,4 +34,9 @@ class Candidate:
     @property
     def trained(self) -> bool:
         """Whether it was trained after channels went."""
-        return 0 <= self.key < SIZED and self.key % 1 == TRAINED
+        return is_trained(self.key)
+
+
+def is_trained(key: float) -> bool:
+    """Whether a name is that of a trained candidate."""
+    return 0 <= key < SIZED and key % 1 == TRAINED

@@ -18,9 +18,14 @@ def integers(kept: Kept, key: str, compute: Callable[[], Integers]) -> Integers:
     unit = kept.get(key)
     if unit is not None:
         told, _ = unit
-        return Integers(told["rules"], told["usual"], tuple(told["harmful"]))
+        bold = None if told["bold"] is None else tuple(told["bold"])
+        return Integers(
+            told["rules"], told["usual"], told["route"], tuple(told["ops"]), told["sums"], tuple(told["harmful"]), bold
+        )
     found = compute()
-    kept.put(key, {"rules": dict(found.rules), "usual": found.usual, "harmful": list(found.harmful)}, {})
+    told = asdict(found) | {"ops": list(found.ops), "harmful": list(found.harmful)}
+    told["bold"] = None if found.bold is None else list(found.bold)
+    kept.put(key, told, {})
     return found
 
 

@@ -18,7 +18,7 @@ from attar.exports.base import Task
 from attar.exports.onnx.runtime import Runtime
 from attar.exports.timing import Latency, latencies
 from attar.latency import kept
-from attar.latency.candidate import FLOAT, SIZED, WHOLE, Candidate
+from attar.latency.candidate import BOLDER, FLOAT, SIZED, WHOLE, Candidate, is_trained
 from attar.latency.made import Coded, Fast, Integers, coded, quickest, ranged, untouched
 from attar.latency.problem import Problem
 from attar.opening import from_archive
@@ -106,6 +106,11 @@ class Race:
         """The data."""
         return self.loop.splits
 
+    @property
+    def bolder(self) -> bool:
+        """Whether integers with fewer nodes in float were near the drop."""
+        return self.integers.bold is not None
+
     def cost(self, slope: float) -> float:
         """Milliseconds, as measured."""
         return self.candidate(slope).milliseconds
@@ -136,7 +141,7 @@ class Race:
             sized = self.sized[key]
             return key_of("fast", self.mark, self._name(sized.of), sized.loop.candidate(sized.slope).data)
         stage = self.stages[int(key)]
-        parts = [self._training_parts()] if key != int(key) else []
+        parts = [self._training_parts()] if is_trained(key) else []
         return key_of("fast", self.mark, key, stage.left, sorted(stage.integers), parts)
 
     def _training_parts(self) -> list[Any]:
@@ -165,12 +170,13 @@ class Race:
             made = coded(smaller, self.loop.splits.calibrate, self.coder)
             ranged(made, self.integers)
         islands = [node for name, node in made.nodes.items() if name not in stage.integers]
-        fast = quickest(made, self.task, self.integers.harmful, islands)
+        harmful = self.integers.bold if key == BOLDER else self.integers.harmful
+        fast = quickest(made, self.task, harmful or (), islands)
         latency = self.timed(fast)
         milliseconds = latency.ratio * self.candidate(FLOAT).milliseconds
         predicted = None if index == 0 else self.predicted(index)
         self.loop.ledger.add(
-            "made", index=index, trained=key != index, channels=channels, share=share, how=fast.how,
+            "made", index=index, trained=is_trained(key), channels=channels, share=share, how=fast.how,
             milliseconds=milliseconds, predicted_milliseconds=predicted, ratio=latency.ratio,
             seconds=perf_counter() - started,
         )  # fmt: skip
@@ -184,7 +190,7 @@ class Race:
             return self.base, {}, 0.0
         found: Any = apart(self.base, self.subject, keep)
         smaller, report = found
-        if key != index:
+        if is_trained(key):
             remember.retrained(
                 self.loop.kept, smaller, lambda: self._train(smaller, index), *self._training_parts()
             )  # fmt: skip
@@ -260,7 +266,7 @@ class Race:
         """A candidate's name for people."""
         if key in self.sized:
             return f"{self.shown(self.sized[key].of)}, smaller {int(key - SIZED) + 1}"
-        return "float" if key == FLOAT else f"{int(key)}"
+        return "float" if key == FLOAT else "0, bolder" if key == BOLDER else f"{int(key)}"
 
     def trial(self, key: float) -> Trial:
         """One evaluation on the select split, as the search wants it: the slope is the stage's distortion."""

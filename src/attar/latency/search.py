@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from attar.latency.candidate import FLOAT, TRAINED, WHOLE, Candidate
+from attar.latency.candidate import BOLDER, FLOAT, TRAINED, WHOLE, Candidate
 from attar.latency.race import Race
 from attar.latency.smaller import SHARE, with_smaller
 from attar.plan.latency import Stage
@@ -47,7 +47,8 @@ def search(
     if fitting is not None:
         return certify_in_order(race, fitting)
     if race.sizing is None:
-        return certify_in_order(race, fastest(race, most, target, interrupted))
+        order = fastest(race, most, target, interrupted)
+        return certify_in_order(race, with_bolder(race, order, target, interrupted))
     half = replace(target, limit=SHARE * target.limit)
     order = fastest(race, most, half, interrupted)
     return certify_in_order(race, with_smaller(race, order, target, max(1, most // 2), interrupted))
@@ -79,6 +80,17 @@ def rising(race: Race, first: Sequence[float], further: Sequence[float]) -> list
         if key not in order and race.cost(key) < race.cost(order[-1]):
             order.append(key)
     return order
+
+
+def with_bolder(race: Race, order: Sequence[float], target: Target, interrupted: Stop) -> list[float]:
+    """An order with integers that were near the drop behind it, where they are the fastest and may pass.
+
+    On the select split they have failed, so that they may be tested last only.
+    """
+    if not race.bolder or interrupted() or race.cost(BOLDER) >= race.cost(order[-1]):
+        return list(order)
+    within = shown(race.trial(BOLDER), target, -BOLD) <= target.limit
+    return [*order, BOLDER] if within else list(order)
 
 
 def landed(race: Race, most: int, target: Target, interrupted: Stop) -> tuple[list[Trial], list[int]]:

@@ -13,7 +13,6 @@ from attar.adapters.folded import held, with_sensitivity
 from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.errors import UsageError
 from attar.exports.base import Task
-from attar.exports.int8_ranges import judge_of
 from attar.exports.onnx.costs import measured as measured_cost
 from attar.exports.onnx.costs import place, works
 from attar.exports.onnx.int8 import OnnxInt8
@@ -116,9 +115,7 @@ def prepared_race(job: Job, ledger: Ledger, progress: Progress, costs: Costs | N
     mark = key_of("race", marks, kind, str(job.budget), job.metric.name, job.recipe.coder)
     integers = kept.integers(
         job.kept, key_of("integers", mark),
-        lambda: first_integers(
-            whole, judge_of(original.run, job.splits.calibrate, classes=kind != "regression"), task
-        ),
+        lambda: first_integers(whole, original.run, task),
     )  # fmt: skip
     ranged(whole, integers)
     mark = key_of("race", mark, str(integers), task.threads, job.recipe.batch, place())
