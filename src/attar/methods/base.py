@@ -19,6 +19,7 @@ RATE_MARGIN = 1.05
 """Coded size / stated rate that the kit allows, above a fixed 64 bytes for headers and tables."""
 
 RIVAL = "uniform"
+"""The base method, which others are compared with."""
 BIAS_PART = "bias"
 MOST_EXPANSION = 1 << 14
 """Weights that one stored number may stand for."""

@@ -26,6 +26,7 @@ FEW_ROWS = 4
 BIAS_SPAN = 2.0**-20
 """Least reach of a row's steps, relative to the largest bias: bias codes are 32 bits wide."""
 MOST_EXPONENT = 20000
+"""Of a step, in quarters of an octave: it is stored in 16 bits."""
 LOWEST_STEP, LOWEST_ROW = 2.0**-8, 2.0**-12
 """Smallest column and row factors, relative to the largest: a step for what hardly matters need not grow without end.
 Rows may be the words of a vocabulary, of which most hardly ever come next."""

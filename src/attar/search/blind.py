@@ -28,7 +28,7 @@ NEAR = 0.002
 """Relative distance from the wished rate at which the search on samples ends."""
 TRIES = 16
 METHODS = ("uniform",)
-"""What rounds where a recipe says nothing: floats would win nowhere, and what rows have in common is small."""
+"""What rounds where a recipe says nothing: floats would win nowhere."""
 FINEST = 2.0**-14
 """Relative error below which floats are no larger than codes."""
 
