@@ -7,13 +7,11 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from static_int8 import opened
 
 from adapters.onnx_models import model, node, random
-from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.exports.base import Task
-from attar.exports.int8_ranges import best_rule, judge_of
 from attar.exports.int8_search import runs_first
-from attar.exports.int8_start import measured
 from attar.exports.onnx import int8 as onnx_int8
 from attar.exports.onnx.runtime import Runtime
 from attar.exports.sums import sums_of
@@ -44,14 +42,6 @@ def residual(clipped: bool = False, wide: int = 1) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return Dataset({"x": np.random.default_rng(0).normal(size=(200, 3, 8, 8)).astype(np.float32)})
-
-
-def opened(proto: onnx.ModelProto, data: Dataset):
-    adapter = OnnxAdapter.open(proto)
-    work = measured(adapter, data)
-    judge = judge_of(adapter.run, data, classes=False)
-    best_rule(work, judge)
-    return adapter, work, judge
 
 
 def kinds(made: bytes) -> list[str]:

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from static_int8 import opened
 
 from adapters.onnx_models import model, node, random
 from attar.adapters.onnx.adapter import OnnxAdapter
 from attar.exports.base import Task
 from attar.exports.int8_islands import harmless_first, most_integers, multiplied
-from attar.exports.int8_ranges import best_rule, judge_of
 from attar.exports.int8_search import EVALUATIONS
-from attar.exports.int8_start import dynamic_nodes, measured
+from attar.exports.int8_start import dynamic_nodes
 from attar.exports.onnx import int8 as onnx_int8
 from attar.exports.onnx.int8 import OnnxInt8
 from attar.exports.products import DYNAMIC
@@ -47,11 +47,8 @@ def data() -> Dataset:
     return Dataset({"x": np.random.default_rng(0).normal(size=(200, 8, 6, 6)).astype(np.float32)})
 
 
-def opened(proto: onnx.ModelProto, data: Dataset):
-    adapter = OnnxAdapter.open(proto)
-    work = measured(adapter, data)
-    judge = judge_of(adapter.run, data, classes=False)
-    best_rule(work, judge)
+def dynamic_too(proto: onnx.ModelProto, data: Dataset):
+    adapter, work, judge = opened(proto, data)
     work.ops, work.kernels = CORE, dict.fromkeys(dynamic_nodes(work), DYNAMIC)
     return adapter, work, judge
 
@@ -64,7 +61,7 @@ def quantised(made: bytes) -> set[str]:
 
 
 def test_what_does_harm_comes_last(data):
-    _, work, judge = opened(chain(outlier=3), data)
+    _, work, judge = dynamic_too(chain(outlier=3), data)
     order = harmless_first(work, judge, dict(data.take([0]).inputs), 0.0)
     assert sorted(order) == sorted(f"Conv_c{k}" for k in range(CONVS))
     alone = {name: judge(work.build([one for one in order if one != name])) for name in order}
@@ -106,7 +103,7 @@ def test_convolutions_join_only_where_the_graph_is_faster(data, monkeypatch, rat
 
 
 def test_float_nodes_have_the_weights_that_they_came_with(data):
-    _, work, _ = opened(chain(), data)
+    _, work, _ = dynamic_too(chain(), data)
     plain = {t.name: numpy_helper.to_array(t) for t in work.plain.values()}
     assert {f"w{k}" for k in range(CONVS)} <= set(plain)
     made = onnx.load_from_string(work.build(["Conv_c1", "Conv_c4"]))
@@ -126,7 +123,7 @@ def test_multiply_adds_of_a_work():
 
 def test_routes_are_compared_by_the_ranges_that_they_have(data, monkeypatch):
     """Ranges become better for all routes while the first one is refined."""
-    adapter, work, judge = opened(chain(), data)
+    adapter, work, judge = dynamic_too(chain(), data)
     dynamic = list[bool]()
     monkeypatch.setattr(onnx_int8, "refined", lambda *_: 0.0)
     monkeypatch.setattr(onnx_int8, "first_floats", lambda work, *_: dynamic.append(bool(work.kernels)) or [])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,8 @@ def test_a_layer_of_one_method_has_the_size_that_the_entropy_model_tells() -> No
 
 def test_a_file_is_built_of_what_is_taken() -> None:
     layer, weight, stats = case(3)
-    subject = Subject(None, [layer], {"layer": weight}, {"layer": stats}, {}, None, {}, METHODS)  # type: ignore[arg-type]
+    nobody: Any = None  # files are built without the model
+    subject = Subject(nobody, [layer], {"layer": weight}, {"layer": stats}, {}, None, {}, METHODS)
     candidate = subject.build(SLOPE)
     assert candidate.plan.choices["layer"].choice["method"] == "lowrank"
     assert read_archive(candidate.data).encoded("layer").method == "lowrank"
